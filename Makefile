@@ -1,0 +1,48 @@
+# make install | demo | test | lint | format | clean
+# Each target makes .venv when it is missing and installs what it needs; a second call is instant.
+# Another interpreter:  make install PYTHON=python3.12
+# More pytest options:  make test PYTEST_FLAGS="-n 2 -k volume"
+# Paths stay relative, so that the folder's own path may hold spaces.
+
+PYTHON ?= python3
+PYTEST_FLAGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+install: $(STAMP) ## make .venv and install syndiff in it with the tested versions
+
+demo: $(STAMP) ## virtual cohort, preparation, training, translation, report: in demo/
+	$(BIN)/syndiff demo demo
+
+test: $(STAMP) ## the fast tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what the targets made, except .venv
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An unfinished .venv (no pip in it) is made anew.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "syndiff needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1);" \
+	    "name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "making .venv"; \
+	  $(PYTHON) -m venv --clear .venv; }
+	@echo "installing syndiff and what it needs into .venv (once, a few minutes)"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)

@@ -1,0 +1,49 @@
+"""Errors that a person can act on: what was found, what was expected, what to do.
+
+The command line prints them as one line and exits with code 2; from Python they are ordinary
+exceptions. Anything else that reaches the user as a traceback is a defect of ours.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something that the user can mend.
+
+    Args:
+        found: what was found, naming the file or option.
+        expected: what was expected instead, if that is not evident.
+        remedy: what to do, if there is something to do.
+    """
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
+        self.found, self.expected, self.remedy = found, expected, remedy
+        parts = [found]
+        if expected:
+            parts.append(f"expected {expected}")
+        if remedy:
+            parts.append(remedy)
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+    def __reduce__(self):  # picklable across worker processes
+        return type(self), (self.found, self.expected, self.remedy)
+
+
+class VolumeError(UserError):
+    """A scan that cannot be used: unreadable, wrong shape, not finite, blank, without a grid."""
+
+
+class GeometryError(UserError):
+    """Grids that do not belong together."""
+
+
+class DataError(UserError):
+    """A data folder or manifest that cannot be used."""
+
+
+class ModelError(UserError):
+    """A translator or checkpoint that cannot be used."""
+
+
+class OptionError(UserError):
+    """An option's value, or a combination of options, that makes no sense."""

@@ -1,0 +1,275 @@
+"""`syndiff evaluate`: models and baselines on a test split, as JSON, CSV and a page to read.
+
+evaluate              prepared data + translators on disk; writes the three files
+evaluate_predictions  (scoring.py) the same from any functions of slices; needs no network
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from syndiff.preparation.manifest import read_manifest
+
+from syndiff import files
+from syndiff.errors import ModelError, OptionError, UserError
+from syndiff.evaluation import baselines, metrics
+from syndiff.evaluation.cases import check_modalities, histogram_baseline, paired_cases
+from syndiff.evaluation.report import OFFSET_WARNING_PX, render
+from syndiff.evaluation.scoring import (
+    Evaluation,
+    Predict,
+    Progress,
+    Slices,
+    evaluate_predictions,
+    summarise_model,
+)
+from syndiff.preparation.intensity import IntensityScale
+
+FORMAT = 1
+CSV_COLUMNS = (
+    "model", "subject", "slice_index", "psnr_db", "ssim", "mae",
+    "offset_dy_px", "offset_dx_px", "offset_confidence",
+)  # fmt: skip
+
+
+def evaluate(
+    data: Path,
+    out: Path,
+    *,
+    models: Mapping[str, Path],
+    split: str = "test",
+    source: str | None = None,
+    target: str | None = None,
+    profile: str | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score translators on prepared data, beside the baselines `copy` and `histogram`.
+
+    Args:
+        data: folder made by `syndiff prepare`.
+        out: folder for the three result files; others in it are left alone.
+        models: name → folder of a translator. May be empty if source and target are given.
+        split: which subjects.
+        source, target: modalities; taken from the models if not given. Several sources are
+            joined by "+".
+        profile: name of a comparison profile; by default `paper`, and `fixed` for CT.
+        seed, batch_size, device: how the models translate.
+        progress: called with (done, total, what is being done).
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        UserError: the data, a model or an option cannot be used; nothing is written then.
+    """
+    data, out = Path(data), Path(out)
+    for name in models:
+        if name in baselines.BASELINES or not name.strip():
+            raise OptionError(
+                f"the model name {name!r}", "another one: it is a baseline's or empty"
+            )
+    manifest = read_manifest(data)
+    translators = {name: _load(name, Path(path)) for name, path in models.items()}
+    sources, target = _direction(translators, source, target)
+    check_modalities(manifest, (*sources, target))
+    cases = paired_cases(manifest, split, sources, target)
+    scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
+    chosen = metrics.get_profile(profile) if profile else metrics.profile_for(scale.unit)
+
+    predictors = {n: _predictor(t, seed, batch_size, device) for n, t in translators.items()}
+    predictors["copy"] = _of_first_source(baselines.copy)
+    predictors["histogram"] = _of_first_source(histogram_baseline(manifest, sources[0], target))
+    evaluation = evaluate_predictions(cases, predictors, chosen, progress=progress)
+
+    head = {"format": FORMAT, "source": "+".join(sources), "target": target, "split": split}
+    results: dict[str, Any] = head | _results(evaluation, scale, spacing_mm)
+    for name, path in models.items():
+        results["models"][name] |= _origin(Path(path))
+    results["warnings"] = _spacing_warnings(translators, spacing_mm) + _warnings(results)
+    results["provenance"] = _provenance(evaluation, data, seed, batch_size, device)
+    write_results(out, results, evaluation)
+    return results
+
+
+def write_results(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Write metrics.json, metrics.csv and report.html; each is whole or absent.
+
+    Raises:
+        UserError: `out` is a file, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", "a folder for the results", "choose another OUT")
+    page = render(results, evaluation)
+    files.write_json(out / "metrics.json", results)
+    files.write_text(out / "metrics.csv", _csv(evaluation))
+    files.write_text(out / "report.html", page)
+
+
+def _load(name: str, path: Path) -> Any:
+    """A translator from its folder; imported here, so that bad options fail before torch loads."""
+    from syndiff.translators import load_translator
+
+    try:
+        return load_translator(path)
+    except UserError as error:
+        raise ModelError(f"model {name}: {error.found}", error.expected, error.remedy) from error
+
+
+def _direction(
+    translators: Mapping[str, Any], source: str | None, target: str | None
+) -> tuple[tuple[str, ...], str]:
+    """Sources and target: the models', which must agree with each other and with the options."""
+    claims: dict[tuple[str, str], str] = {}
+    for name, translator in translators.items():
+        has = ("+".join(translator.sources), translator.target)
+        if has != (source or has[0], target or has[1]):
+            raise OptionError(
+                f"model {name} translates {has[0]} to {has[1]}",
+                f"{source or has[0]} to {target or has[1]}, as --source and --target say",
+                "leave these out or give the other direction's translator",
+            )
+        claims.setdefault(has, name)
+    if len(claims) > 1:
+        what = ", ".join(f"{name} {a} to {b}" for (a, b), name in claims.items())
+        raise OptionError(
+            f"the models translate differently ({what})",
+            "models of one direction",
+            "evaluate each direction by itself",
+        )
+    if not claims and not (source and target):
+        raise OptionError("neither a model nor a direction", remedy="give --model NAME=PATH")
+    joined, target = next(iter(claims), (source or "", target or ""))
+    return tuple(joined.split("+")), target
+
+
+def _predictor(translator: Any, seed: int, batch_size: int, device: str) -> Predict:
+    """The translator as a function of slices."""
+    from syndiff.inference import translate_slices
+
+    return partial(
+        _translate, translate_slices, translator, seed=seed, batch_size=batch_size, device=device
+    )
+
+
+def _translate(function: Any, translator: Any, slices: Slices, **options: Any) -> Slices:
+    return np.asarray(function(translator, slices, **options), dtype=np.float32)
+
+
+def _of_first_source(predict: Predict) -> Predict:
+    """A baseline sees the first source where there are several, (n, c, h, w) → (n, h, w)."""
+    return lambda slices: predict(slices if slices.ndim == 3 else slices[:, 0])
+
+
+def _results(
+    evaluation: Evaluation, scale: IntensityScale, spacing_mm: float | None
+) -> dict[str, Any]:
+    """The part of `metrics.json` that follows from the scores."""
+    models: dict[str, dict[str, Any]] = {}
+    for name in evaluation.models:
+        kind = "baseline" if name in baselines.BASELINES else "model"
+        entry = {"kind": kind} | summarise_model(evaluation, name)
+        offset = entry["offset_px"]
+        known = offset is not None and spacing_mm is not None
+        entry["offset_mm"] = offset * spacing_mm if known else None
+        if scale.window is not None:
+            width = scale.window[1] - scale.window[0]
+            entry["mae_hu"], entry["mae_hu_std"] = entry["mae"] * width, entry["mae_std"] * width
+        models[name] = entry
+    return {
+        "unit": scale.unit,
+        "profile": evaluation.profile.parameters(),
+        "subjects": evaluation.subjects,
+        "blank_slices_left_out": evaluation.blank_slices,
+        "models": models,
+    }
+
+
+def _warnings(results: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers must know."""
+    found = []
+    shifted = {n: e["offset_px"] or 0.0 for n, e in results["models"].items()}
+    if shifted["copy"] >= OFFSET_WARNING_PX:
+        found.append(
+            f"the acquired scans themselves lie {shifted['copy']:.1f} px apart: they may not be "
+            "registered, and every score suffers from it"
+        )
+    found += [
+        f"{name} places its images {offset:.1f} px beside the reference: its scores say more "
+        "about place than about contrast"
+        for name, offset in shifted.items()
+        if offset >= OFFSET_WARNING_PX and name not in baselines.BASELINES
+    ]
+    if len(results["subjects"]) == 1:
+        found.append("one test subject: the scores say little about other people")
+    return found
+
+
+def _spacing_warnings(translators: Mapping[str, Any], spacing_mm: float | None) -> list[str]:
+    """Models trained at another pixel spacing than the data's."""
+    found = []
+    for name, translator in translators.items():
+        trained = getattr(translator, "spacing_mm", None)
+        if trained and spacing_mm and abs(trained / spacing_mm - 1) > 0.02:
+            found.append(
+                f"{name} was trained at {trained:g} mm per pixel, the data have {spacing_mm:g} mm"
+            )
+    return found
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    """Where a model came from: its folder and its own account of its training."""
+    config = path / "config.json"
+    if not config.is_file():
+        return {"path": str(path), "config": {}}
+    return {"path": str(path), "config": files.read_json(config, "translator configuration")}
+
+
+def _provenance(
+    evaluation: Evaluation, data: Path, seed: int, batch_size: int, device: str
+) -> dict[str, Any]:
+    count = sum(len(evaluation.of(evaluation.models[0], s)) for s in evaluation.subjects)
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "data": str(data.resolve()),
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": device,
+        "versions": {name: _version(name) for name in ("syndiff", "torch", "numpy", "scipy")}
+        | {"python": platform.python_version(), "platform": platform.platform()},
+        "seconds_per_slice": {n: round(s / count, 4) for n, s in evaluation.seconds.items()},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _csv(evaluation: Evaluation) -> str:
+    """One row per model, subject and slice; empty where an offset could not be measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for s in evaluation.scores:
+        place = (s.offset.dy, s.offset.dx) if s.offset.known else (None, None)
+        numbers = (s.psnr_db, s.ssim, s.mae, *place, s.offset.confidence)
+        shown = ["" if value is None else f"{value:.6g}" for value in numbers]
+        writer.writerow([s.model, s.subject, s.slice_index, *shown])
+    return text.getvalue()

@@ -1,0 +1,250 @@
+"""How close a synthetic slice is to its reference: PSNR, SSIM and mean absolute error.
+
+"PSNR" alone means little: the same noise scores 27 dB on a tightly cropped head and 31 dB on a
+padded one, and a gain of 20 % costs everything or nothing, depending on who normalises. So every
+number here belongs to a *profile*, whose exact parameters are stored beside the results.
+
+    paper     each slice ÷ its own mean, then both ÷ the reference's maximum;
+              SSIM with a Gaussian window of 11 pixels, sigma 1.5 (Wang et al., 2004)
+    selfrdb   clipped to [0, 1], then as `paper` (its range, the reference's maximum, comes to
+              the same); SSIM with a uniform window of 7, sample covariance (scikit-image's)
+    fixed     nothing is normalised, values are in [0, 1]; SSIM as `paper`
+
+The paper says neither which SSIM window it used nor whether it clipped; ours are the common ones.
+As Wang's code and scikit-image do, SSIM leaves out the border where the window would look beyond
+the slice (torchmetrics mirrors the slice there and counts it).
+Mean normalisation forgives a wrong gain, so it is wrong for CT, whose values are physical: compare
+CT with `fixed` (see `profile_for`).
+
+A blank reference (no positive value) has no score: the functions return NaN, for the caller to
+skip. Identical images would score infinite dB, which JSON cannot hold: `PSNR_CEILING_DB` caps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from syndiff.errors import DataError, OptionError
+
+PSNR_CEILING_DB = 100.0
+Image = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An exact definition of how two slices are compared.
+
+    Attributes:
+        name: what results call it.
+        normalise: "mean": each image ÷ its own mean over the whole slice (background included),
+            then both ÷ the reference's maximum; "none": values are compared as they are.
+        clip: both images are clipped to [0, 1] before anything else.
+        peak: the signal's peak in PSNR and the data range in SSIM, after normalisation.
+        window: shape of the SSIM window.
+        window_size: its width in pixels (odd); the border of half a window is left out.
+        sigma_px: its standard deviation in pixels, Gaussian only.
+        sample_covariance: divide by N - 1 instead of N in the window's covariances, uniform only.
+        k1, k2: SSIM's stabilising constants.
+    """
+
+    name: str
+    normalise: Literal["mean", "none"]
+    clip: bool = False
+    peak: float = 1.0
+    window: Literal["gaussian", "uniform"] = "gaussian"
+    window_size: int = 11
+    sigma_px: float = 1.5
+    sample_covariance: bool = False
+    k1: float = 0.01
+    k2: float = 0.03
+
+    def parameters(self) -> dict[str, Any]:
+        """Everything that defines the numbers, for `metrics.json`."""
+        return {**asdict(self), "psnr_ceiling_db": PSNR_CEILING_DB, "region": "whole slice"}
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile("paper", "mean"),
+        Profile(
+            "selfrdb", "mean", clip=True, window="uniform", window_size=7, sample_covariance=True
+        ),
+        Profile("fixed", "none"),
+    )
+}
+
+
+def get_profile(profile: str | Profile) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        OptionError: there is none.
+    """
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise OptionError(f"no comparison profile {profile!r}", f"one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
+
+
+def profile_for(unit: str) -> Profile:
+    """The default profile of a modality: `fixed` where values are physical (HU), else `paper`."""
+    return PROFILES["fixed" if unit.upper() == "HU" else "paper"]
+
+
+def paper_normalise(image: ArrayLike, reference: ArrayLike) -> tuple[Image, Image]:
+    """Each image ÷ its own mean, then both ÷ the (mean-normalised) reference's maximum.
+
+    Args:
+        image, reference: (h, w), values ≥ 0 in any unit.
+
+    Returns:
+        Both as float64 (h, w); the reference's maximum is 1. The image is left unscaled if its
+        mean is not positive (a blank prediction then stays blank and scores badly, as it should).
+
+    Raises:
+        DataError: the reference is blank.
+    """
+    x, y = _pair(image, reference)
+    if y.mean() <= 0:
+        raise DataError("a reference slice without positive values", "a slice that holds tissue")
+    y = y / y.mean()
+    if x.mean() > 0:
+        x = x / x.mean()
+    return x / y.max(), y / y.max()
+
+
+def psnr(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper") -> float:
+    """Peak signal-to-noise ratio of one slice, in dB, at most `PSNR_CEILING_DB`.
+
+    Args:
+        image, reference: (h, w), values in [0, 1].
+        profile: how to compare.
+
+    Returns:
+        dB; NaN where the reference is blank.
+    """
+    profile = get_profile(profile)
+    return _unless_blank(_psnr, image, reference, profile)
+
+
+def ssim(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper") -> float:
+    """Structural similarity of one slice (Wang et al., 2004): a fraction, 1 for equal images.
+
+    Args:
+        image, reference: (h, w), values in [0, 1].
+        profile: how to compare.
+
+    Returns:
+        The mean of the SSIM map without its border; NaN where the reference is blank.
+
+    Raises:
+        DataError: the slices are smaller than the window.
+    """
+    profile = get_profile(profile)
+    return _unless_blank(_ssim, image, reference, profile)
+
+
+def mae(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper") -> float:
+    """Mean absolute error over the slice, as a fraction of the profile's peak.
+
+    Args:
+        image, reference: (h, w), values in [0, 1].
+        profile: how to compare.
+
+    Returns:
+        A fraction; NaN where the reference is blank.
+    """
+    profile = get_profile(profile)
+    return _unless_blank(_mae, image, reference, profile)
+
+
+def correlate_inside(image: Image, along_y: Image, along_x: Image) -> Image:
+    """Correlate with a separable window wherever that lies wholly inside the image.
+
+    In numpy alone, because training validates on hosts where little else is installed.
+
+    Args:
+        image: (h, w).
+        along_y, along_x: (ky,) and (kx,) weights.
+
+    Returns:
+        (h - ky + 1, w - kx + 1)
+    """
+    columns = sliding_window_view(image, len(along_y), axis=0) @ along_y
+    return sliding_window_view(columns, len(along_x), axis=1) @ along_x
+
+
+def _unless_blank(
+    score: Callable[[Image, Image, Profile], float],
+    image: ArrayLike,
+    reference: ArrayLike,
+    profile: Profile,
+) -> float:
+    """The score of the normalised pair; NaN where the reference holds nothing to compare with."""
+    x, y = _pair(image, reference)
+    return score(*_normalised(x, y, profile), profile) if y.max() > 0 else float("nan")
+
+
+def _normalised(image: Image, reference: Image, profile: Profile) -> tuple[Image, Image]:
+    if profile.clip:
+        image, reference = image.clip(0, 1), reference.clip(0, 1)
+    return paper_normalise(image, reference) if profile.normalise == "mean" else (image, reference)
+
+
+def _psnr(image: Image, reference: Image, profile: Profile) -> float:
+    squared_error = float(np.mean((image - reference) ** 2))
+    floor = profile.peak**2 * 10 ** (-PSNR_CEILING_DB / 10)
+    return float(10 * np.log10(profile.peak**2 / max(squared_error, floor)))
+
+
+def _mae(image: Image, reference: Image, profile: Profile) -> float:
+    return float(np.mean(np.abs(image - reference)) / profile.peak)
+
+
+def _ssim(image: Image, reference: Image, profile: Profile) -> float:
+    size = profile.window_size
+    if min(image.shape) < size:
+        raise DataError(f"slices of {image.shape} pixels", f"at least {size} x {size} for SSIM")
+    window = _window(profile)
+
+    def local(values: Image) -> Image:
+        return correlate_inside(values, window, window)
+
+    mu_x, mu_y = local(image), local(reference)
+    unbiased = size**2 / (size**2 - 1) if profile.sample_covariance else 1.0
+    var_x = unbiased * (local(image**2) - mu_x**2)
+    var_y = unbiased * (local(reference**2) - mu_y**2)
+    cov = unbiased * (local(image * reference) - mu_x * mu_y)
+    c1, c2 = (profile.k1 * profile.peak) ** 2, (profile.k2 * profile.peak) ** 2
+    # Wang et al. 2004, Eq. 13
+    map_ = ((2 * mu_x * mu_y + c1) * (2 * cov + c2)) / (
+        (mu_x**2 + mu_y**2 + c1) * (var_x + var_y + c2)
+    )
+    return float(map_.mean())
+
+
+def _window(profile: Profile) -> Image:
+    """The separable SSIM window's one-dimensional weights (window_size,), sum 1."""
+    if profile.window == "uniform":
+        return np.full(profile.window_size, 1 / profile.window_size)
+    at = np.arange(profile.window_size) - profile.window_size // 2
+    weights = np.exp(-0.5 * (at / profile.sigma_px) ** 2)
+    return weights / weights.sum()
+
+
+def _pair(image: ArrayLike, reference: ArrayLike) -> tuple[Image, Image]:
+    """Both as float64, checked to be finite slices of one shape."""
+    x, y = np.asarray(image, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if x.ndim != 2 or x.shape != y.shape:
+        raise DataError(f"slices of shapes {x.shape} and {y.shape}", "one shape (h, w)")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise DataError("a slice with NaN or infinite values", "finite values")
+    return x, y

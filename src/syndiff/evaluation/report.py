@@ -1,0 +1,174 @@
+"""`report.html`: one file that holds everything it shows, to be read by people.
+
+The numbers come from the same dictionary that `metrics.json` holds, the pictures from the
+`Evaluation`; the page itself is `report.html.j2` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from syndiff.evaluation import figures
+from syndiff.evaluation.baselines import BASELINES
+from syndiff.evaluation.scoring import Evaluation, Picture
+
+OFFSET_WARNING_PX = 0.5
+MOST_CURVES = 24  # subjects; a report of hundreds would be unreadable and huge
+DISPLAY_PERCENTILE = 99.8
+BASELINE_NOTES = {"copy": "the source as it is", "histogram": "intensities mapped, not learned"}
+
+
+def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
+    """The page as HTML text.
+
+    Args:
+        results: what `metrics.json` holds.
+        evaluation: the scores and pictures that it was made from.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = _number
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    template = files("syndiff.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
+    look = figures.looks(evaluation.models, BASELINES)
+    limit = _error_limit(evaluation.pictures)
+    return environment.from_string(template).render(
+        results=results,
+        rows=_headline_rows(results),
+        findings=findings(results),
+        legend={name: figures.legend_png(name, look) for name in evaluation.models},
+        panels=[_panel(picture, limit) for picture in evaluation.pictures],
+        limit=limit,
+        colour_bar=figures.colour_bar_png(),
+        curves=_curves(evaluation, look),
+        distributions=_distributions(evaluation, look),
+        subject_rows=_subject_rows(results),
+        warning_px=OFFSET_WARNING_PX,
+        unit=results["unit"],
+    )
+
+
+def findings(results: Mapping[str, Any]) -> list[str]:
+    """What the numbers say, one sentence for each trained model."""
+    models = results["models"]
+    sentences = []
+    for name, entry in models.items():
+        if entry["kind"] == "baseline":
+            continue
+        gains = [
+            f"{abs(gain):.1f} dB {'above' if gain >= 0 else 'below'} {words}"
+            for baseline, words in (
+                ("copy", "copying the source"),
+                ("histogram", "histogram matching"),
+            )
+            for gain in [entry["psnr_db"] - models[baseline]["psnr_db"]]
+        ]
+        offset = entry["offset_px"]
+        place = "could not be measured" if offset is None else f"is {offset:.2f} px"
+        sentences.append(f"{name} is {' and '.join(gains)} in PSNR; its offset {place}.")
+    return sentences
+
+
+def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per model; `best` holds the columns in which it leads."""
+    models = results["models"]
+    trained = {n: e for n, e in models.items() if e["kind"] == "model"}
+    measured = {n: e["offset_px"] for n, e in trained.items() if e["offset_px"] is not None}
+    leaders = {
+        "psnr_db": max(models, key=lambda n: models[n]["psnr_db"]),
+        "ssim": max(models, key=lambda n: models[n]["ssim"]),
+        "mae": min(models, key=lambda n: models[n]["mae"]),
+        # A baseline lies where its source lies: it can neither win nor lose in this column.
+        "offset_px": min(measured, key=lambda n: measured[n]) if len(measured) > 1 else None,
+    }
+    return [
+        {
+            "name": name,
+            "note": BASELINE_NOTES.get(name, ""),
+            "baseline": entry["kind"] == "baseline",
+            "best": {column for column, leader in leaders.items() if leader == name},
+            "shifted": (entry["offset_px"] or 0) >= OFFSET_WARNING_PX,
+            **entry,
+        }
+        for name, entry in models.items()
+    ]
+
+
+def _error_limit(pictures: Sequence[Picture]) -> float:
+    """The end of the error's colour scale, one for all pictures so that they compare.
+
+    The best model of each picture sets it: a baseline's errors would wash all others out.
+    """
+    spreads = [
+        min(float(np.percentile(abs(image - p.reference), 99)) for image in p.synthetic.values())
+        for p in pictures
+    ]
+    return max(0.1, round(2 * float(np.median(spreads)), 1)) if spreads else 0.1
+
+
+def _panel(picture: Picture, limit: float) -> dict[str, Any]:
+    """Source, synthetic, reference and error of one slice for every model, as data URIs."""
+    top = float(np.percentile(picture.reference, DISPLAY_PERCENTILE))
+    source_top = float(np.percentile(picture.source, DISPLAY_PERCENTILE))
+    return {
+        "subject": picture.subject,
+        "slice_index": picture.slice_index,
+        "source": figures.grey_png(picture.source, source_top),
+        "reference": figures.grey_png(picture.reference, top),
+        "models": {
+            name: {
+                "synthetic": figures.grey_png(image, top),
+                "error": figures.error_png(image - picture.reference, limit),
+                "psnr_db": picture.psnr_db[name],
+                "ssim": picture.ssim[name],
+            }
+            for name, image in picture.synthetic.items()
+        },
+    }
+
+
+def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[dict[str, str]]:
+    """PSNR along z for each subject, all on one scale."""
+    values = [score.psnr_db for score in evaluation.scores]
+    limits = (float(np.quantile(values, 0.005)) - 1, float(np.quantile(values, 0.995)) + 1)
+    curves = []
+    for subject in evaluation.subjects[:MOST_CURVES]:
+        lines = {}
+        for model in evaluation.models:
+            scores = evaluation.of(model, subject)
+            lines[model] = [s.slice_index for s in scores], [s.psnr_db for s in scores]
+        curves.append({"subject": subject, "png": figures.curve_png(subject, lines, look, limits)})
+    return curves
+
+
+def _distributions(
+    evaluation: Evaluation, look: Mapping[str, figures.Look]
+) -> list[dict[str, str]]:
+    psnr = {m: [s.psnr_db for s in evaluation.of(m)] for m in evaluation.models}
+    ssim = {m: [100 * s.ssim for s in evaluation.of(m)] for m in evaluation.models}
+    return [
+        {"score": label.split(" ")[0], "png": figures.distribution_png(label, values, look)}
+        for label, values in (("PSNR (dB)", psnr), ("SSIM (%)", ssim))
+    ]
+
+
+def _subject_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each subject its entry from every model."""
+    models = results["models"]
+    return [
+        {"subject": subject, "models": {n: e["subjects"][subject] for n, e in models.items()}}
+        for subject in results["subjects"]
+    ]
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    """A number with a fixed count of digits; a dash for what could not be measured."""
+    return "–" if value is None else f"{value:.{digits}f}"

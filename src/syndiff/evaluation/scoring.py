@@ -1,0 +1,258 @@
+"""Scores per slice, and what they come to per subject and over the test set.
+
+One subject is in memory at a time; of its pictures only the few that a report shows are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.errors import DataError
+from syndiff.evaluation.metrics import Profile, mae, paper_normalise, psnr, ssim
+from syndiff.evaluation.offset import Offset, median_vector, offset_between
+
+Slices = NDArray[np.float32]
+Predict = Callable[[Slices], Slices]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test subject.
+
+    Attributes:
+        subject: its name.
+        slice_indices: (n,) where its slices lie in the prepared volume, ascending to superior.
+        load: reads source and reference, each (n, h, w) float32 in [0, 1].
+    """
+
+    subject: str
+    slice_indices: tuple[int, ...]
+    load: Callable[[], tuple[Slices, Slices]]
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """The scores of one slice by one model; `offset` is against the reference."""
+
+    model: str
+    subject: str
+    slice_index: int
+    psnr_db: float
+    ssim: float
+    mae: float
+    offset: Offset
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a report shows of one slice, (h, w) each; normalised as the profile says.
+
+    Attributes:
+        source: as prepared, in [0, 1].
+        reference: the acquired target.
+        synthetic, psnr_db, ssim: by model name.
+    """
+
+    subject: str
+    slice_index: int
+    source: NDArray[Any]
+    reference: NDArray[Any]
+    synthetic: dict[str, NDArray[Any]] = field(default_factory=dict)
+    psnr_db: dict[str, float] = field(default_factory=dict)
+    ssim: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Evaluation:
+    """All scores of a test set."""
+
+    profile: Profile
+    scores: list[SliceScore] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    blank_slices: int = 0
+
+    @property
+    def models(self) -> list[str]:
+        """Names in the order in which they were given."""
+        return list(self.seconds)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subjects that have scores, in order."""
+        return list(dict.fromkeys(score.subject for score in self.scores))
+
+    def of(self, model: str, subject: str | None = None) -> list[SliceScore]:
+        """The scores of one model, and of one subject if given, in order of slices."""
+        return [s for s in self.scores if s.model == model and subject in (None, s.subject)]
+
+
+def evaluate_predictions(
+    cases: Sequence[Case],
+    predictors: Mapping[str, Predict],
+    profile: Profile,
+    *,
+    pictures: int = 4,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Let every predictor translate every case, and score the results.
+
+    Args:
+        cases: the test subjects.
+        predictors: name → function of source slices (n, h, w) that gives (n, h, w) in [0, 1].
+        profile: how slices are compared.
+        pictures: how many slices are kept for the report.
+        progress: called with (done, total, what is being done).
+
+    Raises:
+        DataError: a predictor returns another shape or values that are not finite, or no slice
+            of any case has a reference.
+    """
+    evaluation = Evaluation(profile, seconds=dict.fromkeys(predictors, 0.0))
+    chosen = choose_pictures([len(case.slice_indices) for case in cases], pictures)
+    total = len(cases) * len(predictors)
+    for number, case in enumerate(cases):
+        source, reference = _loaded(case)
+        usable = [i for i in range(len(reference)) if reference[i].max() > 0]
+        evaluation.blank_slices += len(reference) - len(usable)
+        shown = set(chosen[number]).intersection(usable)
+        kept = {i: _picture(case, i, source, reference, profile) for i in sorted(shown)}
+        for position, (name, predict) in enumerate(predictors.items()):
+            if progress is not None:
+                progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
+            started = time.perf_counter()
+            synthetic = _checked(predict(source), source, name, case.subject)
+            evaluation.seconds[name] += time.perf_counter() - started
+            for i in usable:
+                score = _score(name, case, i, synthetic[i], reference[i], profile)
+                evaluation.scores.append(score)
+                if i in kept:
+                    _keep(kept[i], score, _shown(synthetic[i], reference[i], profile))
+        evaluation.pictures += kept.values()
+    if progress is not None:
+        progress(total, total, "done")
+    if not evaluation.scores:
+        raise DataError("every reference slice of the test set is blank", "slices with tissue")
+    return evaluation
+
+
+def choose_pictures(slice_counts: Sequence[int], pictures: int) -> list[list[int]]:
+    """For each subject the positions of the slices to show: spread over subjects and the head.
+
+    Args:
+        slice_counts: slices of each subject.
+        pictures: how many in all; fewer come where slices are few.
+    """
+    filled = [i for i, count in enumerate(slice_counts) if count]
+    turns = [filled[k * len(filled) // pictures] for k in range(pictures)] if filled else []
+    chosen: list[list[int]] = [[] for _ in slice_counts]
+    for rank, subject in enumerate(dict.fromkeys(turns)):
+        share, last = turns.count(subject), slice_counts[subject] - 1
+        # Neither neck nor crown; one slice each: at heights that differ between the subjects.
+        heights = np.linspace(0.35, 0.72, share) if share > 1 else [0.4 + 0.1 * (rank % 4)]
+        chosen[subject] = sorted({round(height * last) for height in heights})
+    return chosen
+
+
+def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:
+    """Mean, and sample standard deviation over slices, of each score; no NaN, so fit for JSON.
+
+    The offset is the length of the median displacement over the slices (see `median_vector`);
+    None where no slice had edges.
+    """
+    summary: dict[str, Any] = {"slices": len(scores)}
+    for name in ("psnr_db", "ssim", "mae"):
+        mean, deviation = mean_and_deviation(getattr(score, name) for score in scores)
+        summary |= {name: mean, f"{name}_std": deviation}
+    dy, dx = median_vector(score.offset for score in scores)
+    known = math.isfinite(dy)
+    confidence = float(np.median([score.offset.confidence for score in scores]))
+    return summary | {
+        "offset_px": math.hypot(dy, dx) if known else None,
+        "offset_yx_px": [dy, dx] if known else None,
+        "offset_confidence": confidence,
+    }
+
+
+def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
+    """A model's entry in `metrics.json`: over all slices, over subjects, and each subject's."""
+    subjects = {s: summarise(evaluation.of(model, s)) for s in evaluation.subjects}
+    over_subjects: dict[str, Any] = {"subjects": len(subjects)}
+    for name in ("psnr_db", "ssim", "mae"):
+        mean, deviation = mean_and_deviation(subject[name] for subject in subjects.values())
+        over_subjects |= {name: mean, f"{name}_std": deviation}
+    offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
+    over_subjects["offset_px_max"] = max(offsets, default=None)
+    return summarise(evaluation.of(model)) | {
+        "subject_means": over_subjects,
+        "subjects": subjects,
+    }
+
+
+def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 for a single value)."""
+    array = np.array(list(values), dtype=np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+
+
+def _loaded(case: Case) -> tuple[Slices, Slices]:
+    source, reference = case.load()
+    if not len(source) == len(reference) == len(case.slice_indices):
+        raise DataError(
+            f"{case.subject} has {len(source)} source and {len(reference)} target slices",
+            f"{len(case.slice_indices)} of each",
+            "prepare the data again",
+        )
+    return source, reference
+
+
+def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slices:
+    """A predictor's result, refused where it cannot be scored."""
+    expected = (len(source), *source.shape[-2:])
+    if synthetic.shape != expected:
+        raise DataError(
+            f"{name} gave slices of shape {synthetic.shape} for {subject}", f"{expected}"
+        )
+    if not np.isfinite(synthetic).all():
+        raise DataError(f"{name} gave NaN or infinite values for {subject}", "finite values")
+    return synthetic
+
+
+def _score(
+    name: str, case: Case, i: int, image: NDArray[Any], reference: NDArray[Any], profile: Profile
+) -> SliceScore:
+    return SliceScore(
+        name,
+        case.subject,
+        case.slice_indices[i],
+        psnr(image, reference, profile),
+        ssim(image, reference, profile),
+        mae(image, reference, profile),
+        offset_between(image, reference),
+    )
+
+
+def _picture(case: Case, i: int, source: Slices, reference: Slices, profile: Profile) -> Picture:
+    shown = _shown(reference[i], reference[i], profile)
+    first = source[i] if source.ndim == 3 else source[i, 0]
+    return Picture(case.subject, case.slice_indices[i], np.array(first), shown)
+
+
+def _keep(picture: Picture, score: SliceScore, synthetic: NDArray[Any]) -> None:
+    picture.synthetic[score.model] = synthetic
+    picture.psnr_db[score.model], picture.ssim[score.model] = score.psnr_db, score.ssim
+
+
+def _shown(image: NDArray[Any], reference: NDArray[Any], profile: Profile) -> NDArray[Any]:
+    """The slice (h, w) with the values that PSNR compares, as float32."""
+    if profile.normalise == "mean" and reference.max() > 0:
+        image = paper_normalise(image, reference)[0]
+    return np.array(image, dtype=np.float32)

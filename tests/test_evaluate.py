@@ -1,0 +1,454 @@
+"""Scoring, baselines, and the three result files, without networks."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from syndiff.errors import DataError, OptionError, UserError
+from syndiff.evaluation import baselines, evaluate, metrics, report
+from syndiff.evaluation.scoring import (
+    Case,
+    choose_pictures,
+    evaluate_predictions,
+    mean_and_deviation,
+)
+from syndiff.preparation.intensity import IntensityScale, window_scale
+
+PAPER = metrics.PROFILES["paper"]
+MR_SCALE = IntensityScale("robust", "a.u.", 2.0, 300.0)
+
+
+def brain(seed: int, contrast: tuple[float, float, float], n: int = 6) -> np.ndarray:
+    """Slices (n, 48, 48) of a head with two tissues; one seed is one anatomy."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[-0.6 : 0.6 : n * 1j, -1:1:48j, -1:1:48j]
+    radius = np.sqrt(y**2 / 0.55 + x**2 / (0.4 + 0.1 * rng.random()) + z**2)
+    wavy = gaussian_filter(rng.standard_normal((n, 48, 48)), (1, 4, 4)) * 12
+    image = np.where(radius < 1, contrast[0], 0.0)
+    image[(radius < 0.9) & (wavy > 0)] = contrast[1]
+    image[(radius < 0.35)] = contrast[2]
+    return np.clip(gaussian_filter(image, (0, 0.7, 0.7)), 0, 1).astype(np.float32)
+
+
+T1, T2 = (0.8, 0.5, 0.1), (0.3, 0.5, 1.0)
+
+
+def case(seed: int, n: int = 6, subject: str | None = None) -> Case:
+    indices = tuple(range(10, 10 + n))
+    load = lambda: (brain(seed, T1, n), brain(seed, T2, n))  # noqa: E731
+    return Case(subject or f"sub-{seed:03d}", indices, load)
+
+
+def perfect(slices: np.ndarray) -> np.ndarray:
+    """The answer, found by trying the anatomies."""
+    for seed in range(1, 6):
+        if np.array_equal(brain(seed, T1, len(slices)), slices):
+            return brain(seed, T2, len(slices))
+    raise AssertionError
+
+
+# ---- scoring ----------------------------------------------------------------------------------
+
+
+def test_scores_per_slice_subject_and_overall():
+    predictors = {
+        "perfect": perfect,
+        "moved": lambda s: np.roll(perfect(s), 2, axis=1),
+        "copy": baselines.copy,
+    }
+    steps = []
+    cases = [case(1, 6), case(2, 4)]
+    result = evaluate_predictions(
+        cases, predictors, PAPER, progress=lambda *step: steps.append(step)
+    )
+    assert len(result.scores) == 3 * (6 + 4)
+    assert result.models == ["perfect", "moved", "copy"]
+    assert result.subjects == ["sub-001", "sub-002"]
+    assert steps[0][:2] == (0, 6)
+    assert steps[-1][:2] == (6, 6)
+
+    entry = evaluate.summarise_model(result, "moved")
+    per_slice = [score.psnr_db for score in result.of("moved")]
+    assert entry["slices"] == 10
+    assert entry["psnr_db"] == pytest.approx(np.mean(per_slice))
+    assert entry["psnr_db_std"] == pytest.approx(np.std(per_slice, ddof=1))
+    by_subject = [entry["subjects"][name]["psnr_db"] for name in result.subjects]
+    assert by_subject[1] == pytest.approx(np.mean(per_slice[6:]))
+    assert entry["subject_means"]["psnr_db"] == pytest.approx(np.mean(by_subject))
+    assert entry["offset_px"] == pytest.approx(2, abs=0.1)
+    assert entry["offset_yx_px"] == pytest.approx([2, 0], abs=0.1)
+
+    best = evaluate.summarise_model(result, "perfect")
+    assert best["psnr_db"] == metrics.PSNR_CEILING_DB
+    assert best["ssim"] == pytest.approx(1)
+    assert best["offset_px"] < 0.01
+    assert evaluate.summarise_model(result, "copy")["psnr_db"] < 20
+
+
+def test_blank_reference_slices_are_left_out_and_counted():
+    def load():
+        source, reference = brain(1, T1), brain(1, T2)
+        reference[0] = 0
+        return source, reference
+
+    result = evaluate_predictions(
+        [Case("sub-1", tuple(range(6)), load)], {"copy": baselines.copy}, PAPER
+    )
+    assert result.blank_slices == 1
+    assert [score.slice_index for score in result.scores] == [1, 2, 3, 4, 5]
+    blank = Case("sub-1", tuple(range(6)), lambda: (brain(1, T1), np.zeros_like(brain(1, T1))))
+    with pytest.raises(DataError, match="blank"):
+        evaluate_predictions([blank], {"copy": baselines.copy}, PAPER)
+
+
+@pytest.mark.parametrize(
+    ("predict", "message"),
+    [
+        (lambda s: s[:, :-1], "shape"),
+        (lambda s: np.full_like(s, np.nan), "NaN"),
+        (lambda s: s[:-1], "shape"),
+    ],
+)
+def test_what_cannot_be_scored_is_named(predict, message):
+    with pytest.raises(DataError, match=f"mine gave .*{message}"):
+        evaluate_predictions([case(1)], {"mine": predict}, PAPER)
+
+
+def test_blank_predictions_are_scored_without_an_offset():
+    result = evaluate_predictions([case(1)], {"blank": np.zeros_like}, PAPER)
+    entry = evaluate.summarise_model(result, "blank")
+    assert entry["offset_px"] is None
+    assert 0 < entry["psnr_db"] < 20
+    json.dumps(entry, allow_nan=False)
+
+
+@pytest.mark.parametrize("counts", [[40], [40, 30], [9, 9, 9, 9, 9, 9], [1], [1, 1], [0, 5], [2]])
+def test_pictures_are_spread_over_subjects_and_exist(counts):
+    chosen = choose_pictures(counts, 4)
+    assert len(chosen) == len(counts)
+    assert all(0 <= i < count for some, count in zip(chosen, counts, strict=True) for i in some)
+    assert 1 <= sum(map(len, chosen)) <= 4
+    assert sum(map(bool, chosen)) == min(4, sum(map(bool, counts)))
+
+
+def test_pictures_hold_what_psnr_compares():
+    result = evaluate_predictions([case(1)], {"copy": lambda s: 0.5 * s}, PAPER, pictures=1)
+    (picture,) = result.pictures
+    assert picture.reference.max() == pytest.approx(1)
+    error = np.mean((picture.synthetic["copy"].astype(float) - picture.reference) ** 2)
+    assert picture.psnr_db["copy"] == pytest.approx(-10 * np.log10(error), abs=1e-3)
+
+
+def test_one_value_has_no_deviation():
+    assert mean_and_deviation([2.0]) == (2.0, 0.0)
+
+
+# ---- baselines --------------------------------------------------------------------------------
+
+
+def everything(slices):
+    return np.ones(slices.shape, bool)
+
+
+def test_histogram_map_of_a_monotone_change_undoes_it():
+    """Where the target is a monotone curve of the source, the map is that curve."""
+    rng = np.random.default_rng(0)
+    train, other = rng.random((2, 5, 64, 64)).astype(np.float32)
+    curve = baselines.fit_histogram(
+        [train], [other**2], source_foreground=everything, target_foreground=everything
+    )
+    test = rng.random((3, 64, 64)).astype(np.float32)
+    assert np.abs(curve(test) - test**2).max() < 0.03
+    assert curve(test).dtype == np.float32
+
+
+def test_histogram_map_leaves_the_background_and_saturated_values_within_range():
+    # A little texture: all voxels of one value would have to go to one value.
+    texture = np.random.default_rng(0).uniform(0, 0.3, (6, 48, 48)).astype(np.float32)
+    source, target = brain(1, T1) * (1 - texture), brain(2, T2) * (1 - texture[::-1])
+    head = lambda s: s > 0.05  # noqa: E731
+    curve = baselines.fit_histogram(
+        [source], [target], source_foreground=head, target_foreground=head
+    )
+    mapped = curve(source)
+    assert np.array_equal(mapped[~head(source)], source[~head(source)])
+    assert mapped.min() >= 0
+    assert mapped.max() <= 1
+    inside = np.quantile(mapped[head(source)], [0.1, 0.5, 0.9])
+    assert inside == pytest.approx(np.quantile(target[head(target)], [0.1, 0.5, 0.9]), abs=0.05)
+
+
+def test_histogram_map_needs_tissue():
+    with pytest.raises(DataError, match="tissue"):
+        baselines.fit_histogram(
+            [np.zeros((2, 8, 8), np.float32)],
+            [np.ones((2, 8, 8), np.float32)],
+            source_foreground=lambda s: s > 0,
+            target_foreground=lambda s: s > 0,
+        )
+
+
+# ---- the whole room ---------------------------------------------------------------------------
+
+
+class Manifest:
+    """What evaluation asks of a manifest, over stacks made here."""
+
+    modalities = ("T1", "T2", "CT")
+    spacing_mm = 3.5
+
+    def __init__(self, folder: Path, test_subjects=(3, 4)):
+        self.folder, self.asked = folder, []
+        self.seeds = {"train": (1, 2), "test": test_subjects}
+        for seeds in self.seeds.values():
+            for seed in seeds:
+                for modality, contrast in (("T1", T1), ("T2", T2), ("CT", T2)):
+                    np.save(folder / f"sub-{seed}_{modality}.npy", brain(seed, contrast))
+
+    def scans(self, split, modality):
+        self.asked.append((split, modality))
+        return [
+            SimpleNamespace(
+                subject=f"sub-{seed}",
+                slices_path=self.folder / f"sub-{seed}_{modality}.npy",
+                slice_indices=[10, 11, 12, 13, 14, 15],
+            )
+            for seed in self.seeds.get(split, ())
+        ]
+
+    def paired_subjects(self, split, a, b):
+        return [f"sub-{seed}" for seed in self.seeds.get(split, ())]
+
+    def scale(self, modality):
+        return window_scale() if modality == "CT" else MR_SCALE
+
+
+def translator(source="T1", target="T2", spacing_mm=3.5):
+    return SimpleNamespace(sources=(source,), target=target, spacing_mm=spacing_mm)
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """`run(**options)` evaluates two fake models on fake data into tmp_path / "out"."""
+    data = tmp_path / "data"
+    data.mkdir()
+    held = SimpleNamespace(
+        manifest=Manifest(data),
+        out=tmp_path / "out",
+        translators={"good": translator(), "moved": translator()},
+        predict={"good": perfect, "moved": lambda s: np.roll(perfect(s), 1, axis=2)},
+    )
+    config = tmp_path / "T1_to_T2" / "config.json"
+    config.parent.mkdir()
+    config.write_text('{"training": {"steps": 1234}}')
+    monkeypatch.setattr(evaluate, "read_manifest", lambda folder: held.manifest)
+    monkeypatch.setattr(evaluate, "_load", lambda name, path: held.translators[name])
+    monkeypatch.setattr(
+        evaluate,
+        "_predictor",
+        lambda t, *options: next(
+            held.predict[n] for n, other in held.translators.items() if t is other
+        ),
+    )
+
+    def run(models=("good", "moved"), **options):
+        paths = {name: config.parent for name in models}
+        return evaluate.evaluate(data, held.out, models=paths, **options)
+
+    held.run = run
+    return held
+
+
+class Page(HTMLParser):
+    """Collects what matters of a page: its images and everything it would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.fetched, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "img":
+            self.images.append(attrs)
+        self.fetched += [v for k, v in attrs.items() if k in ("src", "href") and v[:5] != "data:"]
+        if tag not in ("img", "meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+def test_results_are_written_as_promised(room):
+    results = room.run()
+    stored = json.loads((room.out / "metrics.json").read_text())
+    assert stored == json.loads(json.dumps(results))
+    assert stored["format"] == 1
+    assert (stored["source"], stored["target"], stored["split"]) == ("T1", "T2", "test")
+    assert stored["subjects"] == ["sub-3", "sub-4"]
+    assert stored["profile"]["name"] == "paper"
+    assert stored["profile"]["window_size"] == 11
+    assert list(stored["models"]) == ["good", "moved", "copy", "histogram"]
+    for entry in stored["models"].values():
+        assert {"psnr_db", "psnr_db_std", "ssim", "ssim_std", "mae", "offset_px"} <= set(entry)
+        assert set(entry["subjects"]) == {"sub-3", "sub-4"}
+    good, moved = stored["models"]["good"], stored["models"]["moved"]
+    assert good["psnr_db"] > moved["psnr_db"]
+    assert good["offset_px"] < 0.05
+    assert moved["offset_px"] == pytest.approx(1, abs=0.1)
+    assert moved["offset_mm"] == pytest.approx(3.5, abs=0.35)
+    assert good["config"] == {"training": {"steps": 1234}}
+    assert any("moved places its images" in warning for warning in stored["warnings"])
+    assert not any("good" in warning for warning in stored["warnings"])
+
+    rows = list(csv.DictReader((room.out / "metrics.csv").open()))
+    assert len(rows) == 4 * 2 * 6
+    assert rows[0]["slice_index"] == "10"
+    mean = np.mean([float(row["psnr_db"]) for row in rows if row["model"] == "moved"])
+    assert mean == pytest.approx(moved["psnr_db"], abs=1e-3)
+
+
+def test_the_same_evaluation_gives_the_same_numbers(room):
+    first, second = room.run(), room.run()
+    del first["provenance"], second["provenance"]
+    assert first == second
+    assert sorted(p.name for p in room.out.iterdir()) == [
+        "metrics.csv",
+        "metrics.json",
+        "report.html",
+    ]
+
+
+def test_the_report_is_one_readable_file(room):
+    room.run()
+    text = (room.out / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.fetched == []
+    assert "url(" not in text
+    assert page.open == []
+    assert all("alt" in image for image in page.images)
+    assert sum("Synthetic T2 by good" in image["alt"] for image in page.images) == 4
+    assert "not for diagnosis" in text
+    assert "1234" in text
+    assert re.search(r"good is \d+\.\d dB above copying the source", text)
+    assert 'name="viewport"' in text
+
+
+def test_names_in_the_report_are_escaped(room):
+    room.translators["<script>"] = room.translators["good"]
+    room.predict["<script>"] = perfect
+    room.run(models=("<script>",))
+    text = (room.out / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_histogram_baseline_never_sees_a_reference(room, monkeypatch):
+    """It reads only the training split, and another reference changes nothing of what it gives."""
+    evaluate.histogram_baseline(room.manifest, "T1", "T2")
+    assert {split for split, _ in room.manifest.asked} == {"train"}
+    given = {}
+
+    def spy(name):
+        def record(cases, predictors, *rest, **options):
+            given[name] = predictors["histogram"](cases[0].load()[0])
+            return evaluate_predictions(cases, predictors, *rest, **options)
+
+        return record
+
+    monkeypatch.setattr(evaluate, "evaluate_predictions", spy("before"))
+    room.run()
+    path = room.manifest.folder / "sub-3_T2.npy"
+    np.save(path, 1 - np.load(path))
+    monkeypatch.setattr(evaluate, "evaluate_predictions", spy("after"))
+    room.run()
+    assert np.array_equal(given["before"], given["after"])
+
+
+def test_baselines_alone_need_a_direction(room):
+    results = room.run(models=(), source="T1", target="T2")
+    assert list(results["models"]) == ["copy", "histogram"]
+    with pytest.raises(OptionError, match="direction"):
+        room.run(models=())
+
+
+def test_ct_is_compared_in_hounsfield_units_without_normalisation(room):
+    room.translators["good"] = translator(target="CT")
+    results = room.run(models=("good",))
+    assert results["profile"]["normalise"] == "none"
+    copy = results["models"]["copy"]
+    assert copy["mae_hu"] == pytest.approx(4024 * copy["mae"])
+    assert "HU, lower" in (room.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_several_sources_reach_the_model_as_channels(room):
+    room.translators["good"] = SimpleNamespace(sources=("T1", "CT"), target="T2", spacing_mm=3.5)
+    room.predict["good"] = lambda s: perfect(s[:, 0]) if s.shape[1] == 2 else None
+    results = room.run(models=("good",))
+    assert results["source"] == "T1+CT"
+    assert results["models"]["good"]["psnr_db"] == metrics.PSNR_CEILING_DB
+
+
+def test_another_spacing_is_told(room):
+    room.translators["moved"] = translator(spacing_mm=1.0)
+    assert any("trained at 1 mm" in warning for warning in room.run()["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "val"}, "no subject of the val split"),
+        ({"source": "T2", "target": "T1"}, "translates T1 to T2"),
+        ({"models": (), "source": "T1", "target": "PD"}, "no modality 'PD'"),
+        ({"models": ("copy",)}, "the model name 'copy'"),
+        ({"profile": "best"}, "no comparison profile"),
+    ],
+)
+def test_bad_options_end_in_one_line_and_write_nothing(room, options, message):
+    with pytest.raises(UserError, match=message) as error:
+        room.run(**options)
+    assert "\n" not in str(error.value)
+    assert not room.out.exists()
+
+
+def test_models_of_two_directions_are_refused(room):
+    room.translators["moved"] = translator("T2", "T1")
+    with pytest.raises(OptionError, match="translate differently"):
+        room.run()
+
+
+def test_no_subjects_different_slices_and_damaged_stacks(room):
+    room.manifest.seeds["test"] = ()
+    with pytest.raises(DataError, match="no subject"):
+        room.run()
+    room.manifest.seeds["test"] = (3,)
+    (room.manifest.folder / "sub-3_T2.npy").write_bytes(b"not an array")
+    with pytest.raises(DataError, match=r"sub-3_T2\.npy cannot be read"):
+        room.run()
+    assert not room.out.exists()
+
+
+def test_out_must_not_be_a_file(room):
+    room.out.write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        room.run()
+    assert room.out.read_text() == "mine"
+
+
+def test_findings_say_above_or_below():
+    models = {
+        "copy": {"kind": "baseline", "psnr_db": 20.0, "offset_px": 0.0},
+        "histogram": {"kind": "baseline", "psnr_db": 24.0, "offset_px": 0.0},
+        "mine": {"kind": "model", "psnr_db": 22.5, "offset_px": None},
+    }
+    (sentence,) = report.findings({"models": models})
+    assert "2.5 dB above copying" in sentence
+    assert "1.5 dB below histogram" in sentence
+    assert "could not be measured" in sentence
