@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from syndiff.preparation.manifest import Manifest, Scan
 
 from syndiff.errors import DataError, OptionError
 from syndiff.evaluation.baselines import HistogramMap, fit_histogram
 from syndiff.evaluation.scoring import Case, Slices
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.manifest import Manifest, Scan
 
 
 def check_modalities(manifest: Manifest, modalities: Sequence[str]) -> None:
@@ -37,9 +36,9 @@ def paired_cases(
         paired &= set(manifest.paired_subjects(split, source, target))
     if not paired:
         raise DataError(
-            f"no subject of the {split} split has both {' and '.join(sources)} and {target}",
+            f"no subject of the {split} split has {', '.join(sources)} and {target} on one grid",
             "at least one",
-            "prepare the data with such subjects in that split (--split, --modalities)",
+            "prepare the data with such subjects in that split, registered (the default)",
         )
     return [_case([scans[subject] for scans in stacks]) for subject in sorted(paired)]
 
@@ -47,42 +46,32 @@ def paired_cases(
 def histogram_baseline(manifest: Manifest, source: str, target: str) -> HistogramMap:
     """The histogram map from the training subjects' sources to their targets (see baselines)."""
     return fit_histogram(
-        _stacks(manifest.scans("train", source)),
-        _stacks(manifest.scans("train", target)),
+        (scan.load() for scan in manifest.scans("train", source)),
+        (scan.load() for scan in manifest.scans("train", target)),
         source_foreground=_foreground(manifest.scale(source)),
         target_foreground=_foreground(manifest.scale(target)),
     )
 
 
+def convert(slices: Slices, have: IntensityScale, want: IntensityScale) -> Slices:
+    """Normalised slices from one cohort's intensity scale to another's, clipped to [0, 1].
+
+    A translator knows intensities as its own training cohort was scaled; the data at hand may
+    have come out a few per cent brighter or darker.
+    """
+    if (have.rule, have.scale, have.window) == (want.rule, want.scale, want.window):
+        return slices
+    return want.normalise(have.restore(slices), have.training_mean)
+
+
 def _case(scans: Sequence[Scan]) -> Case:
-    """One subject's sources and, last, its target: read when asked for."""
-    indices = scans[-1].slice_indices
-    if any(scan.slice_indices != indices for scan in scans):
-        raise DataError(
-            f"{scans[0].subject} has different slices in its modalities",
-            remedy="prepare the data again with registration on",
-        )
-    paths = [scan.slices_path for scan in scans]
+    """One subject's sources and, last, its target: read into memory when asked for."""
 
     def load() -> tuple[Slices, Slices]:
-        *sources, target = (_read(path) for path in paths)
+        *sources, target = (np.array(scan.load()) for scan in scans)
         return (sources[0] if len(sources) == 1 else np.stack(sources, axis=1)), target
 
-    return Case(scans[0].subject, tuple(int(i) for i in indices), load)
-
-
-def _stacks(scans: Sequence[Scan]) -> Iterator[Slices]:
-    return (_read(scan.slices_path) for scan in scans)
-
-
-def _read(path: Path) -> Slices:
-    """A stack (n, h, w) float32."""
-    try:
-        return np.asarray(np.load(path), dtype=np.float32)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error})", remedy="prepare the data again"
-        ) from error
+    return Case(scans[0].subject, scans[-1].slice_indices, load)
 
 
 def _foreground(scale: IntensityScale) -> Callable[[Slices], NDArray[np.bool_]]:

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from syndiff.preparation.manifest import read_manifest
 
 from syndiff import files
 from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.evaluation import baselines, metrics
-from syndiff.evaluation.cases import check_modalities, histogram_baseline, paired_cases
+from syndiff.evaluation.cases import check_modalities, convert, histogram_baseline, paired_cases
 from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import (
     Evaluation,
@@ -35,6 +34,7 @@ from syndiff.evaluation.scoring import (
     summarise_model,
 )
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.manifest import Manifest, read_manifest
 
 FORMAT = 1
 CSV_COLUMNS = (
@@ -90,7 +90,10 @@ def evaluate(
     scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
     chosen = metrics.get_profile(profile) if profile else metrics.profile_for(scale.unit)
 
-    predictors = {n: _predictor(t, seed, batch_size, device) for n, t in translators.items()}
+    predictors = {
+        name: _in_its_scale(_predictor(translator, seed, batch_size, device), translator, manifest)
+        for name, translator in translators.items()
+    }
     predictors["copy"] = _of_first_source(baselines.copy)
     predictors["histogram"] = _of_first_source(histogram_baseline(manifest, sources[0], target))
     evaluation = evaluate_predictions(cases, predictors, chosen, progress=progress)
@@ -163,6 +166,26 @@ def _predictor(translator: Any, seed: int, batch_size: int, device: str) -> Pred
     return partial(
         _translate, translate_slices, translator, seed=seed, batch_size=batch_size, device=device
     )
+
+
+def _in_its_scale(predict: Predict, translator: Any, manifest: Manifest) -> Predict:
+    """Bring slices to the intensity scale that the translator was trained with, and back.
+
+    This is what `syndiff translate` does with a new scan, so that both show the same model.
+    """
+    own = {m: IntensityScale.from_dict(c) for m, c in translator.config["intensity"].items()}
+    target = translator.target
+
+    def adapted(slices: Slices) -> Slices:
+        channels = slices[:, None] if slices.ndim == 3 else slices
+        scaled = [
+            convert(channels[:, i], manifest.scale(source), own[source])
+            for i, source in enumerate(translator.sources)
+        ]
+        result = predict(scaled[0] if slices.ndim == 3 else np.stack(scaled, axis=1))
+        return convert(result, own[target], manifest.scale(target))
+
+    return adapted
 
 
 def _translate(function: Any, translator: Any, slices: Slices, **options: Any) -> Slices:

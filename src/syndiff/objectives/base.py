@@ -1,0 +1,122 @@
+"""What every method offers to training: its players, one forward, two sets of losses.
+
+A method is an `Objective`. The training module knows nothing else about it: it calls `generate`
+once per step, steps the discriminators on `discriminator_losses`, then the generators on
+`generator_losses`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from syndiff.translators import Translator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Slices of both modalities; sample i of one is unrelated to sample i of the other.
+
+    Attributes:
+        source: (b, ca, h, w) in [-1, 1].
+        target: (b, cb, h, w) in [-1, 1].
+    """
+
+    source: Tensor
+    target: Tensor
+
+    def __getitem__(self, modality: str) -> Tensor:
+        return {"source": self.source, "target": self.target}[modality]
+
+
+class Draw:
+    """The randomness of one training step: a function of seed and step alone.
+
+    Under several processes the draws are made for the global batch and each process takes its own
+    rows, so that the number of processes does not change them.
+    """
+
+    def __init__(
+        self, seed: int, step: int, device: torch.device | str = "cpu", rank: int = 0, world: int = 1
+    ) -> None:
+        self.step, self.rank, self.world = step, rank, world
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device)
+        self.generator.manual_seed((seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF_FFFF)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal values; the first axis is the batch of this process."""
+        whole = (shape[0] * self.world, *shape[1:])
+        return self._mine(torch.randn(whole, generator=self.generator, device=self.device))
+
+    def integers(self, high: int, size: int) -> Tensor:
+        """`size` uniform integers from 0 to `high` - 1."""
+        whole = (size * self.world,)
+        values = torch.randint(high, whole, generator=self.generator, device=self.device)
+        return self._mine(values)
+
+    def _mine(self, values: Tensor) -> Tensor:
+        size = len(values) // self.world
+        return values[self.rank * size : (self.rank + 1) * size]
+
+
+@dataclass
+class Fakes:
+    """What the generators made in this step, by name and modality; both players see the same.
+
+    `detached()` is the view for the discriminators: the same values without a graph.
+    """
+
+    values: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> dict[str, Tensor]:
+        return self.values.setdefault(name, {})
+
+    def detached(self) -> Fakes:
+        return Fakes(
+            {
+                name: {modality: tensor.detach() for modality, tensor in images.items()}
+                for name, images in self.values.items()
+            }
+        )
+
+
+class Objective(nn.Module, ABC):
+    """A method: networks in two groups of players, and what each group minimises.
+
+    Attributes:
+        generators: stepped by the generators' optimizer and averaged by EMA.
+        discriminators: stepped by the discriminators' optimizer; empty where there are none.
+    """
+
+    generators: nn.ModuleDict
+    discriminators: nn.ModuleDict
+
+    @abstractmethod
+    def generate(self, batch: Batch, draw: Draw) -> Fakes:
+        """The one forward of the generators in a step."""
+
+    @abstractmethod
+    def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        """Named terms whose sum the discriminators minimise; `fakes` are detached."""
+
+    @abstractmethod
+    def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        """Named terms whose sum the generators minimise; the discriminators are frozen."""
+
+    @abstractmethod
+    def translator(
+        self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
+    ) -> Translator:
+        """The translator towards modality `to` ("source" or "target").
+
+        Args:
+            generators: this objective's generators or their moving average; shared, not copied.
+            to: the modality that the translator makes.
+            card: what the translator must know besides its network (modalities, grid, intensity).
+        """

@@ -1,0 +1,6 @@
+"""Virtual subjects with exact ground truth: anatomy, signal equations, cohorts on disk."""
+
+from syndiff.phantom.cohort import Subject, make_subject, write_cohort
+from syndiff.phantom.signal import MODALITIES
+
+__all__ = ["MODALITIES", "Subject", "make_subject", "write_cohort"]

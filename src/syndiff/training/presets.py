@@ -1,0 +1,177 @@
+"""Presets: complete, documented training configurations, never silent mixtures.
+
+| preset    | what                                                                  |
+|-----------|-----------------------------------------------------------------------|
+| `default` | ours, for 256×256 on a GPU                                            |
+| `small`   | our recipe with small networks, for two CPU cores and 64×64           |
+| `paper`   | the values that the paper's text gives                                |
+| `github`  | the values that the official README's command gives                   |
+
+Where paper and official code differ, and why, is in docs/presets.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from syndiff.errors import OptionError
+from syndiff.objectives.syndiff import SynDiffSettings
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How an objective is trained.
+
+    Attributes:
+        objective: the method's own settings.
+        epochs: passes over the longer modality, unless `max_steps` is given.
+        max_steps: batches to train for; 0 means by `epochs`.
+        batch_size: slices of each modality per step.
+        generator_lr, discriminator_lr: Adam's learning rates.
+        final_lr: where the cosine decay of both ends; None keeps them constant.
+        adam_betas: of both optimizers.
+        ema_decay: of the generators' moving average; 0 switches it off.
+        ema_warmup: the decay at step n is at most (1 + n) / (ema_warmup + n).
+        shared_subjects: every training subject serves both modalities (drawn independently)
+            instead of one each.
+        augment: mirror left and right and shift by a few pixels, at random.
+        validate_every: steps between two validations.
+        seed: of everything.
+    """
+
+    objective: SynDiffSettings = field(default_factory=SynDiffSettings)
+    epochs: int = 50
+    max_steps: int = 0
+    batch_size: int = 1
+    generator_lr: float = 1.6e-4
+    discriminator_lr: float = 1e-4
+    final_lr: float | None = 1e-5
+    adam_betas: tuple[float, float] = (0.5, 0.9)
+    ema_decay: float = 0.999
+    ema_warmup: int = 10
+    shared_subjects: bool = False
+    augment: bool = True
+    validate_every: int = 500
+    seed: int = 0
+
+
+_FULL = SynDiffSettings()
+
+_SMALL = SynDiffSettings(
+    channels=32,
+    multipliers=(1, 2, 2),
+    blocks=1,
+    attention_levels=(2,),
+    time_dim=32,
+    latent_dim=32,
+    latent_embedding=64,
+    latent_layers=3,
+    one_shot_channels=24,
+    one_shot_blocks=4,
+    upsampling="resize",
+    step_stem=24,
+    step_widths=(32, 64, 96, 96),
+    step_time_dim=64,
+    patch_channels=24,
+    patch_halvings=2,
+    cycle_one_shot=5.0,
+    cycle_diffusive=5.0,
+    structure=2.0,
+)
+
+PRESETS: dict[str, TrainSettings] = {
+    "default": TrainSettings(
+        objective=replace(_FULL, upsampling="resize", structure=2.0), batch_size=4
+    ),
+    "small": TrainSettings(
+        objective=_SMALL,
+        epochs=100,
+        batch_size=4,
+        generator_lr=5e-4,
+        discriminator_lr=3e-4,
+        final_lr=None,
+        ema_decay=0.998,
+        validate_every=250,
+    ),
+    "paper": TrainSettings(
+        objective=replace(
+            _FULL, time_dim=32, latent_dim=256, latent_layers=3, gradient_penalty_interval=1
+        ),
+        epochs=50,
+        generator_lr=1e-4,
+        discriminator_lr=1e-4,
+        final_lr=None,
+        ema_decay=0.0,
+        shared_subjects=True,
+        augment=False,
+    ),
+    "github": TrainSettings(
+        objective=_FULL,
+        epochs=500,
+        generator_lr=1.6e-4,
+        discriminator_lr=1e-4,
+        final_lr=1e-5,
+        ema_warmup=0,
+        shared_subjects=True,
+        augment=False,
+    ),
+}
+
+
+def preset(name: str) -> TrainSettings:
+    """The preset of that name.
+
+    Raises:
+        OptionError: there is none.
+    """
+    if name not in PRESETS:
+        raise OptionError(f"the preset {name!r}", f"one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+NETWORK_FIELDS = (
+    "channels",
+    "multipliers",
+    "blocks",
+    "attention_levels",
+    "time_dim",
+    "latent_dim",
+    "latent_embedding",
+    "latent_layers",
+    "one_shot_channels",
+    "one_shot_blocks",
+    "step_stem",
+    "step_widths",
+    "step_time_dim",
+    "patch_channels",
+    "patch_halvings",
+)
+
+
+def choose(
+    name: str, networks: str = "", structure: float | None = None, **changes: Any
+) -> TrainSettings:
+    """A preset with some values changed; None leaves a value as it is.
+
+    Args:
+        name: of the preset.
+        networks: "small" or "full" networks instead of the preset's.
+        structure: weight of the structure term.
+        changes: fields of `TrainSettings`.
+
+    Raises:
+        OptionError: an unknown preset or network size.
+    """
+    settings = preset(name)
+    objective = settings.objective
+    if networks:
+        sizes = {"small": _SMALL, "full": _FULL}
+        if networks not in sizes:
+            raise OptionError(f"--networks {networks}", "small or full")
+        given = {field: getattr(sizes[networks], field) for field in NETWORK_FIELDS}
+        objective = replace(objective, **given)
+    if structure is not None:
+        objective = replace(objective, structure=structure)
+    kept = {key: value for key, value in changes.items() if value is not None}
+    return replace(settings, objective=objective, **kept)
