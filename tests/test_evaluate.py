@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from syndiff.errors import DataError, OptionError, UserError
+from syndiff.errors import DataError, ModelError, OptionError, UserError
 from syndiff.evaluation import baselines, evaluate, metrics, report
 from syndiff.evaluation.scoring import (
     Case,
@@ -474,3 +474,40 @@ def test_findings_say_above_or_below():
     assert "2.5 dB above copying" in sentence
     assert "1.5 dB below histogram" in sentence
     assert "could not be measured" in sentence
+
+
+def test_a_translator_from_its_folder(tmp_path):
+    """The whole way with a real, untrained network: it is loaded, applied and scored."""
+    torch = pytest.importorskip("torch")
+    from syndiff.diffusion import Schedule
+    from syndiff.networks.ncsnpp import NCSNpp
+    from syndiff.translators import AdversarialDiffusionTranslator
+
+    torch.manual_seed(0)
+    network = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention_levels": []}
+    config = {
+        "sources": ["T1"],
+        "target": "T2",
+        "spacing_mm": 3.5,
+        "size": [48, 48],
+        "intensity": {"T1": MR_SCALE.to_dict(), "T2": MR_SCALE.to_dict()},
+        "network": network,
+        "schedule": {"steps": 2},
+    }
+    model = AdversarialDiffusionTranslator(NCSNpp(**network), Schedule(2), config)
+    folder = model.save(tmp_path / "T1_to_T2")
+    prepared(tmp_path / "data", test_subjects=(3,))
+    steps = []
+    results = evaluate.evaluate(
+        tmp_path / "data",
+        tmp_path / "out",
+        models={"mine": folder},
+        batch_size=4,
+        device="cpu",
+        progress=lambda *step: steps.append(step),
+    )
+    assert np.isfinite(results["models"]["mine"]["psnr_db"])
+    assert results["models"]["mine"]["config"]["schedule"] == {"steps": 2}
+    assert steps[-1][:2] == (3, 3)
+    with pytest.raises(ModelError, match="model mine: no translator folder"):
+        evaluate.evaluate(tmp_path / "data", tmp_path / "out", models={"mine": tmp_path / "no"})

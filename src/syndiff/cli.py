@@ -5,6 +5,7 @@ Errors that the user can mend end in one line and exit code 2; Ctrl-C in exit co
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -310,6 +311,9 @@ def demo(
 
 def main() -> None:
     """Entry point: every mendable error is one line and exit code 2."""
+    # Threads that spin while they wait for each other slow a step 10-fold and more as soon as
+    # another program wants a core; sleeping costs nothing measurable. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:

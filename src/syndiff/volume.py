@@ -198,7 +198,9 @@ def _load(path: Path) -> Any:
     if not head:
         raise VolumeError(f"{path} is empty (0 bytes)", remedy="copy or download it again")
     if head.startswith(b"version https://git-lfs"):
-        raise VolumeError(f"{path} is a git-LFS pointer, not an image", remedy="run 'git lfs pull'")
+        raise VolumeError(
+            f"{path} is a git-LFS pointer, not an image", remedy="run 'git lfs pull'"
+        )
     try:
         image = nib.load(path)
     except Exception as error:  # nibabel raises many kinds; each means "not an image"
@@ -219,7 +221,7 @@ def _values(image: Any, path: Path) -> NDArray[np.float32]:
         raise VolumeError(f"{path} holds colours ({dtype})", "one grey value per voxel")
     if np.issubdtype(dtype, np.complexfloating):
         raise VolumeError(f"{path} holds complex values", "real values", "store the magnitude")
-    shape = image.shape
+    shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) > 3:
@@ -233,6 +235,11 @@ def _values(image: Any, path: Path) -> NDArray[np.float32]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a bad scale factor shows as NaN below
             array = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "its image"
+        raise VolumeError(
+            f"{path} is a header without its image", f"{missing} beside it", "copy both files"
+        ) from error
     except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise VolumeError(
             f"{path} is damaged or cut short ({_first_line(error)})", remedy="copy it again"

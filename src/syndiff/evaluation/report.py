@@ -111,7 +111,7 @@ def _error_limit(pictures: Sequence[Picture]) -> float:
         min(float(np.percentile(abs(image - p.reference), 99)) for image in p.synthetic.values())
         for p in pictures
     ]
-    return max(0.1, round(2 * float(np.median(spreads)), 1)) if spreads else 0.1
+    return float(np.clip(round(1.5 * float(np.median(spreads or [0])), 1), 0.1, 0.5))
 
 
 def _panel(picture: Picture, limit: float) -> dict[str, Any]:

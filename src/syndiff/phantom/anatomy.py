@@ -1,21 +1,21 @@
-"""One person's head: the average head, made individual, as exact tissue fractions on any grid.
+"""Virtual anatomy: tissue maps of invented persons, known exactly.
 
-A point of the scan's world is taken back to the atlas: undo the pose (an affine), then the
-person's shape (a diffeomorphism), then look the atlas up. Everything is looked up once and at its
-true place, so a displaced scan is the same head elsewhere, not a blurred copy of an image.
+The brain is that of the MNI152 grey- and white-matter maps that nilearn carries with it, sharpened
+(an average brain is blurred) and warped per person by an affine map and the flow of a smooth
+velocity field. Everything around the brain is made from the brain mask's distance map: a layer
+of cerebrospinal fluid, skull with marrow, muscle, fat and skin.
+
+Look-up runs from the person to the atlas: atlas point = φ(A⁻¹ p) with φ the flow.
 """
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from syndiff.phantom.atlas import Atlas, load_atlas
 from syndiff.phantom.fields import (
     Array,
     Grid,
@@ -25,250 +25,240 @@ from syndiff.phantom.fields import (
     sample,
     smooth_field,
 )
-from syndiff.phantom.signal import LABEL, TISSUES
+from syndiff.phantom.signal import INDEX, TISSUES
 
-EXTENT_MM = (192.0, 224.0, 192.0)  # holds the largest head with a margin of air
-CENTRE_MM = (0.0, -18.0, 14.0)
-HEAD_RADIUS_MM = 80.0  # of the sphere over which a rigid displacement is averaged
-WARP_STEP_MM = 4.0
-# the atlas channels that a scan looks up
-CHANNELS = ("csf", "grey", "white", "brain", "skull", "head", "eye", "cavity", "texture", "lesion")
+CENTRE_MM = np.array([0.0, -17.0, 5.0])  # middle of the MNI152 brain
+FIELD_OF_VIEW_MM = (192.0, 224.0, 168.0)
+VIEW_CENTRE_MM = (0.0, -17.0, 12.0)
+COARSE_MM = 5.0  # the flow is smooth: it is integrated on a coarse grid
+BASE_MM = -22.0  # below this height the head's outline goes straight down
+EYES_MM = ((-32.0, 60.0, -36.0), (32.0, 60.0, -36.0))
+EYE_RADIUS_MM, ORBIT_RADIUS_MM = 11.5, 18.0
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The average head.
+
+    Attributes:
+        channels: (nx, ny, nz, 5): fluid, grey, white (sharpened, each × mask), distance to the
+            brain and to the head's core in mm (negative inside).
+        push: (nx, ny, nz, 3) unit-sized velocity that widens the ventricles.
+        white_mm: (n, 3) points deep in white matter, where lesions may lie.
+    """
+
+    grid: Grid
+    channels: Array
+    push: Array
+    white_mm: Array
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One person's head, ready to be looked at from any grid.
+    """One person.
 
     Attributes:
-        atlas_grid: grid of `channels`.
-        channels: (nx, ny, nz, 10) see `CHANNELS`: shares 0..1, distances in mm, texture.
-        warp_grid: grid of `displacement`.
-        displacement: (wx, wy, wz, 3) mm, from the person's unposed head to the atlas.
-        pose: (4, 4) from the unposed head to the scan's world, mm: size, tilt, position.
+        maps: (nx, ny, nz, tissues) fractions that sum to 1, in the order of `signal.TISSUES`.
+        textures: (nx, ny, nz, 2) relative deviations of T1 and T2.
     """
 
-    atlas_grid: Grid
-    channels: Array
-    warp_grid: Grid
-    displacement: Array
-    pose: NDArray[np.float64]
+    grid: Grid
+    maps: Array
+    textures: Array
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """(nx, ny, nz): index of the tissue that fills most of the voxel."""
+        return np.argmax(self.maps, axis=-1).astype(np.uint8)
 
 
-def random_stream(seed: int, index: int, *purpose: str) -> np.random.Generator:
-    """Random numbers of subject `index` for one purpose; no purpose disturbs another."""
-    code = zlib.crc32("/".join(purpose).encode())
-    return np.random.default_rng(np.random.SeedSequence([seed, index, code]))
-
-
-def scan_grid(spacing_mm: float) -> Grid:
-    """The grid of every scan of a cohort: RAS+, isotropic, about 19 × 22 × 19 cm."""
-    shape = tuple(int(np.ceil(e / spacing_mm - 1e-6)) for e in EXTENT_MM)
-    origin = [c - spacing_mm * (n - 1) / 2 for c, n in zip(CENTRE_MM, shape, strict=True)]
-    return Grid((origin[0], origin[1], origin[2]), spacing_mm, (shape[0], shape[1], shape[2]))
-
-
-def make_anatomy(index: int, seed: int, spacing_mm: float, lesions: int = 0) -> Anatomy:
-    """Draw the head of subject `index`.
-
-    Args:
-        spacing_mm: of the scans to come; it only chooses the atlas's resolution and blur.
-        lesions: how many lesions in the white matter.
-    """
-    atlas = load_atlas(1 if spacing_mm < 1.5 else 2)
-    body = random_stream(seed, index, "body")
-    brain = _individual_brain(atlas, index, seed)
-    lesion = np.zeros(atlas.grid.shape, np.float32)
-    if lesions:
-        lesion = _lesions(brain, atlas, lesions, random_stream(seed, index, "lesions"))
-    brain, lesion = (
-        _blur_to(spacing_mm, brain, atlas.grid),
-        _blur_to(spacing_mm, lesion[..., None], atlas.grid),
+def view(spacing_mm: float) -> Grid:
+    """The scans' grid: RAS+, the same field of view at every spacing."""
+    nx, ny, nz = (int(np.ceil(length / spacing_mm)) for length in FIELD_OF_VIEW_MM)
+    x, y, z = (
+        c - spacing_mm * (n - 1) / 2 for c, n in zip(VIEW_CENTRE_MM, (nx, ny, nz), strict=True)
     )
-    skull, head = _shells(atlas, body)
-    texture = smooth_field(random_stream(seed, index, "texture"), atlas.grid, 3.0)
-    single = (atlas.to_brain_mm, skull, head, atlas.to_eye_mm, atlas.to_cavity_mm, texture)
-    channels = np.concatenate([brain, np.stack(single, axis=-1), lesion], axis=-1)
-    warp_grid = _warp_grid()
-    velocity = _velocity(atlas, warp_grid, index, seed)
-    return Anatomy(atlas.grid, channels, warp_grid, integrate(velocity, warp_grid), _pose(body))
-
-
-def _individual_brain(atlas: Atlas, index: int, seed: int) -> Array:
-    """CSF, grey and white shares with folds and atrophy of one's own: (nx, ny, nz, 3).
-
-    w_k ∝ p_k exp(a n_k): smooth noise n_k decides where the average is undecided, which is in the
-    folds of the cortex; where the average is sure, nothing changes.
-    """
-    rng = random_stream(seed, index, "folds")
-    atrophy = float(np.exp(rng.normal(0.0, 0.5)))  # weight of fluid: wide or narrow sulci
-    cortical = 1 / (1 + np.exp(-(atlas.to_brain_mm + 22) / 4))  # 1 near the surface, 0 deep
-    shares = atlas.brain.copy()
-    shares[..., 0] *= 1 + (atrophy - 1) * cortical
-    for k, amplitude in enumerate((1.4, 1.0, 1.0)):
-        noise = smooth_field(rng, atlas.grid, 5.0)
-        shares[..., k] *= np.exp(amplitude * (0.25 + 0.75 * cortical) * noise)
-    shares /= np.maximum(shares.sum(axis=-1, keepdims=True), 1e-6)
-    shares[..., 1:] *= atlas.mask[..., None]  # nothing of the brain beyond its mask
-    shares[..., 0] = 1 - shares[..., 1] - shares[..., 2]
-    return shares
-
-
-def _lesions(brain: Array, atlas: Atlas, count: int, rng: np.random.Generator) -> Array:
-    """`count` round blobs of 3 to 7 mm radius in deep white matter: (nx, ny, nz), 0..1."""
-    x, y, z = atlas.grid.axes_mm()
-    sure = (brain[..., 2] > 0.95) & (atlas.to_brain_mm < -15)
-    sure &= (z > -5)[None, None, :]
-    places = np.argwhere(sure)
-    lesion = np.zeros(atlas.grid.shape, np.float32)
-    chosen: list[NDArray[np.float64]] = []
-    for _ in range(count):
-        for _attempt in range(50):  # apart from each other where there is room
-            i, j, k = places[rng.integers(len(places))]
-            centre = np.array([x[i], y[j], z[k]])
-            if all(np.linalg.norm(centre - other) > 16 for other in chosen):
-                break
-        chosen.append(centre)
-        radius, stretch = rng.uniform(3.0, 7.0), rng.uniform(0.75, 1.3, 3)
-        dx, dy, dz = ((a - c) / s for a, c, s in zip((x, y, z), centre, stretch, strict=True))
-        distance = np.sqrt(dx[:, None, None] ** 2 + dy[None, :, None] ** 2 + dz[None, None] ** 2)
-        blob = np.clip(0.5 - (distance - radius) / 2.0, 0, 1).astype(np.float32)
-        np.maximum(lesion, blob, out=lesion)
-    return lesion
-
-
-def _blur_to(spacing_mm: float, maps: Array, grid: Grid) -> Array:
-    """Average maps (nx, ny, nz, c) over the size of a coarser voxel, as its partial volume."""
-    if spacing_mm <= grid.spacing_mm:
-        return maps
-    sigma = np.sqrt((spacing_mm**2 - grid.spacing_mm**2) / 12) / grid.spacing_mm
-    return np.asarray(ndimage.gaussian_filter(maps, (sigma, sigma, sigma, 0)))
-
-
-def _shells(atlas: Atlas, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Distances to the outer face of the skull and to the skin, of varying thickness."""
-    bone = rng.uniform(5.0, 7.5) + 0.8 * smooth_field(rng, atlas.grid, 40.0)
-    soft = rng.normal(0.0, 1.0) + 0.6 * smooth_field(rng, atlas.grid, 50.0)
-    skull = atlas.to_brain_mm - np.maximum(bone, 3.5)
-    return skull.astype(np.float32), (atlas.to_head_mm - soft).astype(np.float32)
-
-
-def _pose(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Size, proportions, tilt and position of a head in the scanner: (4, 4) in mm."""
-    pose = np.eye(4)
-    size = rng.normal(0.94, 0.02) * (1 + rng.normal(0.0, 0.02, 3))
-    size = np.clip(size, 0.86, 1.0)
-    pose[:3, :3] = rotation(np.deg2rad(rng.normal(0.0, 3.0, 3))) @ np.diag(size)
-    centre = np.asarray(CENTRE_MM)
-    pose[:3, 3] = centre - pose[:3, :3] @ centre + np.clip(rng.normal(0.0, 2.0, 3), -4, 4)
-    return pose
+    return Grid((x, y, z), spacing_mm, (nx, ny, nz))
 
 
 @lru_cache(maxsize=1)
-def _warp_grid() -> Grid:
-    """A coarse grid about the whole head, on which displacements are integrated."""
-    shape = tuple(int(np.ceil(e / WARP_STEP_MM)) + 8 for e in EXTENT_MM)
-    origin = [c - WARP_STEP_MM * (n - 1) / 2 for c, n in zip(CENTRE_MM, shape, strict=True)]
-    return Grid((origin[0], origin[1], origin[2]), WARP_STEP_MM, (shape[0], shape[1], shape[2]))
+def atlas() -> Atlas:
+    """The atlas at 2 mm, made once per process."""
+    grey, white, mask, grid = _load()
+    grey, white = grey * mask, white * mask
+    fluid = np.clip(mask - grey - white, 0, 1)
+    powers = np.stack([fluid, grey, white], axis=-1) ** 3
+    sharp = powers / np.maximum(powers.sum(axis=-1, keepdims=True), 1e-6) * mask[..., None]
+    brain = _distance_mm(mask > 0.5, grid)
+    head = _distance_mm(_with_neck(mask > 0.5, grid), grid)
+    white_mm = grid.points_mm()[(sharp[..., 2] > 0.97) & (brain < -12)]
+    return Atlas(
+        grid,
+        np.concatenate([sharp, brain[..., None], head[..., None]], axis=-1).astype(np.float32),
+        _ventricle_push(sharp[..., 0], brain, grid),
+        white_mm[white_mm[:, 2] > -5],
+    )
 
 
-def _velocity(atlas: Atlas, grid: Grid, index: int, seed: int) -> Array:
-    """Stationary velocity (wx, wy, wz, 3) in mm: broad shape, local shape, ventricle size."""
-    rng = random_stream(seed, index, "shape")
-    velocity = np.empty((*grid.shape, 3), np.float32)
-    for axis in range(3):
-        velocity[..., axis] = 2.5 * smooth_field(rng, grid, 45.0)
-        velocity[..., axis] += 1.3 * smooth_field(rng, grid, 18.0)
-    points = grid.points_mm()
-    ventricles = sample(atlas.ventricles[..., None], atlas.grid, points)[..., 0]
-    gradient = np.stack(np.gradient(ventricles, grid.spacing_mm), axis=-1)
-    # towards the ventricles' middle: scan → atlas, so the ventricles grow
-    return velocity + np.float32(rng.uniform(-25.0, 70.0)) * gradient.astype(np.float32)
+def _load() -> tuple[Array, Array, Array, Grid]:
+    """nilearn's grey matter, white matter and brain mask, with room below for the neck."""
+    from nilearn import datasets
+
+    below = 12
+    loaders = (
+        datasets.load_mni152_gm_template,
+        datasets.load_mni152_wm_template,
+        datasets.load_mni152_brain_mask,
+    )
+    images = [load(resolution=2) for load in loaders]
+    padding = ((0, 0), (0, 0), (below, 0))
+    grey, white, mask = (np.pad(i.get_fdata().astype(np.float32), padding) for i in images)
+    x, y, z = images[0].affine[:3, 3].tolist()
+    return grey, white, mask, Grid((x, y, z - 2.0 * below), 2.0, mask.shape)
 
 
-def rigid_displacement(rng: np.random.Generator, rms_mm: float) -> NDArray[np.float64]:
-    """A random rigid motion (4, 4) about the head's centre, of exactly the given size.
+def _distance_mm(inside: NDArray[np.bool_], grid: Grid) -> Array:
+    """Signed distance to the border of `inside` in mm, a little smoothed."""
+    from scipy import ndimage
 
-    Its size is the root mean square displacement over a ball of radius R = 80 mm (Jenkinson):
-    rms² = R²/5 · tr(MᵀM) + |t|², M = rotation − 1, tr(MᵀM) = 4 (1 − cos θ); half of rms² is
-    rotation and half translation.
+    outer = ndimage.distance_transform_edt(~inside)
+    inner = ndimage.distance_transform_edt(inside)
+    signed = np.where(inside, 0.5 - inner, outer - 0.5) * grid.spacing_mm
+    return np.asarray(ndimage.gaussian_filter(signed, 1.0), dtype=np.float32)
+
+
+def _with_neck(brain: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """The brain, continued straight down below its base, so that the head does not taper off."""
+    base = round((BASE_MM - grid.origin_mm[2]) / grid.spacing_mm)
+    head = brain.copy()
+    head[:, :, :base] |= brain[:, :, base : base + 1]
+    return head
+
+
+def _ventricle_push(fluid: Array, brain: Array, grid: Grid) -> Array:
+    """Velocity along −∇d of the distance d to the ventricles, fading within 14 mm of them.
+
+    The flow leads from the person to the atlas: pulling points towards the ventricles widens them.
     """
-    axis, direction = (v / np.linalg.norm(v) for v in rng.standard_normal((2, 3)))
-    angle = np.arccos(1 - rms_mm**2 / 2 / (0.8 * HEAD_RADIUS_MM**2))
-    motion, centre = np.eye(4), np.asarray(CENTRE_MM)
-    motion[:3, :3] = rotation(axis * angle)
-    motion[:3, 3] = centre - motion[:3, :3] @ centre + direction * rms_mm / np.sqrt(2)
-    return motion
+    from scipy import ndimage
+
+    names, _ = ndimage.label((fluid > 0.5) & (brain < -18))
+    sizes = np.bincount(names.ravel())[1:]
+    ventricles = np.isin(names, 1 + np.flatnonzero(sizes > 100))
+    distance = ndimage.gaussian_filter(_distance_mm(ventricles, grid), 1.5)
+    gradient = np.stack(np.gradient(distance, grid.spacing_mm), axis=-1)
+    fade = np.exp(-((np.maximum(distance, 0) / 14.0) ** 2))
+    return np.asarray(-gradient * fade[..., None], dtype=np.float32)
 
 
-def look_up(anatomy: Anatomy, grid: Grid, motion: NDArray[np.float64]) -> Array:
-    """The atlas channels of a head, seen from a scan's grid: (nx, ny, nz, 10).
+def invent(
+    rng: np.random.Generator, grid: Grid, lesion_rng: np.random.Generator, lesions: int = 0
+) -> Anatomy:
+    """Invent a person on `grid`, with so many lesions. The draws do not depend on the grid."""
+    average = atlas()
+    where = _to_atlas(rng, grid, average)
+    looked_up = sample(average.channels, average.grid, where)
+    inner = _individual_folds(rng, grid, looked_up[..., :3])
+    maps = _with_shells(rng, grid, inner, looked_up[..., 3], looked_up[..., 4], where)
+    _add_lesions(lesion_rng, maps, where, average, lesions)
+    textures = [0.04 * smooth_field(rng, grid, 9.0) for _ in range(2)]
+    return Anatomy(grid, maps, np.stack(textures, axis=-1).astype(np.float32))
+
+
+def _to_atlas(rng: np.random.Generator, grid: Grid, average: Atlas) -> Array:
+    """Where in the atlas each voxel of a person lies, in mm: (nx, ny, nz, 3)."""
+    size = np.clip(rng.normal(0.91, 0.02), 0.87, 0.95)
+    scales = size * np.clip(rng.normal(1.0, 0.02, 3), 0.97, 1.03)
+    turn = rotation(np.deg2rad(rng.normal(0, 3.0, 3).clip(-6, 6)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn @ np.diag(scales)
+    shift = rng.normal(0, 2.5, 3).clip(-5, 5)
+    matrix[:3, 3] = CENTRE_MM + shift - matrix[:3, :3] @ CENTRE_MM
+    coarse = _coarse(average.grid)
+    velocity = np.stack([_wander(rng, coarse) for _ in range(3)], axis=-1)
+    velocity += rng.uniform(-1.0, 5.0) * sample(average.push, average.grid, coarse.points_mm())
+    flow = integrate(velocity, coarse)
+    points = apply_affine(np.linalg.inv(matrix), grid.points_mm())
+    return points + sample(flow, coarse, points)
+
+
+def _wander(rng: np.random.Generator, grid: Grid) -> Array:
+    """One component of the velocity in mm: the head's shape, and the place of each gyrus."""
+    return 3.5 * smooth_field(rng, grid, 45.0) + 1.5 * smooth_field(rng, grid, 22.0)
+
+
+def _coarse(grid: Grid) -> Grid:
+    nx, ny, nz = (int(np.ceil(n * grid.spacing_mm / COARSE_MM)) + 1 for n in grid.shape)
+    return Grid(grid.origin_mm, COARSE_MM, (nx, ny, nz))
+
+
+def _individual_folds(rng: np.random.Generator, grid: Grid, inner: Array) -> Array:
+    """Move the borders between fluid, grey and white by random fields: own sulci, own cortex.
+
+    Fractions are weighted by e^(field) and renormalised to the brain's fraction of the voxel.
+    """
+    fields = np.stack([0.7 * smooth_field(rng, grid, 10.0) for _ in range(3)], axis=-1)
+    weighted = inner * np.exp(fields)
+    brain = inner.sum(axis=-1, keepdims=True)
+    return weighted * (brain / np.maximum(weighted.sum(axis=-1, keepdims=True), 1e-6))
+
+
+def _below(distance: Array, limit: Array | float, grid: Grid) -> Array:
+    """Fraction of a voxel on the near side of `limit`: a ramp one voxel wide (partial volume)."""
+    return np.clip((limit - distance) / grid.spacing_mm + 0.5, 0, 1).astype(np.float32)
+
+
+def _with_shells(
+    rng: np.random.Generator, grid: Grid, inner: Array, brain: Array, head: Array, where: Array
+) -> Array:
+    """Maps of all tissues: the brain, then each shell takes its share of what is left.
 
     Args:
-        motion: (4, 4) where the head has moved since it was at its own place, mm.
+        inner: (nx, ny, nz, 3) fluid, grey and white matter of the brain.
+        brain, head: (nx, ny, nz) distances to the brain and to the head's core in mm.
+        where: (nx, ny, nz, 3) points of the atlas.
     """
-    back = np.linalg.inv(motion @ anatomy.pose)
-    unposed = apply_affine(back, grid.points_mm())
-    unposed += sample(anatomy.displacement, anatomy.warp_grid, unposed)
-    return sample(anatomy.channels, anatomy.atlas_grid, unposed)
+    fluid_mm = rng.uniform(1.5, 3.5)
+    skull_mm = rng.uniform(5.0, 7.5) * (1 + 0.15 * smooth_field(rng, grid, 40.0))
+    scalp_mm = rng.uniform(4.0, 7.0) * (1 + 0.15 * smooth_field(rng, grid, 40.0))
+    depth = fluid_mm + skull_mm + scalp_mm - head  # below the skin's surface
+    eyes = [np.linalg.norm(where - np.float32(eye), axis=-1) for eye in EYES_MM]
+    to_eye = np.minimum(*eyes)
+    maps = np.zeros((*grid.shape, len(TISSUES)), np.float32)
+    left = _below(-depth, 0.0, grid)
+    maps[..., INDEX["background"]] = 1 - left
+    for part, name in enumerate(("csf", "grey_matter", "white_matter")):
+        maps[..., INDEX[name]] = left * inner[..., part]
+    left = left * (1 - np.minimum(inner.sum(axis=-1), 1))
+    in_marrow = _below(np.abs(brain - fluid_mm - skull_mm / 2), 0.22 * skull_mm, grid)
+    in_fat = np.maximum(_below(depth, scalp_mm, grid), _below(to_eye, ORBIT_RADIUS_MM, grid))
+    for name, share in (
+        ("csf", _below(brain, fluid_mm, grid)),
+        ("marrow", 0.8 * in_marrow),
+        ("bone", _below(brain, fluid_mm + skull_mm, grid)),
+        ("skin", _below(depth, 1.8, grid)),
+        ("eye", _below(to_eye, EYE_RADIUS_MM, grid)),
+        ("fat", in_fat),
+        ("muscle", np.ones_like(left)),
+    ):
+        maps[..., INDEX[name]] += left * share
+        left = left * (1 - share)
+    return maps
 
 
-def tissue_fractions(channels: Array, spacing_mm: float) -> Array:
-    """Fractions of every tissue: (k, nx, ny, nz), order of `TISSUES`, summing to 1.
-
-    The shells are nested: the share of a voxel inside a surface at signed distance d is
-    c(d) = clip(1/2 − d / width, 0, 1); a layer is the difference of two neighbouring surfaces.
-    """
-    get = {name: channels[..., i] for i, name in enumerate(CHANNELS)}
-    layers = (  # from inside out: what lies inside each surface
-        (None, get["brain"]),
-        ("bone", get["brain"] - 1.8),
-        ("marrow", get["skull"] + 2.0),
-        ("bone", get["skull"]),
-        ("muscle", get["head"] + 6.0),
-        ("fat", get["head"] + 1.6),
-        ("skin", get["head"]),
-    )
-    fractions = np.zeros((len(TISSUES), *channels.shape[:3]), np.float32)
-    inner = np.zeros(channels.shape[:3], np.float32)
-    for name, distance in layers:
-        outer = np.maximum(np.clip(0.5 - distance / spacing_mm, 0, 1), inner)
-        if name is None:
-            intracranial = outer
-        else:
-            fractions[LABEL[name]] += outer - inner
-        inner = outer
-    fractions[LABEL["background"]] = 1 - inner
-    _add_face(fractions, get, spacing_mm)
-    _add_brain(fractions, get, intracranial)
-    return fractions
-
-
-def _add_face(fractions: Array, get: dict[str, Array], spacing_mm: float) -> None:
-    """Put eyes and the nose's air with its bony wall into the soft tissue, in place."""
-    soft = [LABEL[name] for name in ("muscle", "fat")]
-    places = (
-        ("eye", get["eye"]),
-        ("bone", get["cavity"] - 2.0),
-        ("background", get["cavity"]),
-    )
-    for name, distance in places:
-        share = np.clip(0.5 - distance / spacing_mm, 0, 1)
-        giving = [*soft, LABEL["bone"]] if name == "background" else soft
-        outside_skull = np.clip(get["skull"] / spacing_mm + 0.5, 0, 1)  # spare the skull base
-        for label in giving:
-            taken = fractions[label] * share * outside_skull
-            fractions[label] -= taken
-            fractions[LABEL[name]] += taken
-
-
-def _add_brain(fractions: Array, get: dict[str, Array], intracranial: Array) -> None:
-    """Divide the inside of the skull between fluid, grey matter, white matter, lesions."""
-    lesion = get["lesion"] * (get["grey"] + get["white"])  # never in fluid
-    healthy = 1 - get["lesion"]
-    fractions[LABEL["grey_matter"]] = get["grey"] * healthy * intracranial
-    fractions[LABEL["white_matter"]] = get["white"] * healthy * intracranial
-    fractions[LABEL["lesion"]] = lesion * intracranial
-    fractions[LABEL["cerebrospinal_fluid"]] = get["csf"] * intracranial
+def _add_lesions(
+    rng: np.random.Generator, maps: Array, where: Array, average: Atlas, lesions: int
+) -> None:
+    """Turn white matter into lesions within `lesions` ellipsoids."""
+    inside = np.zeros(maps.shape[:3], np.float32)
+    for _ in range(lesions):
+        centre = average.white_mm[rng.integers(len(average.white_mm))]
+        radii = rng.uniform(3.0, 7.0, 3).astype(np.float32)
+        reach = np.linalg.norm((where - centre) / radii, axis=-1)
+        np.maximum(inside, np.clip((1.2 - reach) / 0.4, 0, 1), out=inside)
+    white = INDEX["white_matter"]
+    maps[..., INDEX["lesion"]] = maps[..., white] * inside
+    maps[..., white] *= 1 - inside
 
 
 def displaced(

@@ -109,7 +109,8 @@ def _place(path: Path, wanted: dict[str, str]) -> tuple[str, str] | None:
 
 def _in_modality_folder(stem: str, folder: str, wanted: dict[str, str]) -> tuple[str, str] | None:
     """(subject, modality) of a file such as IXI-T1/IXI002-Guys-0828-T1.nii.gz."""
-    named = [wanted[c] for word in re.split(r"[-_. ]", folder) if (c := _canonical(word)) in wanted]
+    words = [_canonical(word) for word in re.split(r"[-_. ]", folder)]
+    named = [wanted[word] for word in words if word in wanted]
     if len(named) != 1:
         return None
     head, _, last = re.sub(r"[-_. ](?=[^-_. ]*$)", "\0", stem).partition("\0")

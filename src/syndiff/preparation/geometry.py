@@ -102,7 +102,7 @@ class SliceGrid:
     def from_dict(cls, content: dict[str, Any]) -> SliceGrid:
         """Inverse of `to_dict`; lists become tuples again."""
         pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-        return cls(**pairs)
+        return cls(**pairs)  # type: ignore[arg-type]
 
     def _ratio(self, axis: int) -> float:
         ratio = self.spacing_mm / self.native_spacing_mm[axis]
@@ -163,7 +163,8 @@ def covering_grid(
         side = max(math.ceil(needed - 1e-6), least, 1)
         sides.append(math.ceil(side / multiple) * multiple)
     native_spacing = (float(native_spacing_mm[0]), float(native_spacing_mm[1]))
-    return SliceGrid(tuple(native_shape), native_spacing, (sides[0], sides[1]), float(spacing_mm))
+    shape = (int(native_shape[0]), int(native_shape[1]))
+    return SliceGrid(shape, native_spacing, (sides[0], sides[1]), float(spacing_mm))
 
 
 def _copy_axis(

@@ -181,16 +181,16 @@ def _measure_group(
         for note in result.notes:
             warn(f"{subject}, {modality} onto {reference}: {note}")
         moved[modality] = (loaded, result)
-    seen = [result.covered for _, result in moved.values() if result is not None]
+    seen = [aligned.covered for _, aligned in moved.values() if aligned is not None]
     chosen = choose_slices(first.mask, seen, options.max_slices)
     if not len(chosen):
         raise VolumeError(f"the scans of {subject} share no slice", remedy="check their positions")
     records = {}
-    for modality, (loaded, result) in moved.items():
-        volume = first.volume if result is None else result.volume
-        mask = first.mask if result is None else _moved_mask(result, modality)
+    for modality, (loaded, aligned) in moved.items():
+        volume = first.volume if aligned is None else aligned.volume
+        mask = first.mask if aligned is None else _moved_mask(aligned, modality)
         _save_slices(slices_cache(work, subject, modality), to_slices(volume)[chosen])
-        record = _record(loaded, result, mask, chosen, raw, files[modality])
+        record = _record(loaded, aligned, mask, chosen, raw, files[modality])
         records[modality] = record | {"reference": reference}
         records[modality]["native_shape"] = list(first.volume.array.shape)
         records[modality]["native_affine"] = first.volume.affine.tolist()
@@ -231,7 +231,7 @@ def choose_slices(
         (n,) ascending.
     """
     area = mask.sum(axis=(0, 1))
-    good = area >= max(AREA_SHARE * area.max(), 1)
+    good = area >= max(AREA_SHARE * int(area.max()), 1)
     for covered in seen:
         good &= (mask & covered).sum(axis=(0, 1)) >= COVERED_SHARE * area
     chosen = np.flatnonzero(good)
@@ -279,7 +279,7 @@ def _record(
 
 def head_box(mask: NDArray[np.bool_]) -> list[list[int]]:
     """[[first y, last y], [first x, last x]] of the foreground in any slice of (x, y, n)."""
-    plane = mask.any(axis=2)  # x y
+    plane = np.asarray(mask.any(axis=2))  # x y
     if not plane.any():
         return [[0, plane.shape[1] - 1], [0, plane.shape[0] - 1]]
     xs, ys = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from syndiff import __version__
-from syndiff.errors import DataError, OptionError, UserError
+from syndiff.errors import DataError, OptionError
 from syndiff.files import read_json, whole_file, write_json
-from syndiff.preparation.cohort import choose_scales, choose_spacing, place
+from syndiff.preparation.cohort import choose_scales, choose_spacing, place, shared_boxes
 from syndiff.preparation.discover import Found, find_scans, overlooked
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import RULES, IntensityScale
@@ -194,14 +194,11 @@ def _grids(
     subject: str, records: Mapping[str, Mapping[str, Any]], size: int, spacing_mm: float
 ) -> dict[str, SliceGrid]:
     """Each scan's place on the training grid; scans that share a grid share the place."""
-    grids = {}
-    for modality, record in records.items():
-        group = [r for r in records.values() if r["reference"] == record["reference"]]
-        pairs = [[r["box_yx"][axis] for r in group] for axis in (0, 1)]
-        union = [[min(b[0] for b in boxes), max(b[1] for b in boxes)] for boxes in pairs]
-        whole = {**record, "box_yx": union}
-        grids[modality] = place(whole, size, spacing_mm, f"{subject} ({record['file']})")
-    return grids
+    boxes = shared_boxes(records)
+    return {
+        modality: place(record, boxes[modality], size, spacing_mm, f"{subject} ({record['file']})")
+        for modality, record in records.items()
+    }
 
 
 def _write_all(
@@ -340,9 +337,7 @@ def _reopen(job: Job, manifest: Manifest) -> None:
         write_json(job.work / name, {"entry": entry, "scale": scale})
     for subject, files in job.files.items():
         of = records[subject]
-        restore_cache(
-            job.work, subject, job.splits[subject], files, job.raw, job.measure, of
-        )
+        restore_cache(job.work, subject, job.splits[subject], files, job.raw, job.measure, of)
     write_json(job.work / "options.json", job.options)
     (job.out / FILE_NAME).unlink()
 

@@ -51,6 +51,9 @@ class TranslationModule(L.LightningModule):
             for group, lr in groups
         ]
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
+        return Batch(*(t.to(device, non_blocking=True) for t in (batch.source, batch.target)))
+
     def training_step(self, batch: Batch, index: int) -> None:
         discriminators, generators = self.optimizers()  # type: ignore[misc]
         for optimizer, base in (

@@ -11,6 +11,7 @@ RUN/
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 import warnings
@@ -151,12 +152,9 @@ def train(
     if not len(watch.pairs):
         warn("no paired validation subject: no PSNR; the last average is kept, not the best")
     trainer.callbacks.append(watch)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-        loader = DataLoader(batches, batch_size=None, sampler=Steps(module.step, total))
-        if module.step < total:
-            trainer.fit(module, loader)
+    if module.step < total:
+        steps = Steps(module.step, total)
+        trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
     paths = watch.export(module) if trainer.is_global_zero else []
     return Outcome(paths, module.step, watch.reason, watch.interrupted)
 
@@ -404,6 +402,9 @@ def _trainer(run: Path, devices: str, precision: str) -> L.Trainer:
     accelerator, count = ("auto", devices) if devices.isdigit() else (devices, "1")
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("no CUDA device is available here", remedy="use --devices cpu")
+    # Its hints (workers, logging interval, devices found) do not fit a loop that is ours.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
     if accelerator not in ("auto", "cpu", "cuda", "mps"):
         raise OptionError(f"--devices {devices}", "auto, cpu, cuda or a number")
     return L.Trainer(

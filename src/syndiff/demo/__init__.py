@@ -1,0 +1,138 @@
+"""The demonstration behind `make demo`: from nothing to a report, on virtual subjects.
+
+    OUT/raw          virtual cohort
+    OUT/data         prepared slices
+    OUT/run          a short training
+    OUT/report.html  both translators, the shipped and the one just trained, beside the baselines
+
+The shipped translator (`T1_to_T2/` in this folder) was trained for longer on other virtual subjects:
+docs/experiments.md says how.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from syndiff.errors import OptionError
+from syndiff.files import read_json, write_json
+
+SIZE, SPACING_MM = 64, 3.5
+SOURCE, TARGET = "T1", "T2"
+
+
+def run(
+    out: Path,
+    *,
+    minutes: float = 4.0,
+    subjects: int = 12,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Make a cohort, prepare, train, translate, evaluate; finished parts are not redone.
+
+    Args:
+        out: folder for everything.
+        minutes: of training.
+        subjects: virtual subjects; a sixth each are kept for validation and test, at least one.
+        seed: of cohort and training.
+        say: told each part as it starts.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    out = Path(out)
+    options = {"minutes": minutes, "subjects": subjects, "seed": seed}
+    _same_options(out / "demo.json", options)
+    started = time.monotonic()
+
+    def part(text: str) -> None:
+        say(f"[{time.monotonic() - started:4.0f} s] {text}")
+
+    held_out = max(1, subjects // 6)
+    split = {"train": subjects - 2 * held_out, "val": held_out, "test": held_out}
+    part(f"making {subjects} virtual subjects")
+    from syndiff.phantom import write_cohort
+
+    write_cohort(out / "raw", subjects=subjects, modalities=(SOURCE, TARGET), seed=seed)
+
+    part("preparing: registering, normalising, slicing")
+    from syndiff.preparation.recipe import prepare
+
+    prepare(
+        out / "raw",
+        out / "data",
+        modalities=(SOURCE, TARGET),
+        split=split,
+        size=SIZE,
+        spacing_mm=SPACING_MM,
+        warn=say,
+    )
+    trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
+    if not trained.exists():
+        part(f"training for {minutes:g} minutes on this machine")
+        _train(out, minutes, seed, say)
+
+    scan = out / "raw" / f"sub-{subjects:03d}" / "anat" / f"sub-{subjects:03d}_{SOURCE}w.nii.gz"
+    result = out / f"sub-{subjects:03d}_{TARGET}w_synthetic.nii.gz"
+    part(f"translating {scan.name}, a subject that no training saw")
+    from syndiff.inference import translate_file
+
+    translate_file("demo", scan, result, warn=say)
+
+    part("evaluating on the test subjects")
+    from syndiff.evaluation.evaluate import evaluate
+    from syndiff.translators import SHIPPED
+
+    models = {"shipped": SHIPPED, "trained": trained}
+    results = evaluate(out / "data", out, models=models, seed=seed)
+    for name, values in results["models"].items():
+        say(f"  {name:10} {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %")
+    part("done")
+    say(f"report: {out / 'report.html'}")
+    return results
+
+
+def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> None:
+    """Train the preset `small` for some minutes, or go on where an interrupted demo stopped."""
+    from syndiff.training.presets import choose
+    from syndiff.training.run import Progress, train
+
+    last = [time.monotonic()]
+
+    def report(progress: Progress) -> None:
+        if time.monotonic() - last[0] >= 20:
+            last[0] = time.monotonic()
+            say(f"  step {progress.step}  {progress.line()}")
+
+    outcome = train(
+        out / "data",
+        out / "run",
+        source=SOURCE,
+        target=TARGET,
+        settings=choose("small", validate_every=100, seed=seed),
+        preset="small",
+        max_minutes=minutes,
+        resume=(out / "run" / "settings.json").exists(),
+        report=report,
+        warn=say,
+    )
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+
+
+def _same_options(path: Path, options: dict[str, Any]) -> None:
+    """Continue a demonstration only with the options that it was started with."""
+    if path.exists():
+        before = read_json(path, "demo record")
+        if before != options:
+            raise OptionError(
+                f"{path.parent} holds a demonstration with {before}",
+                f"{options}",
+                "choose another folder or delete it",
+            )
+    elif path.parent.exists() and any(path.parent.iterdir()):
+        raise OptionError(f"{path.parent} is not empty", "a new folder")
+    write_json(path, options)

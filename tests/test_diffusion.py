@@ -1,0 +1,82 @@
+"""The diffusion process against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from syndiff.diffusion import EPSILON, Schedule, reverse
+
+
+def test_gamma_follows_the_continuous_schedule() -> None:
+    # What is left of the image at time s is exp(-∫β), β linear from 0.1 to 20 (Eq. 10).
+    def left(s: float) -> float:
+        return math.exp(-(0.1 * s + 19.9 * s * s / 2))
+
+    s = [EPSILON + (1 - EPSILON) * i / 4 for i in range(5)]
+    schedule = Schedule(4)
+    expected = [1 - left(s[i + 1]) / left(s[i]) for i in range(4)]
+    torch.testing.assert_close(schedule.gamma, torch.tensor(expected))
+    torch.testing.assert_close(schedule.gamma, torch.tensor([0.478, 0.849, 0.956, 0.987]), atol=1e-3, rtol=0)
+    assert schedule.alpha_bar[-1] == pytest.approx(4.3e-5, rel=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_posterior_is_bayes_rule(steps: int) -> None:
+    # q(x_prev | x_t, x_0) of two Gaussians, by completing the square.
+    schedule = Schedule(steps)
+    for i in range(steps):
+        gamma = float(schedule.gamma[i])
+        prior_variance = 1 - float(schedule.alpha_bar_prev[i])
+        precision = (1 - gamma) / gamma + (1 / prior_variance if prior_variance else math.inf)
+        assert float(schedule.variance[i]) == pytest.approx(1 / precision, abs=1e-6)
+        if prior_variance:
+            x0_factor = math.sqrt(schedule.alpha_bar_prev[i]) / prior_variance / precision
+            xt_factor = math.sqrt(1 - gamma) / gamma / precision
+            assert float(schedule.mean_x0[i]) == pytest.approx(x0_factor, abs=1e-5)
+            assert float(schedule.mean_xt[i]) == pytest.approx(xt_factor, abs=1e-5)
+
+
+def test_forward_pairs_have_the_stated_variances() -> None:
+    schedule, n = Schedule(4), 20_000
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.full((n, 1, 1, 1), 0.7)
+    for i in range(4):
+        noise = torch.randn(2, n, 1, 1, 1, generator=generator)
+        x_prev, x_t = schedule.diffuse(x_0, torch.full((n,), i), noise[0], noise[1])
+        alpha_bar = float(schedule.alpha_bar[i])
+        assert float(x_t.mean()) == pytest.approx(0.7 * math.sqrt(alpha_bar), abs=0.03)
+        assert float(x_t.var()) == pytest.approx(1 - alpha_bar, abs=0.03)
+        assert float(x_prev.var()) == pytest.approx(1 - float(schedule.alpha_bar_prev[i]), abs=0.03)
+
+
+def test_first_step_is_the_image_itself() -> None:
+    schedule, x_0 = Schedule(4), torch.rand(3, 1, 2, 2)
+    noise = torch.randn(3, 1, 2, 2)
+    t = torch.zeros(3, dtype=torch.long)
+    x_prev, x_t = schedule.diffuse(x_0, t, noise, noise)
+    torch.testing.assert_close(x_prev, x_0)
+    torch.testing.assert_close(schedule.sample_posterior(x_0, x_t, t, noise), x_0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_an_oracle_reproduces_the_data(steps: int) -> None:
+    """With x_0 ~ N(m, s²) the oracle p(x_0 | x_t) is Gaussian; the chain must end at N(m, s²)."""
+    m, s, n = 0.3, 0.5, 40_000
+    schedule = Schedule(steps)
+    generator = torch.Generator().manual_seed(1)
+
+    def normal() -> torch.Tensor:
+        return torch.randn(n, 1, 1, 1, generator=generator)
+
+    def oracle(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        a = schedule.alpha_bar[t][:, None, None, None]
+        variance = 1 / (1 / s**2 + a / (1 - a))
+        mean = variance * (m / s**2 + a.sqrt() / (1 - a) * x_t)
+        return mean + variance.sqrt() * normal()
+
+    sample = reverse(schedule, oracle, normal(), normal)
+    assert float(sample.mean()) == pytest.approx(m, abs=0.015)
+    assert float(sample.std()) == pytest.approx(s, abs=0.015)

@@ -1,0 +1,113 @@
+"""Networks: shapes, conditions, resampling, and agreement with the reference implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from syndiff.networks.blocks import FIR_TAPS, fir_down, fir_up
+from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.networks.patchgan import PatchDiscriminator
+from syndiff.networks.resnet import ResNetGenerator
+from syndiff.networks.step_discriminator import StepDiscriminator, minibatch_deviation
+
+TINY = {
+    "channels": 8,
+    "multipliers": (1, 2),
+    "blocks": 1,
+    "attention_levels": (1,),
+    "time_dim": 8,
+    "latent_dim": 6,
+    "latent_embedding": 8,
+    "latent_layers": 2,
+}
+
+
+def awake(network: torch.nn.Module) -> torch.nn.Module:
+    """Layers that start silent would hide errors: give every weight a size."""
+    torch.manual_seed(0)
+    for p in network.parameters():
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, 0, 0.2)
+    return network.eval()
+
+
+def upfirdn(x: torch.Tensor, up: int, down: int, pad: tuple[int, int]) -> torch.Tensor:
+    """Definition of FIR resampling: insert zeros, pad, filter, take every n-th pixel."""
+    b, c, h, w = x.shape
+    zeros = x.new_zeros(b, c, h, up, w, up)
+    zeros[:, :, :, 0, :, 0] = x
+    zeros = zeros.reshape(b, c, h * up, w * up)
+    zeros = F.pad(zeros, [pad[0], pad[1], pad[0], pad[1]])
+    taps = torch.tensor(FIR_TAPS) / 8
+    kernel = torch.outer(taps, taps)[None, None] * up**2
+    filtered = F.conv2d(zeros.reshape(b * c, 1, *zeros.shape[2:]), kernel)
+    return filtered.reshape(b, c, *filtered.shape[2:])[:, :, ::down, ::down]
+
+
+def test_fir_resampling_is_upfirdn() -> None:
+    x = torch.randn(2, 3, 8, 12)
+    torch.testing.assert_close(fir_down(x), upfirdn(x, 1, 2, (1, 1)))
+    torch.testing.assert_close(fir_up(x), upfirdn(x, 2, 1, (2, 1)))
+
+
+def test_generator_uses_every_input() -> None:
+    network = awake(NCSNpp(**TINY))
+    x, y, t, z = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8), torch.tensor([0, 3]), torch.randn(2, 6)
+    out = network(x, y, t, z)
+    assert out.shape == (2, 1, 8, 8)
+    assert out.abs().max() <= 1
+    for changed in (
+        network(x + 1, y, t, z),
+        network(x, y + 1, t, z),
+        network(x, y, t + 1, z),
+        network(x, y, t, z + torch.randn(2, 6)),
+    ):
+        assert (changed - out).abs().max() > 1e-4
+
+
+def test_generator_treats_samples_apart() -> None:
+    network = awake(NCSNpp(**TINY))
+    x, y, t, z = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2]), torch.randn(3, 6)
+    alone = torch.cat([network(x[i : i + 1], y[i : i + 1], t[i : i + 1], z[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(network(x, y, t, z), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_paper_sizes() -> None:
+    # The counts of the official networks (docs/architecture.md), less the unused second output.
+    millions = [sum(p.numel() for p in n.parameters()) / 1e6 for n in (NCSNpp(), StepDiscriminator(), ResNetGenerator(), PatchDiscriminator())]
+    assert millions == pytest.approx([39.7, 27.7, 7.8, 2.8], abs=0.06)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_one_shot_generator_keeps_the_shape(upsampling: str) -> None:
+    network = ResNetGenerator(channels=4, blocks=1, upsampling=upsampling)
+    out = network(torch.randn(2, 1, 16, 20))
+    assert out.shape == (2, 1, 16, 20)
+    assert out.abs().max() <= 1
+
+
+def test_patch_discriminator_sees_seventy_pixels() -> None:
+    network = PatchDiscriminator(channels=4)
+    for layer in network.layers:  # instance normalisation would spread any change over the image
+        if isinstance(layer, torch.nn.InstanceNorm2d):
+            layer.forward = lambda x: x  # type: ignore[method-assign]
+    image = torch.randn(1, 1, 128, 128, requires_grad=True)
+    logits = network(image)
+    (gradient,) = torch.autograd.grad(logits[0, 0, 7, 7], image)
+    rows = gradient[0, 0].abs().sum(1).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == 70
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 8])
+def test_step_discriminator_takes_any_batch(batch: int) -> None:
+    network = StepDiscriminator(stem=4, widths=(8, 8), time_dim=8)
+    x = torch.randn(batch, 1, 16, 16)
+    assert network(x, x, torch.zeros(batch, dtype=torch.long)).shape == (batch, 1)
+
+
+def test_minibatch_deviation_by_hand() -> None:
+    x = torch.stack([torch.zeros(1, 2, 2), torch.full((1, 2, 2), 2.0)])
+    torch.testing.assert_close(minibatch_deviation(x, 4), torch.ones(2, 1, 2, 2))
+    assert minibatch_deviation(x, 1).max() < 1e-3
