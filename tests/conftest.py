@@ -37,3 +37,32 @@ def test_data() -> Path:
     if folder is None:
         pytest.skip("needs real scans: set SYNDIFF_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six coarse virtual subjects with T1 and T2, BIDS-like."""
+    from syndiff.phantom import write_cohort
+
+    folder = tmp_path_factory.mktemp("cohort") / "raw"
+    write_cohort(folder, subjects=6, modalities=("T1", "T2"), seed=5, spacing_mm=5.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(cohort: Path) -> Path:
+    """The cohort prepared: four subjects to train on, one each to validate and to test."""
+    from syndiff.preparation.recipe import prepare
+
+    folder = cohort.parent / "data"
+    split = {"train": 4, "val": 1, "test": 1}
+    prepare(
+        cohort,
+        folder,
+        modalities=("T1", "T2"),
+        split=split,
+        size=32,
+        spacing_mm=7.0,
+        register=False,
+    )
+    return folder

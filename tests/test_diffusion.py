@@ -19,7 +19,9 @@ def test_gamma_follows_the_continuous_schedule() -> None:
     schedule = Schedule(4)
     expected = [1 - left(s[i + 1]) / left(s[i]) for i in range(4)]
     torch.testing.assert_close(schedule.gamma, torch.tensor(expected))
-    torch.testing.assert_close(schedule.gamma, torch.tensor([0.478, 0.849, 0.956, 0.987]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        schedule.gamma, torch.tensor([0.478, 0.849, 0.956, 0.987]), atol=1e-3, rtol=0
+    )
     assert schedule.alpha_bar[-1] == pytest.approx(4.3e-5, rel=0.02)
 
 
@@ -49,7 +51,9 @@ def test_forward_pairs_have_the_stated_variances() -> None:
         alpha_bar = float(schedule.alpha_bar[i])
         assert float(x_t.mean()) == pytest.approx(0.7 * math.sqrt(alpha_bar), abs=0.03)
         assert float(x_t.var()) == pytest.approx(1 - alpha_bar, abs=0.03)
-        assert float(x_prev.var()) == pytest.approx(1 - float(schedule.alpha_bar_prev[i]), abs=0.03)
+        assert float(x_prev.var()) == pytest.approx(
+            1 - float(schedule.alpha_bar_prev[i]), abs=0.03
+        )
 
 
 def test_first_step_is_the_image_itself() -> None:

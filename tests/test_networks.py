@@ -54,7 +54,12 @@ def test_fir_resampling_is_upfirdn() -> None:
 
 def test_generator_uses_every_input() -> None:
     network = awake(NCSNpp(**TINY))
-    x, y, t, z = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8), torch.tensor([0, 3]), torch.randn(2, 6)
+    x, y, t, z = (
+        torch.randn(2, 1, 8, 8),
+        torch.randn(2, 1, 8, 8),
+        torch.tensor([0, 3]),
+        torch.randn(2, 6),
+    )
     out = network(x, y, t, z)
     assert out.shape == (2, 1, 8, 8)
     assert out.abs().max() <= 1
@@ -69,14 +74,24 @@ def test_generator_uses_every_input() -> None:
 
 def test_generator_treats_samples_apart() -> None:
     network = awake(NCSNpp(**TINY))
-    x, y, t, z = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2]), torch.randn(3, 6)
-    alone = torch.cat([network(x[i : i + 1], y[i : i + 1], t[i : i + 1], z[i : i + 1]) for i in range(3)])
+    x, y, t, z = (
+        torch.randn(3, 1, 8, 8),
+        torch.randn(3, 1, 8, 8),
+        torch.tensor([0, 1, 2]),
+        torch.randn(3, 6),
+    )
+    alone = torch.cat(
+        [network(x[i : i + 1], y[i : i + 1], t[i : i + 1], z[i : i + 1]) for i in range(3)]
+    )
     torch.testing.assert_close(network(x, y, t, z), alone, atol=1e-5, rtol=1e-4)
 
 
 def test_paper_sizes() -> None:
     # The counts of the official networks (docs/architecture.md), less the unused second output.
-    millions = [sum(p.numel() for p in n.parameters()) / 1e6 for n in (NCSNpp(), StepDiscriminator(), ResNetGenerator(), PatchDiscriminator())]
+    millions = [
+        sum(p.numel() for p in n.parameters()) / 1e6
+        for n in (NCSNpp(), StepDiscriminator(), ResNetGenerator(), PatchDiscriminator())
+    ]
     assert millions == pytest.approx([39.7, 27.7, 7.8, 2.8], abs=0.06)
 
 

@@ -1,8 +1,8 @@
 """syndiff: unpaired medical image translation with adversarial diffusion.
 
-    import syndiff
-    translator = syndiff.load_translator("run/translators/T1_to_T2")
-    syndiff.volume.write(translator(syndiff.volume.read("T1.nii.gz")), "T2.nii.gz")
+import syndiff
+translator = syndiff.load_translator("run/translators/T1_to_T2")
+syndiff.volume.write(translator(syndiff.volume.read("T1.nii.gz")), "T2.nii.gz")
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["__version__", "load_translator", "volume"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load torch and nibabel only when they are asked for, so that the command line starts fast."""
+    """Load torch and nibabel only when asked for, so that the command line starts fast."""
     if name == "load_translator":
         return import_module("syndiff.translators").load_translator
     if name == "volume":

@@ -5,7 +5,6 @@ Errors that the user can mend end in one line and exit code 2; Ctrl-C in exit co
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +36,9 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds th
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
 ) -> None:
     if version:
         typer.echo(f"syndiff {__version__}")
@@ -58,7 +59,9 @@ def phantom(
     noise: Annotated[
         float, typer.Option(min=0, help="Noise, as a fraction of the brightest tissue.")
     ] = 0.02,
-    bias: Annotated[float, typer.Option(min=0, help="Depth of the coil's shading, 0 is none.")] = 0.2,
+    bias: Annotated[
+        float, typer.Option(min=0, help="Depth of the coil's shading, 0 is none.")
+    ] = 0.2,
 ) -> None:
     """Make virtual subjects with exact ground truth: images, tissue labels."""
     from syndiff.phantom import write_cohort
@@ -90,9 +93,12 @@ def prepare(
     split_file: Annotated[
         Path | None, typer.Option(help="Table with the columns subject and split, instead.")
     ] = None,
-    size: Annotated[int, typer.Option(min=16, help="In-plane size of the slices in pixels.")] = 256,
+    size: Annotated[
+        int, typer.Option(min=16, help="In-plane size of the slices in pixels.")
+    ] = 256,
     spacing_mm: Annotated[
-        str, typer.Option(help="In-plane pixel size in mm; auto: the finest that holds every head.")
+        str,
+        typer.Option(help="In-plane pixel size in mm; auto: the finest that holds every head."),
     ] = "auto",
     intensity: Annotated[
         str, typer.Option(help="MR intensities: robust (99.9th percentile) or paper (maximum).")
@@ -112,7 +118,9 @@ def prepare(
     from syndiff.preparation.recipe import prepare as run
 
     if not split and split_file is None:
-        raise OptionError("neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2")
+        raise OptionError(
+            "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
+        )
     with _progress("preparing") as bar:
         manifest = run(
             raw,
@@ -145,7 +153,9 @@ def train(
     data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
     run: Annotated[Path, typer.Argument(help="Folder for the run; new, unless --resume.")],
     source: Annotated[str, typer.Option(help="Modality to translate from.")] = "T1",
-    target: Annotated[str, typer.Option(help="Modality to make; both directions are trained.")] = "T2",
+    target: Annotated[
+        str, typer.Option(help="Modality to make; both directions are trained.")
+    ] = "T2",
     preset: Annotated[
         str, typer.Option(help="default, small (two CPU cores), paper or github.")
     ] = "default",
@@ -210,7 +220,9 @@ def train(
 
 @app.command()
 def translate(
-    model: Annotated[Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")],
+    model: Annotated[
+        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+    ],
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="Volume of the source modality.")],
     output: Annotated[Path, typer.Argument(help="Result, .nii.gz or .nii.")],
     seed: Seed = 0,
@@ -241,11 +253,15 @@ def translate(
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
-    out: Annotated[Path, typer.Argument(help="Folder for metrics.json, metrics.csv, report.html.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for metrics.json, metrics.csv, report.html.")
+    ],
     model: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH of a translator; repeat for several.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Subjects to evaluate on: test, val or train.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Subjects to evaluate on: test, val or train.")
+    ] = "test",
     source: Annotated[str, typer.Option(help="Source modality; empty: the models'.")] = "",
     target: Annotated[str, typer.Option(help="Target modality; empty: the models'.")] = "",
     seed: Seed = 0,
@@ -259,7 +275,9 @@ def evaluate(
     for item in model or []:
         name, mark, path = item.partition("=")
         if not (mark and name and path):
-            raise OptionError(f"--model {item}", "NAME=PATH", "e.g. --model mine=run/translators/T1_to_T2")
+            raise OptionError(
+                f"--model {item}", "NAME=PATH", "e.g. --model mine=run/translators/T1_to_T2"
+            )
         if name in models:
             raise OptionError(f"two models named {name!r}", "different names")
         models[name] = Path(path)
@@ -287,7 +305,9 @@ def evaluate(
 
 @app.command()
 def info(
-    model: Annotated[Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")],
+    model: Annotated[
+        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+    ],
 ) -> None:
     """Say what a translator does and where it comes from."""
     from syndiff.inference import describe
@@ -311,9 +331,6 @@ def demo(
 
 def main() -> None:
     """Entry point: every mendable error is one line and exit code 2."""
-    # Threads that spin while they wait for each other slow a step 10-fold and more as soon as
-    # another program wants a core; sleeping costs nothing measurable. Read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:
@@ -346,9 +363,20 @@ def _progress(what: str) -> Iterator[Callable[..., None]]:
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     from rich.console import Console
 
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -382,7 +410,7 @@ def _training_progress() -> Iterator[Callable[[Any], None]]:
 
 
 def _training_lines(every: int = 100) -> Callable[[Any], None]:
-    """Report for logs: a line every hundred steps, and whenever a validation brought new scores."""
+    """Report for logs: a line every hundred steps, and one for every validation."""
     seen: dict[str, Any] = {"scores": {}, "step": -every}
 
     def report(progress: Any) -> None:

@@ -25,7 +25,7 @@ class UserError(Exception):
             parts.append(remedy)
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
 
-    def __reduce__(self):  # picklable across worker processes
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # picklable across worker processes
         return type(self), (self.found, self.expected, self.remedy)
 
 

@@ -62,4 +62,6 @@ def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
     except FileNotFoundError as error:
         raise UserError(f"no {what} at {path}", remedy=remedy) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"the {what} {path} is not readable JSON ({error})", remedy=remedy) from error
+        raise UserError(
+            f"the {what} {path} is not readable JSON ({error})", remedy=remedy
+        ) from error

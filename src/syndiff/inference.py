@@ -194,7 +194,7 @@ def doubts(
     """Reasons to think that the volume is unlike the translator's training data, in words."""
     config, name = translator.config, volume.name
     found = []
-    x, y, z = volume.spacing_mm
+    x, y, _ = volume.spacing_mm
     if min(x, y) < 0.9 * translator.spacing_mm:
         found.append(
             f"{name} has pixels of {y:.2f}×{x:.2f} mm, finer than the {translator.spacing_mm:.2f} "
@@ -209,12 +209,17 @@ def doubts(
         found.append(f"{name} is a single slice: is it axial?")
     extent = np.ptp(np.argwhere(mask.any(axis=2)), axis=0) * (x, y)
     if extent.min() < 40 or extent.max() > 600:
-        found.append(f"the tissue in {name} measures {extent[0]:.0f}×{extent[1]:.0f} mm: is it a head?")
+        found.append(
+            f"the tissue in {name} measures {extent[0]:.0f}×{extent[1]:.0f} mm: is it a head?"
+        )
     statistics = config.get("tissue_quantiles")
     if statistics:
         scale = IntensityScale.from_dict(config["intensity"][translator.source])
         found += _modality_doubts(
-            tissue_quantiles(scale.normalise(volume.array, mean), mask), statistics, translator, name
+            tissue_quantiles(scale.normalise(volume.array, mean), mask),
+            statistics,
+            translator,
+            name,
         )
     return found
 
@@ -234,7 +239,9 @@ def _modality_doubts(
     if own <= max(3 * spread, 0.06):
         return []
     if other < own:
-        return [f"the intensities of {name} look like {translator.target}, not {translator.source}"]
+        return [
+            f"the intensities of {name} look like {translator.target}, not {translator.source}"
+        ]
     return [
         f"the intensities of {name} are unlike the {translator.source} scans that the translator "
         "was trained on: is it the right modality?"

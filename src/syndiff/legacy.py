@@ -76,7 +76,9 @@ def diffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> Ste
     w = _Official(state_dict)
     state = w.layer("stem", "start_conv") | w.layer("out_conv", "final_conv")
     state |= w.layer("out_linear", "end_linear")
-    state |= w.layer("time_layers.0", "t_embed.main.0") | w.layer("time_layers.1", "t_embed.main.2")
+    state |= w.layer("time_layers.0", "t_embed.main.0") | w.layer(
+        "time_layers.1", "t_embed.main.2"
+    )
     for i in range(len(network.blocks)):
         ours, theirs = f"blocks.{i}", f"conv{i + 1}"
         state |= w.layer(f"{ours}.conv_0", f"{theirs}.conv1.0")
@@ -98,10 +100,7 @@ def nondiffusive_generator(config: Mapping[str, Any], state_dict: State) -> ResN
     network = ResNetGenerator(in_channels=in_channels, channels=channels, blocks=blocks)
     return _loaded(
         network,
-        {
-            f"layers.{_ours_resnet(name)}": w(name)
-            for name in w.names
-        },
+        {f"layers.{_ours_resnet(name)}": w(name) for name in w.names},
     )
 
 
@@ -189,12 +188,17 @@ def _generator_state(network: NCSNpp, w: _Official) -> dict[str, Tensor]:
 
     for level in range(network.levels):
         level_down(level)
-    residual(), attention(), residual()
+    residual()
+    attention()
+    residual()
     for level in reversed(range(network.levels)):
         level_up(level)
     state |= w.layer("out_norm", f"all_modules.{next(place)}")
     last = f"all_modules.{next(place)}"
-    state["out_conv.weight"], state["out_conv.bias"] = w(f"{last}.weight")[:1], w(f"{last}.bias")[:1]
+    state["out_conv.weight"], state["out_conv.bias"] = (
+        w(f"{last}.weight")[:1],
+        w(f"{last}.bias")[:1],
+    )
     state |= _joined(w, "to_modulations", modulations) | _joined(w, "to_biases", biases)
     dense = [i for i, layer in enumerate(network.latent_layers) if isinstance(layer, nn.Linear)]
     for i in dense:  # PixelNorm stands at 0 in both

@@ -42,7 +42,7 @@ def cycle(reconstruction: Tensor, original: Tensor) -> Tensor:
 
 
 def structure(image: Tensor, translation: Tensor, radius: int = 1) -> Tensor:
-    """How far the local structure of a translation is from that of its source, whatever the contrast.
+    """How far a translation's local structure is from its source's, whatever the contrast.
 
     Mean absolute difference of the two images' modality-independent neighbourhood descriptors
     (`neighbourhood_descriptor`). Zero where both show the same edges in the same places, also if

@@ -70,7 +70,7 @@ class Translator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
-        """(b, ca, h, w) in [-1, 1] → (b, 1, h, w) in [-1, 1]; h, w multiples of `size_multiple`."""
+        """(b, ca, h, w) → (b, 1, h, w), both in [-1, 1]; h, w multiples of `size_multiple`."""
 
     @property
     @abstractmethod
@@ -129,9 +129,7 @@ class AdversarialDiffusionTranslator(Translator):
     kind = "adversarial_diffusion"
     stochastic = True
 
-    def __init__(
-        self, network: NCSNpp, schedule: Schedule, config: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, network: NCSNpp, schedule: Schedule, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.network, self.schedule = network, schedule
 
@@ -223,4 +221,3 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{folder} has format {config['format']}", f"format {FORMAT}", "update syndiff"
         )
     return config
-

@@ -5,8 +5,8 @@
     OUT/run          a short training
     OUT/report.html  both translators, the shipped and the one just trained, beside the baselines
 
-The shipped translator (`T1_to_T2/` in this folder) was trained for longer on other virtual subjects:
-docs/experiments.md says how.
+The shipped translator (`T1_to_T2/` in this folder) was trained for longer on other virtual
+subjects: docs/experiments.md says how.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def run(
 def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> None:
     """Train the preset `small` for some minutes, or go on where an interrupted demo stopped."""
     from syndiff.training.presets import choose
-    from syndiff.training.run import Progress, train
+    from syndiff.training.run import train
+    from syndiff.training.watch import Progress
 
     last = [time.monotonic()]
 

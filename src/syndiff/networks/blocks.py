@@ -1,4 +1,4 @@
-"""Building blocks that several networks share: FIR resampling, embeddings, normalisation, attention.
+"""Blocks that several networks share: FIR resampling, embeddings, normalisation, attention.
 
 Shape legend: b batch, c channels, h w height and width, d features.
 """

@@ -8,7 +8,8 @@ further input channel).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -214,9 +215,10 @@ class NCSNpp(nn.Module):
         return 2 ** (self.levels - 1)
 
     def _modulation_sizes(self) -> list[int]:
-        return [size for block in self.residual for size in block.modulation_sizes]
+        blocks = cast(Sequence[ResidualBlock], self.residual)
+        return [size for block in blocks for size in block.modulation_sizes]
 
-    def _conditions(self, t: Tensor, z: Tensor):
+    def _conditions(self, t: Tensor, z: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         """For each block in turn: its two modulations by the latent and its bias by the step."""
         first, second = self.time_layers
         step = second(F.silu(first(sinusoidal_embedding(t, self.time_dim))))  # b 4·channels

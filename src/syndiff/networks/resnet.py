@@ -74,9 +74,7 @@ def _norm_relu(channels: int) -> list[nn.Module]:
 def _double(in_channels: int, out_channels: int, upsampling: str) -> list[nn.Module]:
     if upsampling == "transposed":
         return [
-            nn.ConvTranspose2d(
-                in_channels, out_channels, 3, stride=2, padding=1, output_padding=1
-            )
+            nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
         ]
     if upsampling == "resize":
         return [

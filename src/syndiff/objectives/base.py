@@ -42,7 +42,12 @@ class Draw:
     """
 
     def __init__(
-        self, seed: int, step: int, device: torch.device | str = "cpu", rank: int = 0, world: int = 1
+        self,
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.step, self.rank, self.world = step, rank, world
         self.device = torch.device(device)

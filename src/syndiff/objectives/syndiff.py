@@ -3,13 +3,13 @@
 Özbey, Dalmaz, Dar, Bedel, Özturk, Güngör, Çukur: Unsupervised Medical Image Translation with
 Adversarial Diffusion Models, IEEE TMI 42(12), 2023.
 
-Each modality m (the other one is o) has a one-shot pair (G_φ, D_φ) and a diffusive pair (G_θ, D_θ).
-From an image x_0 of m, the one-shot generator guesses the image of o that was never acquired; with
-that guess as condition the diffusive generator learns to take noise off x_0. Once trained, the
-condition is an acquired image of o and only G_θ is needed.
+Each modality m (the other one is o) has a one-shot pair (G_φ, D_φ) and a diffusive pair
+(G_θ, D_θ). From an image x_0 of m, the one-shot generator guesses the image of o that was never
+acquired; with that guess as condition the diffusive generator learns to take noise off x_0. Once
+trained, the condition is an acquired image of o and only G_θ is needed.
 
-    L_G = Σ_m  λ_2φ L_Gφ + λ_2θ L_Gθ + λ_1φ |x_0 - x̌_0|_1 + λ_1θ |x_0 - x̂_0|_1     (Eqs. 22, 23)
-    L_D = Σ_m  λ_2φ L_Dφ + λ_2θ (L_Dθ + η |∇ D_θ|²)                                    (Eqs. 12, 24)
+    L_G = Σ_m  λ_2φ L_Gφ + λ_2θ L_Gθ + λ_1φ |x_0 - x̌_0|_1 + λ_1θ |x_0 - x̂_0|_1   (Eqs. 22, 23)
+    L_D = Σ_m  λ_2φ L_Dφ + λ_2θ (L_Dθ + η |∇ D_θ|²)                               (Eqs. 12, 24)
 
 | code                           | paper   | what                                                |
 |--------------------------------|---------|-----------------------------------------------------|
@@ -23,16 +23,17 @@ condition is an acquired image of o and only G_θ is needed.
 | x_prev, denoised_prev          | x_{t-k} | drawn from the data, drawn through G_θ (Eq. 20)     |
 
 Departures. The discriminators are not given the source image as a condition, as in the official
-code (the paper's notation suggests it for D_φ and then omits it). The gradient penalty may be taken
-at every n-th step only. `structure` adds a term that the paper does not have; it is 0 in the presets
-`paper` and `github`.
+code (the paper's notation suggests it for D_φ and then omits it). The gradient penalty may be
+taken at every n-th step only. `structure` adds a term that the paper does not have; it is 0 in
+the presets `paper` and `github`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -182,14 +183,9 @@ class SynDiff(Objective):
                 D[f"one_shot_{m}"](batch[m]), D[f"one_shot_{m}"](fakes["guess"][o])
             )  # Eq. 18
             if penalised:
-                terms[f"penalty_{m}"] = (
-                    s.adversarial_diffusive
-                    * s.gradient_penalty
-                    * losses.gradient_penalty(
-                        lambda x, m=m, x_t=x_t, t=t: self.discriminators[f"diffusive_{m}"](x, x_t, t),
-                        x_prev,
-                    )
-                )  # Eq. 12, last term
+                critic = partial(D[f"diffusive_{m}"], x_t=x_t, t=t)
+                weight = s.adversarial_diffusive * s.gradient_penalty
+                terms[f"penalty_{m}"] = weight * losses.gradient_penalty(critic, x_prev)  # Eq. 12
         return terms  # their sum is Eq. 24
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
@@ -197,8 +193,8 @@ class SynDiff(Objective):
         for m, o in DIRECTIONS:
             x_0, x_t, t = batch[m], fakes["x_t"][m], fakes["t"][m]
             logits = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
-            terms[f"diffusive_{m}"] = (
-                s.adversarial_diffusive * losses.adversarial_generator(logits)
+            terms[f"diffusive_{m}"] = s.adversarial_diffusive * losses.adversarial_generator(
+                logits
             )  # Eq. 11
             logits = D[f"one_shot_{o}"](fakes["guess"][m])
             terms[f"one_shot_{o}"] = s.adversarial_one_shot * losses.adversarial_generator(
@@ -218,7 +214,7 @@ class SynDiff(Objective):
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
     ) -> Translator:
         return AdversarialDiffusionTranslator(
-            generators[f"diffusive_{to}"],
+            cast(NCSNpp, generators[f"diffusive_{to}"]),
             self.schedule,
             {
                 **card,

@@ -110,6 +110,10 @@ class Manifest:
         chosen = (s for s in self._scans if s.split == split and s.modality == modality)
         return sorted(chosen, key=lambda scan: scan.subject)
 
+    def all_scans(self) -> tuple[Scan, ...]:
+        """Every scan of every split and modality."""
+        return self._scans
+
     def subjects(self, split: str) -> list[str]:
         """The subjects of a split, sorted."""
         return sorted({scan.subject for scan in self._scans if scan.split == split})

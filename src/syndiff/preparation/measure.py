@@ -28,7 +28,7 @@ from syndiff.preparation.intensity import (
 from syndiff.preparation.registration import Alignment, align
 from syndiff.volume import Volume, read, to_slices
 
-MEASURE_VERSION = 1  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
 COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

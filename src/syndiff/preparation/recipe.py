@@ -27,7 +27,6 @@ from syndiff.preparation.intensity import RULES, IntensityScale
 from syndiff.preparation.manifest import (
     FILE_NAME,
     Manifest,
-    Scan,
     check_modality_names,
     read_manifest,
     slices_name,
@@ -251,10 +250,8 @@ def _write_scan(job: Job, entry: dict[str, Any], scale: IntensityScale) -> None:
     target = job.out / entry["slices"]
     note = job.work / f"{subject}.{modality}.written.json"
     made_of = {"entry": entry, "scale": scale.to_dict()}
-    if _in_order(target, entry) and note.is_file():
-        with_same = read_json(note, "note") == _plain(made_of)
-        if with_same:
-            return
+    if note.is_file() and _in_order(target, entry) and read_json(note, "note") == _plain(made_of):
+        return
     cache = slices_cache(job.work, subject, modality)
     if not cache.is_file():  # its numbers came from an earlier run's manifest
         measured(
@@ -304,7 +301,7 @@ def _open_folder(job: Job) -> Manifest | None:
         manifest = read_manifest(job.out)
         _check_same(job, manifest.content.get("options", {}))
         _check_same_scans(job, manifest)
-        if all(_in_order(scan.slices_path, scan.record) for scan in _all_scans(manifest)):
+        if all(_in_order(scan.slices_path, scan.record) for scan in manifest.all_scans()):
             shutil.rmtree(job.work, ignore_errors=True)  # left by a run stopped at its very end
             return manifest
         _reopen(job, manifest)
@@ -316,15 +313,6 @@ def _open_folder(job: Job) -> Manifest | None:
         )
     write_json(options_path, job.options)
     return None
-
-
-def _all_scans(manifest: Manifest) -> list[Scan]:
-    return [
-        scan
-        for split in ("train", "val", "test")
-        for modality in manifest.modalities
-        for scan in manifest.scans(split, modality)
-    ]
 
 
 def _reopen(job: Job, manifest: Manifest) -> None:
@@ -356,7 +344,7 @@ def _check_same(job: Job, options: Mapping[str, Any]) -> None:
 def _check_same_scans(job: Job, manifest: Manifest) -> None:
     """Raise OptionError if a finished folder was made from other scans."""
     remedy = "choose another folder, or delete this one"
-    held = {(scan.subject, scan.modality): scan for scan in _all_scans(manifest)}
+    held = {(scan.subject, scan.modality): scan for scan in manifest.all_scans()}
     wanted = {(s, m): job.splits[s] for s, of in job.files.items() for m in of}
     if {place: scan.split for place, scan in held.items()} != wanted:
         raise OptionError(f"{job.out} was prepared from other subjects or splits", remedy=remedy)

@@ -45,7 +45,10 @@ class TranslationModule(L.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         s, players = self.settings, self.objective
-        groups = [(players.discriminators, s.discriminator_lr), (players.generators, s.generator_lr)]
+        groups = [
+            (players.discriminators, s.discriminator_lr),
+            (players.generators, s.generator_lr),
+        ]
         return [
             torch.optim.Adam(group.parameters(), lr, betas=s.adam_betas, fused=True)
             for group, lr in groups
@@ -55,7 +58,7 @@ class TranslationModule(L.LightningModule):
         return Batch(*(t.to(device, non_blocking=True) for t in (batch.source, batch.target)))
 
     def training_step(self, batch: Batch, index: int) -> None:
-        discriminators, generators = self.optimizers()  # type: ignore[misc]
+        discriminators, generators = self._optimizers()
         for optimizer, base in (
             (discriminators, self.settings.discriminator_lr),
             (generators, self.settings.generator_lr),
@@ -74,6 +77,10 @@ class TranslationModule(L.LightningModule):
 
         self.step += 1
         self._update_ema()
+
+    def _optimizers(self) -> list[Any]:
+        """The discriminators' and the generators', wrapped by Lightning."""
+        return list(self.optimizers())
 
     def _descend(self, optimizer: Any, terms: Mapping[str, Tensor], player: str) -> None:
         """One step of one player on the sum of its terms."""
@@ -101,8 +108,7 @@ class TranslationModule(L.LightningModule):
             return {}
         values = torch.stack([v.float() for v in self.sums.values()]).tolist()
         means = {
-            name: value / self.counted[name]
-            for name, value in zip(self.sums, values, strict=True)
+            name: value / self.counted[name] for name, value in zip(self.sums, values, strict=True)
         }
         self.sums, self.counted = {}, {}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
@@ -138,13 +144,13 @@ class TranslationModule(L.LightningModule):
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs to equal an uninterrupted one."""
-        optimizers = self.optimizers()
+        optimizers = self._optimizers()
         return {
             "step": self.step,
             "generators": self.objective.generators.state_dict(),
             "discriminators": self.objective.discriminators.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizers": [o.optimizer.state_dict() for o in optimizers],  # type: ignore[union-attr]
+            "optimizers": [o.optimizer.state_dict() for o in optimizers],
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
@@ -155,7 +161,7 @@ class TranslationModule(L.LightningModule):
         self.ema.load_state_dict(state["ema"])
 
     def load_optimizers(self, state: Mapping[str, Any]) -> None:
-        for optimizer, content in zip(self.optimizers(), state["optimizers"], strict=True):  # type: ignore[arg-type]
+        for optimizer, content in zip(self._optimizers(), state["optimizers"], strict=True):
             optimizer.optimizer.load_state_dict(content)
 
 

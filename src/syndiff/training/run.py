@@ -12,63 +12,27 @@ RUN/
 from __future__ import annotations
 
 import logging
-import signal
-import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from syndiff.errors import DataError, ModelError, OptionError
-from syndiff.files import read_json, whole_file, write_json, write_text
-from syndiff.objectives.base import Objective
+from syndiff.errors import DataError, OptionError
+from syndiff.files import read_json, write_json
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.training.data import Slices, Steps, UnpairedBatches, training_scans
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
-from syndiff.training.validation import Pairs, panel, score, validation_pairs
-from syndiff.translators import Translator
+from syndiff.training.validation import validation_pairs
+from syndiff.training.watch import LAST, Cards, Progress, Watch, load_state
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
-REPORT_EVERY = 10  # steps between two readings of the losses; each one waits for the device
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-
-
-@dataclass
-class Progress:
-    """What a person watching wants to know; handed to `train`'s `report`."""
-
-    step: int
-    total: int
-    losses: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    seconds_left: float | None = None
-
-    def line(self) -> str:
-        """Losses of both players, the last scores of either direction, and the time left."""
-        players = {"D": "discriminators/", "G": "generators/"}
-        parts = [
-            f"{letter} {sum(v for k, v in self.losses.items() if k.startswith(prefix)):.2f}"
-            for letter, prefix in players.items()
-        ]
-        for name, value in self.scores.items():
-            direction, _, score = name.partition("/")
-            if score == "psnr_db":
-                parts.append(f"{direction} {value:.2f} dB")
-            elif score == "offset_px":
-                parts.append(f"offset {value:.2f} px")
-        if self.seconds_left is not None:
-            minutes, seconds = divmod(round(self.seconds_left), 60)
-            parts.append(f"{minutes}:{seconds:02d} left")
-        return "  ".join(parts)
 
 
 @dataclass
@@ -151,207 +115,12 @@ def train(
     )
     if not len(watch.pairs):
         warn("no paired validation subject: no PSNR; the last average is kept, not the best")
-    trainer.callbacks.append(watch)
+    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     if module.step < total:
         steps = Steps(module.step, total)
         trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
     paths = watch.export(module) if trainer.is_global_zero else []
     return Outcome(paths, module.step, watch.reason, watch.interrupted)
-
-
-class Cards:
-    """What each direction's translator must know besides its network."""
-
-    def __init__(
-        self, manifest: Manifest, source: str, target: str, settings: TrainSettings, preset: str
-    ) -> None:
-        self.manifest, self.settings, self.preset = manifest, settings, preset
-        self.modalities = {"source": source, "target": target}
-
-    def card(self, to: str, step: int) -> dict[str, Any]:
-        m = self.manifest
-        here = "target" if to == "source" else "source"
-        pair = (self.modalities[here], self.modalities[to])
-        return {
-            "sources": [pair[0]],
-            "target": pair[1],
-            "spacing_mm": m.spacing_mm,
-            "size": list(m.size),
-            "axes": "RAS+; slices (z, y, x), z ascending to superior",
-            "intensity": {name: m.intensity[name].to_dict() for name in pair},
-            "tissue_quantiles": {
-                name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in pair
-            },
-            "training": {
-                "preset": self.preset,
-                "steps": step,
-                "batch_size": self.settings.batch_size,
-                "seed": self.settings.seed,
-                "training_subjects": len({s.subject for n in pair for s in m.scans("train", n)}),
-            },
-        }
-
-    def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
-        """Both directions, the one that was asked for first."""
-        return [
-            objective.translator(generators, to, self.card(to, step)) for to in ("target", "source")
-        ]
-
-
-class Watch(L.Callback):
-    """Reports, validates, saves and stops; the training module knows nothing of it."""
-
-    def __init__(
-        self,
-        run: Path,
-        cards: Cards,
-        pairs: Pairs,
-        state: Mapping[str, Any] | None,
-        max_minutes: float | None,
-        report: Callable[[Progress], None],
-    ) -> None:
-        self.run, self.cards, self.pairs, self.state = run, cards, pairs, state
-        self.max_seconds = max_minutes * 60 if max_minutes else None
-        self.report = report
-        self.best = float(state["best_psnr_db"]) if state else -float("inf")
-        self.best_step = int(state["best_step"]) if state else 0
-        self.scores: dict[str, float] = {}
-        self.reason, self.interrupted = "", False
-        self._handlers: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = _ours(pl_module)
-        if self.state:
-            module.load_optimizers(self.state)
-        self.started, self.first_step = time.monotonic(), module.step
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._handlers[number] = signal.signal(number, self._interrupt)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step, save, leave. A second Ctrl-C leaves at once."""
-        self.interrupted = True
-        self.reason = f"stopped by {signal.Signals(number).name}"
-        signal.signal(number, signal.default_int_handler)
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        module = _ours(pl_module)
-        step, total = module.step, module.total_steps
-        elapsed = time.monotonic() - self.started
-        out_of_time = self.max_seconds is not None and elapsed >= self.max_seconds
-        if trainer.world_size > 1:  # all processes must leave at the same step
-            out_of_time = trainer.strategy.reduce_boolean_decision(out_of_time, all=False)
-            self.interrupted = trainer.strategy.reduce_boolean_decision(
-                self.interrupted, all=False
-            )
-        if out_of_time:
-            self.reason = self.reason or "out of time"
-        ends = step >= total or out_of_time or self.interrupted
-        if step % REPORT_EVERY == 0 or ends:
-            self._report(trainer, module, elapsed)
-        if step % module.settings.validate_every == 0 or ends:
-            if trainer.is_global_zero:
-                if not self.interrupted:
-                    self._validate(trainer, module)
-                self.save(module)
-        if ends:
-            trainer.should_stop = True
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _report(self, trainer: L.Trainer, module: TranslationModule, elapsed: float) -> None:
-        losses = module.take_means()
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(losses, step=module.step)
-        pace = elapsed / max(1, module.step - self.first_step)
-        left = pace * (module.total_steps - module.step)
-        if self.max_seconds is not None:
-            left = min(left, self.max_seconds - elapsed)
-        if trainer.is_global_zero:
-            progress = Progress(module.step, module.total_steps, losses, self.scores, max(0.0, left))
-            self.report(progress)
-
-    def _validate(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Score both directions; keep the average as best if their mean PSNR is."""
-        if not len(self.pairs):
-            return
-        scores: dict[str, float] = {}
-        module.ema.eval()
-        for translator in self.cards.translators(module.objective, module.ema, module.step):
-            name = translator.name
-            found, made = score(translator, self.pairs, module.settings.seed, str(module.device))
-            scores |= {f"{name}/{key}": value for key, value in found.items()}
-            source, target = (
-                self.pairs.images[translator.source],
-                self.pairs.images[translator.target],
-            )
-            self._picture(trainer, name, panel([source, made, target]), module.step)
-        module.ema.train()
-        self.scores = scores
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(scores, step=module.step)
-        self._history(module.step, scores)
-        mean_psnr = float(np.mean([v for k, v in scores.items() if k.endswith("psnr_db")]))
-        if mean_psnr > self.best:
-            self.best, self.best_step = mean_psnr, module.step
-            with whole_file(self.run / BEST) as temporary:
-                torch.save({"step": module.step, "ema": module.ema.state_dict()}, temporary)
-
-    @staticmethod
-    def _picture(trainer: L.Trainer, name: str, image: Any, step: int) -> None:
-        writer = getattr(trainer.logger, "experiment", None)
-        if hasattr(writer, "add_image"):
-            writer.add_image(name, np.clip(image, 0, 1), step, dataformats="HW")
-
-    def _history(self, step: int, scores: Mapping[str, float]) -> None:
-        path = self.run / "history.csv"
-        minutes = (time.monotonic() - self.started) / 60
-        header = ",".join(["step", "minutes", *scores])
-        text = path.read_text() if path.exists() else header + "\n"
-        values = [f"{step}", f"{minutes:.2f}", *(f"{v:.4f}" for v in scores.values())]
-        write_text(path, text + ",".join(values) + "\n")
-
-    def save(self, module: TranslationModule) -> None:
-        """Write `last.pt`, whole or not at all."""
-        module.take_means()  # raises before a diverged state would overwrite a sound one
-        content = module.state() | {"best_psnr_db": self.best, "best_step": self.best_step}
-        with whole_file(self.run / LAST) as temporary:
-            torch.save(content, temporary)
-
-    def export(self, module: TranslationModule) -> list[Path]:
-        """Write both translators from the best average, or the last one without pairs."""
-        step = module.step
-        generators = module.ema
-        if (self.run / BEST).exists():
-            best = load_state(self.run / BEST)
-            generators.load_state_dict(best["ema"])
-            step = int(best["step"])
-        return [
-            translator.save(self.run / "translators" / translator.name)
-            for translator in self.cards.translators(module.objective, generators, step)
-        ]
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without executing anything in it.
-
-    Raises:
-        ModelError: it is missing or damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"no checkpoint at {path}", remedy="start without --resume") from error
-    except Exception as error:  # torch raises many kinds; each means "not a checkpoint"
-        raise ModelError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
-
-
-def _ours(module: L.LightningModule) -> TranslationModule:
-    assert isinstance(module, TranslationModule)
-    return module
 
 
 def _check(manifest: Manifest, source: str, target: str, precision: str) -> None:
@@ -361,7 +130,8 @@ def _check(manifest: Manifest, source: str, target: str, precision: str) -> None
     for modality in (source, target):
         if modality not in manifest.modalities:
             raise DataError(
-                f"{manifest.folder} holds no {modality}", f"one of {', '.join(manifest.modalities)}"
+                f"{manifest.folder} holds no {modality}",
+                f"one of {', '.join(manifest.modalities)}",
             )
     if precision not in PRECISIONS:
         raise OptionError(f"the precision {precision!r}", f"one of {', '.join(PRECISIONS)}")

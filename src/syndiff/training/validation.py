@@ -37,7 +37,7 @@ class Pairs:
 def validation_pairs(manifest: Manifest, source: str, target: str) -> Pairs:
     """At most 16 slices per modality, spread evenly over the paired validation subjects."""
     subjects = manifest.paired_subjects("val", source, target)
-    units = {m: manifest.intensity[m].unit for m in (source, target)}
+    units: dict[str, str] = {m: manifest.intensity[m].unit for m in (source, target)}
     scans = {
         m: {scan.subject: scan for scan in manifest.scans("val", m)} for m in (source, target)
     }

@@ -1,0 +1,264 @@
+"""Translators on disk, and volumes translated: geometry, noise, units, warnings, provenance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+import syndiff
+from syndiff import volume as volumes
+from syndiff.diffusion import Schedule
+from syndiff.errors import ModelError, OptionError, UserError, VolumeError
+from syndiff.inference import describe, doubts, sidecar, translate_file, translate_slices
+from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.preparation.intensity import foreground_mask
+from syndiff.translators import AdversarialDiffusionTranslator, SliceNoise, load_translator
+from tests.tiny import TINY
+
+
+def intensity(unit: str = "a.u.") -> dict:
+    if unit == "HU":
+        return {
+            "rule": "window",
+            "unit": "HU",
+            "scale": 1.0,
+            "training_mean": 0.0,
+            "window": [-1024, 3000],
+        }
+    return {"rule": "robust", "unit": "a.u.", "scale": 2.0, "training_mean": 300.0, "window": None}
+
+
+def build(target: str = "T2", spacing_mm: float = 4.0) -> AdversarialDiffusionTranslator:
+    torch.manual_seed(0)
+    network = NCSNpp(**TINY.network)
+    for p in network.parameters():  # layers that start silent would hide the source
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, 0, 0.15)
+    config = {
+        "sources": ["T1"],
+        "target": target,
+        "spacing_mm": spacing_mm,
+        "size": [32, 32],
+        "network": TINY.network,
+        "schedule": TINY.schedule,
+        "method": "syndiff",
+        "intensity": {"T1": intensity(), target: intensity("HU" if target == "CT" else "a.u.")},
+    }
+    return AdversarialDiffusionTranslator(network, Schedule(**TINY.schedule), config).eval()
+
+
+def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> volumes.Volume:
+    """An ellipsoid with a ventricle and a few marks, RAS+."""
+    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    x, y, z = grid
+    array = np.where((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 1.2) ** 2 < 1, 500.0, 0.0)
+    array[(x - 0.1) ** 2 + (y / 1.5) ** 2 + z**2 < 0.06] = 150.0
+    array[(x + 0.3) ** 2 + (y - 0.3) ** 2 < 0.02] = 800.0
+    affine = np.diag([spacing, spacing, 5.0, 1.0])
+    affine[:3, 3] = (-70, -80, -20)
+    return volumes.Volume(array.astype(np.float32), affine)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return build().save(tmp_path / "T1_to_T2")
+
+
+def test_saved_and_loaded_make_the_same_image(folder: Path) -> None:
+    slices = np.random.default_rng(0).random((3, 32, 32), np.float32)
+    before = translate_slices(build(), slices, device="cpu")
+    np.testing.assert_array_equal(
+        translate_slices(load_translator(folder), slices, device="cpu"), before
+    )
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_the_result_depends_on_source_and_seed_not_on_the_batch() -> None:
+    translator = build()
+    slices = np.random.default_rng(0).random((5, 32, 32), np.float32)
+    whole = translate_slices(translator, slices, batch_size=5, device="cpu")
+    np.testing.assert_allclose(
+        translate_slices(translator, slices, batch_size=2, device="cpu"), whole, atol=1e-5
+    )
+    assert np.abs(translate_slices(translator, slices, seed=1, device="cpu") - whole).max() > 1e-3
+    assert np.abs(translate_slices(translator, 1 - slices, device="cpu") - whole).max() > 1e-3
+
+
+def test_noise_is_shared_between_slices_or_each_slices_own() -> None:
+    shared = SliceNoise(0, [3, 7], shared=True).normal(1, 4, 4)
+    assert torch.equal(shared[0], shared[1])
+    own = SliceNoise(0, [3, 7], shared=False).normal(1, 4, 4)
+    assert not torch.equal(own[0], own[1])
+    assert torch.equal(own[1], SliceNoise(0, [7], shared=False).normal(1, 4, 4)[0])
+
+
+def test_odd_sizes_are_padded_and_cut() -> None:
+    slices = np.random.default_rng(0).random((1, 31, 33), np.float32)
+    assert translate_slices(build(), slices, device="cpu").shape == (1, 31, 33)
+
+
+ORIENTATIONS = ["RAS", "LPS", "PIR", "ASL", "SAL", "LIA"]
+
+
+def test_orientations_agree_in_world_space(tmp_path: Path) -> None:
+    original = head()
+    volumes.write(original, tmp_path / "RAS.nii.gz")
+    image = nib.load(tmp_path / "RAS.nii.gz")
+    translator = build()
+    results = {}
+    for name in ORIENTATIONS:
+        transform = nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(name)
+        )
+        path = tmp_path / f"{name}_in.nii.gz"
+        nib.save(image.as_reoriented(transform), path)
+        result = translator(volumes.read(path), device="cpu")
+        volumes.write(result, tmp_path / f"{name}_out.nii.gz")
+        written = nib.load(tmp_path / f"{name}_out.nii.gz")
+        assert written.shape == nib.load(path).shape
+        np.testing.assert_array_equal(written.affine, nib.load(path).affine)
+        results[name] = nib.as_closest_canonical(written).get_fdata()
+    for name in ORIENTATIONS[1:]:
+        np.testing.assert_allclose(results[name], results["RAS"], atol=1e-3)
+
+
+@pytest.mark.parametrize("spacing", [4.0, 2.5, 5.0])
+def test_any_spacing_lands_on_the_sources_grid(spacing: float) -> None:
+    source = head(spacing=spacing)
+    result = build()(source, device="cpu")
+    assert result.array.shape == source.array.shape
+    np.testing.assert_array_equal(result.affine, source.affine)
+    assert np.isfinite(result.array).all()
+
+
+def test_output_units() -> None:
+    source = head()
+    mri = build()(source, device="cpu").array
+    assert mri.min() >= 0
+    assert mri.max() <= 2.0 * 300.0
+    ct = build("CT")(source, device="cpu").array
+    assert ct.min() >= -1024
+    assert ct.max() <= 3000
+    assert ct[0, 0, 0] < 3000
+
+
+def test_slices_without_tissue_stay_air() -> None:
+    source = head()
+    array = source.array.copy()
+    array[:, :, :3] = 0
+    result = build("CT")(source.like(array), device="cpu").array
+    assert (result[:, :, 0] == -1024).all()
+    assert (result[:, :, 6] != -1024).any()
+
+
+def test_gain_does_not_matter() -> None:
+    source = head()
+    translator = build()
+    a, b = (
+        translator(source, device="cpu"),
+        translator(source.like(source.array * 37), device="cpu"),
+    )
+    np.testing.assert_allclose(a.array, b.array, atol=0.5)
+
+
+def test_a_volume_without_tissue_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    blank = head().like(np.full((40, 44, 12), -1.0) + rng.random((40, 44, 12)) * 1e-6)
+    with pytest.raises(VolumeError):
+        build()(blank, device="cpu")
+
+
+def test_doubts_are_told_in_words() -> None:
+    translator = build(spacing_mm=4.0)
+    translator.config["tissue_quantiles"] = {
+        "T1": [[0.2, 0.4, 0.5, 0.55, 0.6], [0.22, 0.41, 0.5, 0.55, 0.6]],
+        "T2": [[0.05, 0.1, 0.15, 0.2, 0.9]],
+    }
+
+    def told(source: volumes.Volume, mean: float) -> str:
+        mask = foreground_mask(source.array)
+        return " | ".join(doubts(translator, source, mask, mean))
+
+    fine = head()
+    mean = float(fine.array[foreground_mask(fine.array)].mean())
+    assert "finer" not in told(fine, mean)
+    assert "unlike" not in told(fine, mean)
+    assert "finer than the 4.00 mm" in told(head(spacing=2.0), mean)
+    assert "coarser" in told(head(spacing=7.0), mean)
+    assert "is it a head?" in told(head(spacing=0.5), mean)
+    assert "look like T2" in told(fine, mean * 6)  # the same values, far darker
+
+
+def test_translate_file_marks_its_result(folder: Path, tmp_path: Path) -> None:
+    volumes.write(head(), tmp_path / "in.nii.gz")
+    out = tmp_path / "new" / "out.nii.gz"
+    translate_file(folder, tmp_path / "in.nii.gz", out, seed=3, device="cpu")
+    image = nib.load(out)
+    assert b"SYNTHETIC" in bytes(image.header["descrip"])
+    record = json.loads(sidecar(out).read_text())
+    assert record["synthetic"] is True
+    assert (record["modality"], record["source_modality"], record["seed"]) == ("T2", "T1", 3)
+    assert len(record["translator"]["weights_sha256"]) == 64
+    assert str(tmp_path) not in sidecar(out).read_text()
+    assert {p.name for p in out.parent.iterdir()} == {"out.nii.gz", "out.json"}
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.mgz", "out"])
+def test_bad_output_names(folder: Path, tmp_path: Path, name: str) -> None:
+    volumes.write(head(), tmp_path / "in.nii.gz")
+    with pytest.raises(OptionError, match=r"\.nii\.gz"):
+        translate_file(folder, tmp_path / "in.nii.gz", tmp_path / name)
+    with pytest.raises(OptionError, match="is the input"):
+        translate_file(folder, tmp_path / "in.nii.gz", tmp_path / "in.nii.gz")
+
+
+def test_bad_devices(folder: Path) -> None:
+    with pytest.raises(OptionError, match="not available"):
+        translate_slices(load_translator(folder), np.zeros((1, 32, 32)), device="cuda:99")
+
+
+def test_damaged_translators_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no translator folder"):
+        load_translator(tmp_path / "nothing")
+    config = json.loads((folder / "config.json").read_text())
+    for change, words in (
+        ({"format": 99}, "format 99"),
+        ({"kind": "other"}, "does not describe"),
+        ({"network": {**config["network"], "channels": 16}}, "do not fit"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ModelError, match=words):
+            load_translator(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="JSON"):
+        load_translator(folder)
+    (folder / "config.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(ModelError, match="lacks"):
+        load_translator(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(ModelError, match="damaged"):
+        load_translator(folder)
+
+
+def test_describe_says_what_it_does(folder: Path) -> None:
+    told = dict(describe(folder))
+    assert told["translates"] == "T1 → T2"
+    assert "4 mm" in told["trained at"]
+
+
+def test_the_package_offers_both_names() -> None:
+    assert syndiff.load_translator is load_translator
+    assert syndiff.volume is volumes
+    with pytest.raises(AttributeError):
+        syndiff.nothing  # noqa: B018
+
+
+def test_errors_stay_in_one_line() -> None:
+    error = UserError("found\nthis", "that", "do so")
+    assert str(error) == "found this; expected that; do so"
