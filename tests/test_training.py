@@ -224,7 +224,7 @@ def test_rate_follows_the_step_count() -> None:
 def test_divergence_is_one_clear_line() -> None:
     module = TranslationModule(SynDiff(TINY), settings(), 10)
     module._count("generators/x", torch.tensor(float("nan")))
-    with pytest.raises(UserError, match="diverged.*generators/x"):
+    with pytest.raises(UserError, match=r"diverged.*generators/x"):
         module.take_means()
 
 

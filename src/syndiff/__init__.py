@@ -18,7 +18,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 if TYPE_CHECKING:
     from syndiff import volume as volume
-    from syndiff.translators import load_translator as load_translator
+    from syndiff.inference import load_volume_translator as load_translator
 
 __all__ = ["__version__", "load_translator", "volume"]
 
@@ -26,7 +26,7 @@ __all__ = ["__version__", "load_translator", "volume"]
 def __getattr__(name: str) -> Any:
     """Load torch and nibabel only when asked for, so that the command line starts fast."""
     if name == "load_translator":
-        return import_module("syndiff.translators").load_translator
+        return import_module("syndiff.inference").load_volume_translator
     if name == "volume":
         return import_module("syndiff.volume")
     raise AttributeError(f"module 'syndiff' has no attribute {name!r}")

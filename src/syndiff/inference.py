@@ -183,6 +183,29 @@ def translate_volume(
     return volume.like(np.ascontiguousarray(output.transpose(2, 1, 0)))
 
 
+class VolumeTranslator:
+    """A translator to be called with a volume: `syndiff.load_translator(path)(volume)`.
+
+    Attributes:
+        translator: the networks and their configuration.
+    """
+
+    def __init__(self, translator: Translator) -> None:
+        self.translator = translator
+
+    def __call__(self, volume: Volume, **options: Any) -> Volume:
+        """The translated volume on the grid of `volume`; options as in `translate_volume`."""
+        return translate_volume(self.translator, volume, **options)
+
+    def __repr__(self) -> str:
+        return f"VolumeTranslator({self.translator.source} → {self.translator.target})"
+
+
+def load_volume_translator(path: str | Path, device: str = "cpu") -> VolumeTranslator:
+    """Load a translator folder (or "demo") to be called with volumes; see `load_translator`."""
+    return VolumeTranslator(load_translator(path, device))
+
+
 def tissue_quantiles(normal: NDArray[Any], mask: NDArray[np.bool_]) -> list[float]:
     """The 5, 25, 50, 75 and 95 % quantiles of normalised tissue: a scan's fingerprint."""
     return [round(float(q), 4) for q in np.quantile(normal[mask], QUANTILES)]

@@ -105,14 +105,6 @@ class Translator(nn.Module, ABC):
     def name(self) -> str:
         return f"{self.source}_to_{self.target}"
 
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Slices as a tensor → slices; a `Volume` → the translated `Volume` (see `inference`)."""
-        if inputs and not isinstance(inputs[0], Tensor):
-            from syndiff.inference import translate_volume
-
-            return translate_volume(self, *inputs, **options)
-        return super().__call__(*inputs, **options)
-
     def save(self, folder: str | Path) -> Path:
         """Write `config.json` and `model.safetensors`; the configuration comes last."""
         folder = Path(folder)

@@ -73,7 +73,7 @@ def inversion_spin_echo(
 
 
 def nulling_inversion_ms(t1_ms: float, tr_ms: float) -> float:
-    """The TI at which `inversion_spin_echo` is blind to a tissue: TI = T1 ln(2 / (1 + e^(−TR/T1)))."""
+    """The TI that makes `inversion_spin_echo` blind to a tissue, T1 ln(2 / (1 + e^(−TR/T1)))."""
     return float(t1_ms * np.log(2 / (1 + np.exp(-tr_ms / t1_ms))))
 
 

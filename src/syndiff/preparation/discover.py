@@ -47,7 +47,7 @@ def find_scans(raw: Path, modalities: Sequence[str]) -> Found:
     if len(wanted) != len(modalities):
         raise OptionError(f"the modalities {', '.join(modalities)}", "names that differ")
     found: Found = {}
-    for path in _files(raw):
+    for path in _files(raw, wanted):
         place = _place(path, wanted)
         if place is None:
             continue
@@ -74,17 +74,29 @@ def overlooked(raw: Path, found: Found) -> list[str]:
     return sorted(name for name in folders if name not in found)
 
 
-def _files(raw: Path) -> Iterator[Path]:
-    """Image files under `raw`, relative to it, in a fixed order."""
+def _files(raw: Path, wanted: dict[str, str]) -> Iterator[Path]:
+    """Image files under `raw`, and folders that stand for one, relative to it, in order."""
     for folder, folders, names in os.walk(raw, followlinks=True):
         folders[:] = sorted(
             f for f in folders if not f.startswith(".") and f.lower() not in IGNORED
         )
+        inside = Path(folder).relative_to(raw)
+        for name in [f for f in folders if _is_scan(raw, inside / f, wanted)]:
+            folders.remove(name)  # its files are slices, not scans of other subjects
+            yield inside / name
         for name in sorted(names):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
                 continue
             if not (name.endswith(".img") and name[:-4] + ".hdr" in names):  # a pair counts once
                 yield (Path(folder) / name).relative_to(raw)
+
+
+def _is_scan(raw: Path, folder: Path, wanted: dict[str, str]) -> bool:
+    """Whether a folder stands where a scan's file would and holds DICOM: sub-01/T1w/."""
+    if _place(folder, wanted) is None:
+        return False
+    dicom = any(path.suffix.lower() == ".dcm" for path in (raw / folder).iterdir())
+    return dicom or folder.name.lower().endswith(SUFFIXES)
 
 
 def _place(path: Path, wanted: dict[str, str]) -> tuple[str, str] | None:
@@ -121,8 +133,8 @@ def _in_modality_folder(stem: str, folder: str, wanted: dict[str, str]) -> tuple
 
 def _stem(name: str) -> str:
     """A file name without its image suffix."""
-    suffix = next(s for s in SUFFIXES if name.lower().endswith(s))
-    return name[: -len(suffix)]
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def _canonical(name: str) -> str:

@@ -1,0 +1,84 @@
+"""The command line: help, versions, errors in one line with exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from syndiff import __version__, cli
+from syndiff.inference import sidecar
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["syndiff", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    command = typer.main.get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    assert command.help
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"syndiff {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("phantom", "{tmp}/raw", "--modalities", "T1,T9"), "T9"),
+        (("prepare", "{tmp}/none", "{tmp}/data", "--split", "train=1"), "no folder"),
+        (("prepare", "{cohort}", "{tmp}/data"), "--split"),
+        (("prepare", "{cohort}", "{tmp}/data", "--split", "train=1", "--spacing-mm", "x"), "mm"),
+        (("prepare", "{cohort}", "{tmp}/data", "--split", "train=99"), "99"),
+        (("prepare", "{cohort}", "{tmp}/data", "--split", "train=1", "--modalities", "CT"), "CT"),
+        (("train", "{tmp}/none", "{tmp}/run"), "prepare"),
+        (("train", "{prepared}", "{tmp}/run", "--preset", "huge"), "preset"),
+        (("train", "{prepared}", "{tmp}/run", "--source", "T1", "--target", "PD"), "PD"),
+        (("train", "{prepared}", "{tmp}/run", "--resume"), "no run"),
+        (("translate", "{tmp}/none", "{tmp}/a.nii.gz", "{tmp}/b.nii.gz"), "translator"),
+        (("evaluate", "{prepared}", "{tmp}/out", "--model", "mine"), "NAME=PATH"),
+        (
+            ("evaluate", "{prepared}", "{tmp}/out", "--model", "a=x", "--model", "a=y"),
+            "two models",
+        ),
+        (("info", "{tmp}/none"), "no translator folder"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    cohort: Path,
+    prepared: Path,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    places = {"tmp": tmp_path, "cohort": cohort, "prepared": prepared}
+    assert call(monkeypatch, *(a.format(**places) for a in arguments)) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    assert words in error
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_mistyped_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "phantom", "x", "--subject", "3") == 2
+
+
+def test_sidecar_stands_beside_the_volume() -> None:
+    assert sidecar("a/scan.T2w.nii.gz") == Path("a/scan.T2w.json")
+    assert sidecar("scan.nii") == Path("scan.json")
