@@ -28,8 +28,8 @@ from syndiff.phantom.fields import (
 from syndiff.phantom.signal import INDEX, TISSUES
 
 CENTRE_MM = np.array([0.0, -17.0, 5.0])  # middle of the MNI152 brain
-FIELD_OF_VIEW_MM = (192.0, 224.0, 168.0)
-VIEW_CENTRE_MM = (0.0, -17.0, 12.0)
+FIELD_OF_VIEW_MM = (192.0, 224.0, 180.0)  # the largest head with some air; cut at the neck
+VIEW_CENTRE_MM = (0.0, -17.0, 18.0)
 COARSE_MM = 5.0  # the flow is smooth: it is integrated on a coarse grid
 BASE_MM = -22.0  # below this height the head's outline goes straight down
 EYES_MM = ((-32.0, 60.0, -36.0), (32.0, 60.0, -36.0))
@@ -167,8 +167,9 @@ def invent(
 
 def _to_atlas(rng: np.random.Generator, grid: Grid, average: Atlas) -> Array:
     """Where in the atlas each voxel of a person lies, in mm: (nx, ny, nz, 3)."""
-    size = np.clip(rng.normal(0.91, 0.02), 0.87, 0.95)
-    scales = size * np.clip(rng.normal(1.0, 0.02, 3), 0.97, 1.03)
+    # MNI152 brains are larger than most; with the shells a head stays within 175 × 205 mm
+    size = np.clip(rng.normal(0.90, 0.02), 0.86, 0.93)
+    scales = size * np.clip(rng.normal(1.0, 0.02, 3), 0.97, 1.02)
     turn = rotation(np.deg2rad(rng.normal(0, 3.0, 3).clip(-6, 6)))
     matrix = np.eye(4)
     matrix[:3, :3] = turn @ np.diag(scales)
@@ -178,7 +179,8 @@ def _to_atlas(rng: np.random.Generator, grid: Grid, average: Atlas) -> Array:
     velocity = np.stack([_wander(rng, coarse) for _ in range(3)], axis=-1)
     velocity += rng.uniform(-1.0, 5.0) * sample(average.push, average.grid, coarse.points_mm())
     flow = integrate(velocity, coarse)
-    points = apply_affine(np.linalg.inv(matrix), grid.points_mm())
+    inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    points = apply_affine(inverse, grid.points_mm())
     return points + sample(flow, coarse, points)
 
 
@@ -222,7 +224,7 @@ def _with_shells(
     skull_mm = rng.uniform(5.0, 7.5) * (1 + 0.15 * smooth_field(rng, grid, 40.0))
     scalp_mm = rng.uniform(4.0, 7.0) * (1 + 0.15 * smooth_field(rng, grid, 40.0))
     depth = fluid_mm + skull_mm + scalp_mm - head  # below the skin's surface
-    eyes = [np.linalg.norm(where - np.float32(eye), axis=-1) for eye in EYES_MM]
+    eyes = [np.linalg.norm(where - np.array(eye, np.float32), axis=-1) for eye in EYES_MM]
     to_eye = np.minimum(*eyes)
     maps = np.zeros((*grid.shape, len(TISSUES)), np.float32)
     left = _below(-depth, 0.0, grid)

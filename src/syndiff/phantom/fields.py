@@ -35,7 +35,7 @@ class Grid:
     def axes_mm(self) -> list[NDArray[np.float64]]:
         """Coordinates in mm along x, y, z: three vectors."""
         return [
-            o + self.spacing_mm * np.arange(n)
+            np.asarray(o + self.spacing_mm * np.arange(n), dtype=np.float64)
             for o, n in zip(self.origin_mm, self.shape, strict=True)
         ]
 
