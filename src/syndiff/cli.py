@@ -264,6 +264,12 @@ def evaluate(
     ] = "test",
     source: Annotated[str, typer.Option(help="Source modality; empty: the models'.")] = "",
     target: Annotated[str, typer.Option(help="Target modality; empty: the models'.")] = "",
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="How to compare: paper, selfrdb or fixed; empty: fixed for CT, else paper."
+        ),
+    ] = "",
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -290,6 +296,7 @@ def evaluate(
             source=source or None,
             target=target or None,
             seed=seed,
+            profile=profile or None,
             batch_size=batch_size,
             device=device,
             progress=bar,
@@ -300,6 +307,8 @@ def evaluate(
             f"{name:12} PSNR {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %   "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
+    for message in results["warnings"]:
+        _warn(message)
     typer.echo(f"report: {out / 'report.html'}")
 
 

@@ -68,6 +68,7 @@ def run(
         split=split,
         size=SIZE,
         spacing_mm=SPACING_MM,
+        register_training=False,  # unpaired training has no use for it
         warn=say,
     )
     trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
