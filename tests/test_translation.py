@@ -280,3 +280,23 @@ def test_the_package_offers_both_names(folder: Path) -> None:
 def test_errors_stay_in_one_line() -> None:
     error = UserError("found\nthis", "that", "do so")
     assert str(error) == "found this; expected that; do so"
+
+
+@pytest.mark.real_data
+def test_eight_orientations_of_one_brain(test_data: Path, tmp_path: Path) -> None:
+    """One brain stored in eight axis orders: the results are one picture in world space."""
+    translator = build(spacing_mm=3.0)
+    results = {}
+    for path in sorted((test_data / "orientations").glob("*.nii.gz")):
+        result = translate_volume(translator, volumes.read(path), device="cpu")
+        volumes.write(result, tmp_path / path.name)
+        stored, source = nib.load(tmp_path / path.name), nib.load(path)
+        assert stored.shape == source.shape
+        np.testing.assert_allclose(stored.affine, source.affine, atol=1e-5)
+        results[path.name] = nib.as_closest_canonical(stored)
+    assert len(results) == 8
+    first = results["RAS.nii.gz"]
+    peak = first.get_fdata().max()
+    for image in results.values():
+        np.testing.assert_allclose(image.affine, first.affine, atol=1e-3)
+        np.testing.assert_allclose(image.get_fdata(), first.get_fdata(), atol=0.01 * peak)
