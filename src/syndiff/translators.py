@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from syndiff import __version__
@@ -110,7 +110,7 @@ class Translator(nn.Module, ABC):
         folder = Path(folder)
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
         with whole_file(folder / WEIGHTS) as temporary:
-            save_file(tensors, temporary)
+            temporary.write_bytes(save(tensors))
         write_json(folder / CONFIG, self.config)
         return folder
 

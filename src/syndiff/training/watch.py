@@ -197,8 +197,7 @@ class Watch(L.Callback):
         mean_psnr = float(np.mean([v for k, v in scores.items() if k.endswith("psnr_db")]))
         if mean_psnr > self.best:
             self.best, self.best_step = mean_psnr, module.step
-            with whole_file(self.run / BEST) as temporary:
-                torch.save({"step": module.step, "ema": module.ema.state_dict()}, temporary)
+            save_state(self.run / BEST, {"step": module.step, "ema": module.ema.state_dict()})
 
     @staticmethod
     def _picture(trainer: L.Trainer, name: str, image: Any, step: int) -> None:
@@ -218,8 +217,7 @@ class Watch(L.Callback):
         """Write `last.pt`, whole or not at all."""
         module.take_means()  # raises before a diverged state would overwrite a sound one
         content = module.state() | {"best_psnr_db": self.best, "best_step": self.best_step}
-        with whole_file(self.run / LAST) as temporary:
-            torch.save(content, temporary)
+        save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
         """Write both translators from the best average, or the last one without pairs."""
@@ -233,6 +231,13 @@ class Watch(L.Callback):
             translator.save(self.run / "translators" / translator.name)
             for translator in self.cards.translators(module.objective, generators, step)
         ]
+
+
+def save_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; a full disk is one clear line."""
+    # Through a file object: given a path, torch reports a full disk as an internal error.
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(dict(content), file)
 
 
 def load_state(path: Path) -> dict[str, Any]:
