@@ -4,6 +4,7 @@ of it."""
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,8 +124,9 @@ class Watch(L.Callback):
         if self.state:
             module.load_optimizers(self.state)
         self.started, self.first_step = time.monotonic(), module.step
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._handlers[number] = signal.signal(number, self._interrupt)
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, self._interrupt)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Finish the step, save, leave. A second Ctrl-C leaves at once."""
@@ -157,6 +159,14 @@ class Watch(L.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restore_signals()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore_signals()
+
+    def _restore_signals(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
