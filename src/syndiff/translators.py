@@ -183,8 +183,8 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
 
 def locate(path: str | Path) -> Path:
     """The folder of a translator; "demo" is the one that ships with the package."""
-    if str(path) == "demo" and not Path(path).is_dir():
-        return SHIPPED
+    if str(path) == "demo" and not (Path(path) / CONFIG).is_file():
+        return SHIPPED  # also where `make demo` has made a folder of that name
     return Path(path)
 
 

@@ -80,12 +80,12 @@ def run(
     result = out / f"sub-{subjects:03d}_{TARGET}w_synthetic.nii.gz"
     part(f"translating {scan.name}, a subject that no training saw")
     from syndiff.inference import translate_file
+    from syndiff.translators import SHIPPED
 
-    translate_file("demo", scan, result, warn=say)
+    translate_file(SHIPPED, scan, result, warn=say)
 
     part("evaluating on the test subjects")
     from syndiff.evaluation.evaluate import evaluate
-    from syndiff.translators import SHIPPED
 
     models = {"shipped": SHIPPED, "trained": trained}
     results = evaluate(out / "data", out, models=models, seed=seed)
