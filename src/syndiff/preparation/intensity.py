@@ -1,6 +1,6 @@
 """Intensities: where the head is, and how a modality's values are brought to [0, 1] and back.
 
-Three rules (design.md §7, paper Sec. IV-A):
+Three rules (docs/architecture.md, "Intensities"; the paper's Sec. IV-A):
 
 robust  value / mean over the head, then the training subjects' 99.9th percentile becomes 1
 paper   value / mean over the whole volume, then the training subjects' maximum becomes 1
