@@ -6,14 +6,13 @@ Errors that the user can mend end in one line and exit code 2; Ctrl-C in exit co
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from syndiff import __version__
+from syndiff.console import progress_bar, training_progress, warn
 from syndiff.errors import OptionError, UserError
 
 app = typer.Typer(
@@ -66,7 +65,7 @@ def phantom(
     """Make virtual subjects with exact ground truth: images, tissue labels."""
     from syndiff.phantom import write_cohort
 
-    with _progress("virtual subjects") as bar:
+    with progress_bar("virtual subjects") as bar:
         write_cohort(
             out,
             subjects=subjects,
@@ -121,7 +120,7 @@ def prepare(
         raise OptionError(
             "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
         )
-    with _progress("preparing") as bar:
+    with progress_bar("preparing") as bar:
         manifest = run(
             raw,
             out,
@@ -135,7 +134,7 @@ def prepare(
             register_training=register_training,
             max_slices=max_slices or None,
             progress=bar,
-            warn=_warn,
+            warn=warn,
         )
     h, w = manifest.size
     for part in ("train", "val", "test"):
@@ -195,7 +194,7 @@ def train(
         validate_every=validate_every or None,
         seed=seed,
     )
-    with _training_progress() as report:
+    with training_progress() as report:
         outcome = fit(
             data,
             run,
@@ -208,7 +207,7 @@ def train(
             devices=devices,
             resume=resume,
             report=report,
-            warn=_warn,
+            warn=warn,
         )
     if outcome.reason:
         typer.echo(f"{outcome.reason} at step {outcome.step}; saved: continue with --resume")
@@ -235,7 +234,7 @@ def translate(
     """Translate a volume; the result lies on the grid of INPUT, in the target's units."""
     from syndiff.inference import translate_file
 
-    with _progress("slices") as bar:
+    with progress_bar("slices") as bar:
         translate_file(
             model,
             image,
@@ -245,7 +244,7 @@ def translate(
             device=device,
             shared_noise=shared_noise,
             progress=bar,
-            warn=_warn,
+            warn=warn,
         )
     typer.echo(f"{output} (synthetic, not for diagnosis)")
 
@@ -287,7 +286,7 @@ def evaluate(
         if name in models:
             raise OptionError(f"two models named {name!r}", "different names")
         models[name] = Path(path)
-    with _progress("evaluating") as bar:
+    with progress_bar("evaluating") as bar:
         results = run(
             data,
             out,
@@ -308,7 +307,7 @@ def evaluate(
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
     for message in results["warnings"]:
-        _warn(message)
+        warn(message)
     typer.echo(f"report: {out / 'report.html'}")
 
 
@@ -360,71 +359,3 @@ def _number(option: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         raise OptionError(f"{option} {text}", "a number in mm, or auto") from error
-
-
-def _warn(message: str) -> None:
-    typer.echo(f"warning: {message}", err=True)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[..., None]]:
-    """A bar for (done, total[, detail]); silent where nobody watches."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    from rich.console import Console
-
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what)
-
-        def update(done: int, total: int, detail: str = "") -> None:
-            bar.update(task, completed=done, total=total, description=f"{what} {detail}".strip())
-
-        yield update
-
-
-@contextmanager
-def _training_progress() -> Iterator[Callable[[Any], None]]:
-    """Losses, PSNR and time left: a live bar in a terminal, else a line now and then."""
-    if not sys.stderr.isatty():
-        yield _training_lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def report(progress: Any) -> None:
-            bar.update(
-                task, completed=progress.step, total=progress.total, description=progress.line()
-            )
-
-        yield report
-
-
-def _training_lines(every: int = 100) -> Callable[[Any], None]:
-    """Report for logs: a line every hundred steps, and one for every validation."""
-    seen: dict[str, Any] = {"scores": {}, "step": -every}
-
-    def report(progress: Any) -> None:
-        if progress.step - seen["step"] >= every or progress.scores != seen["scores"]:
-            seen.update(scores=progress.scores, step=progress.step)
-            typer.echo(f"step {progress.step}/{progress.total}  {progress.line()}", err=True)
-
-    return report

@@ -1,0 +1,78 @@
+"""What a person watching the command line sees: bars, lines for logs, warnings; all on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+def warn(message: str) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
+    """A bar for (done, total[, detail]); silent where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    from rich.console import Console
+
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what)
+
+        def update(done: int, total: int, detail: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=f"{what} {detail}".strip())
+
+        yield update
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[Any], None]]:
+    """Losses, PSNR and time left: a live bar in a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _training_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def report(progress: Any) -> None:
+            bar.update(
+                task, completed=progress.step, total=progress.total, description=progress.line()
+            )
+
+        yield report
+
+
+def _training_lines(every: int = 100) -> Callable[[Any], None]:
+    """Report for logs: a line every hundred steps, and one for every validation."""
+    seen: dict[str, Any] = {"scores": {}, "step": -every}
+
+    def report(progress: Any) -> None:
+        if progress.step - seen["step"] >= every or progress.scores != seen["scores"]:
+            seen.update(scores=progress.scores, step=progress.step)
+            typer.echo(f"step {progress.step}/{progress.total}  {progress.line()}", err=True)
+
+    return report
