@@ -1,0 +1,32 @@
+"""The command line: one function per command, each importing its room only when it runs.
+
+Errors that the user can mend end in one line and exit code 2; Ctrl-C in exit code 130.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+# isort: off
+# Importing them registers their commands; their order here is that of `syndiff --help`.
+from syndiff.cli import data, training, models, demo
+
+# isort: on
+from syndiff.cli.app import app
+from syndiff.errors import UserError
+
+__all__ = ["app", "data", "demo", "main", "models", "training"]
+
+
+def main() -> None:
+    """Entry point: every mendable error is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

@@ -1,0 +1,52 @@
+"""The application that every command registers with, and the options that several share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from syndiff import __version__
+from syndiff.errors import OptionError
+
+app = typer.Typer(
+    name="syndiff",
+    help="Translate a medical image of one modality into another, trained on unpaired scans.",
+    epilog="Synthetic images are not for diagnosis. Documentation: docs/index.md",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Modalities = Annotated[
+    str, typer.Option(help="Modalities, separated by commas; the first is the reference grid.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
+Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds the memory.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"syndiff {__version__}")
+        raise typer.Exit
+
+
+def listed(text: str) -> list[str]:
+    """ "T1, T2" → ["T1", "T2"]."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def number(option: str, text: str) -> float:
+    """A number that an option holds where it may hold a word, too."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{option} {text}", "a number in mm, or auto") from error

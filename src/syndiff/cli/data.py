@@ -1,0 +1,115 @@
+"""Commands that make data: phantom, prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syndiff.cli.app import Modalities, Seed, app, listed, number
+from syndiff.console import progress_bar, warn
+from syndiff.errors import OptionError
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder for the cohort (BIDS-like NIfTI).")],
+    subjects: Annotated[int, typer.Option(min=1, help="Number of virtual subjects.")] = 12,
+    modalities: Annotated[str, typer.Option(help="Any of T1,T2,PD,FLAIR,CT.")] = "T1,T2",
+    seed: Seed = 0,
+    spacing_mm: Annotated[float, typer.Option(help="Voxel size in mm.")] = 2.0,
+    lesions: Annotated[int, typer.Option(min=0, help="White-matter lesions per subject.")] = 0,
+    misregistration_mm: Annotated[
+        float, typer.Option(min=0, help="Random displacement between modalities in mm.")
+    ] = 0.0,
+    noise: Annotated[
+        float, typer.Option(min=0, help="Noise, as a fraction of the brightest tissue.")
+    ] = 0.02,
+    bias: Annotated[
+        float, typer.Option(min=0, help="Depth of the coil's shading, 0 is none.")
+    ] = 0.2,
+) -> None:
+    """Make virtual subjects with exact ground truth: images, tissue labels."""
+    from syndiff.phantom import write_cohort
+
+    with progress_bar("virtual subjects") as bar:
+        write_cohort(
+            out,
+            subjects=subjects,
+            modalities=listed(modalities),
+            seed=seed,
+            spacing_mm=spacing_mm,
+            lesions=lesions,
+            misregistration_mm=misregistration_mm,
+            noise=noise,
+            bias=bias,
+            progress=bar,
+        )
+    typer.echo(f"{subjects} virtual subjects in {out}")
+
+
+@app.command()
+def prepare(
+    raw: Annotated[Path, typer.Argument(help="Folder of scans: BIDS, subject/T1.nii.gz or T1/….")],
+    out: Annotated[Path, typer.Argument(help="Folder for slices and manifest.json.")],
+    modalities: Modalities = "T1,T2",
+    split: Annotated[
+        str, typer.Option(help="Subjects per split, in the order of their names.")
+    ] = "",
+    split_file: Annotated[
+        Path | None, typer.Option(help="Table with the columns subject and split, instead.")
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=16, help="In-plane size of the slices in pixels.")
+    ] = 256,
+    spacing_mm: Annotated[
+        str,
+        typer.Option(help="In-plane pixel size in mm; auto: the finest that holds every head."),
+    ] = "auto",
+    intensity: Annotated[
+        str, typer.Option(help="MR intensities: robust (99.9th percentile) or paper (maximum).")
+    ] = "robust",
+    register: Annotated[
+        bool, typer.Option(help="Register validation and test subjects onto the first modality.")
+    ] = True,
+    register_training: Annotated[
+        bool, typer.Option(help="Register training subjects that have several modalities, too.")
+    ] = True,
+    max_slices: Annotated[
+        int, typer.Option(min=0, help="At most this many slices per volume (paper: 100); 0: all.")
+    ] = 0,
+) -> None:
+    """Turn a folder of raw scans into slices for training, and record how."""
+    from syndiff.preparation.recipe import parse_split
+    from syndiff.preparation.recipe import prepare as run
+
+    if not split and split_file is None:
+        raise OptionError(
+            "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
+        )
+    with progress_bar("preparing") as bar:
+        manifest = run(
+            raw,
+            out,
+            modalities=listed(modalities),
+            split=parse_split(split) if split else None,
+            split_file=split_file,
+            size=size,
+            spacing_mm=None if spacing_mm == "auto" else number("--spacing-mm", spacing_mm),
+            intensity=intensity,
+            register=register,
+            register_training=register_training,
+            max_slices=max_slices or None,
+            progress=bar,
+            warn=warn,
+        )
+    h, w = manifest.size
+    for part in ("train", "val", "test"):
+        counts = ", ".join(
+            f"{m} {sum(s.count for s in scans)} slices of {len(scans)} subjects"
+            for m in manifest.modalities
+            if (scans := manifest.scans(part, m))
+        )
+        typer.echo(f"{part}: {counts or 'nothing'}")
+    typer.echo(f"slices of {h}×{w} pixels of {manifest.spacing_mm:.3g} mm in {out}")

@@ -1,0 +1,81 @@
+"""Commands that train: train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syndiff.cli.app import Seed, app
+from syndiff.console import training_progress, warn
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
+    run: Annotated[Path, typer.Argument(help="Folder for the run; new, unless --resume.")],
+    source: Annotated[str, typer.Option(help="Modality to translate from.")] = "T1",
+    target: Annotated[
+        str, typer.Option(help="Modality to make; both directions are trained.")
+    ] = "T2",
+    preset: Annotated[
+        str, typer.Option(help="default, small (two CPU cores), paper or github.")
+    ] = "default",
+    networks: Annotated[
+        str, typer.Option(help="small or full networks with any preset; empty: the preset's.")
+    ] = "",
+    max_steps: Annotated[
+        int, typer.Option(min=0, help="Batches in all; 0: the preset's number of epochs.")
+    ] = 0,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="Stop after this many minutes of this call; 0: no limit.")
+    ] = 0.0,
+    batch_size: Annotated[
+        int, typer.Option(min=0, help="Slices of each modality per step; 0: the preset's.")
+    ] = 0,
+    structure: Annotated[
+        float, typer.Option(help="Weight of the structure term; negative: the preset's.")
+    ] = -1.0,
+    validate_every: Annotated[
+        int, typer.Option(min=0, help="Steps between validations; 0: the preset's.")
+    ] = 0,
+    seed: Seed = 0,
+    precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
+    devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or a number of GPUs.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
+) -> None:
+    """Train translators between two modalities from unpaired slices."""
+    from syndiff.training.presets import choose
+    from syndiff.training.run import train as fit
+
+    settings = choose(
+        preset,
+        networks=networks,
+        max_steps=max_steps or None,
+        batch_size=batch_size or None,
+        structure=structure if structure >= 0 else None,
+        validate_every=validate_every or None,
+        seed=seed,
+    )
+    with training_progress() as report:
+        outcome = fit(
+            data,
+            run,
+            source=source,
+            target=target,
+            settings=settings,
+            preset=preset,
+            max_minutes=max_minutes or None,
+            precision=precision,
+            devices=devices,
+            resume=resume,
+            report=report,
+            warn=warn,
+        )
+    if outcome.reason:
+        typer.echo(f"{outcome.reason} at step {outcome.step}; saved: continue with --resume")
+    for path in outcome.translators:
+        typer.echo(f"translator: {path}")
+    if outcome.interrupted:
+        raise typer.Exit(130)
