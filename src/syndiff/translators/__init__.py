@@ -1,0 +1,105 @@
+"""Translators: what remains of a method after training.
+
+A translator is a folder that explains itself: `config.json` (modalities, grid, intensity scales,
+network, where it comes from) and `model.safetensors` (weights, nothing executable).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from syndiff.errors import ModelError, UserError
+from syndiff.files import read_json
+from syndiff.translators.adversarial_diffusion import AdversarialDiffusionTranslator
+from syndiff.translators.base import CONFIG, FORMAT, WEIGHTS, SliceNoise, Translator
+
+__all__ = [
+    "CONFIG",
+    "FORMAT",
+    "KINDS",
+    "SHIPPED",
+    "WEIGHTS",
+    "AdversarialDiffusionTranslator",
+    "SliceNoise",
+    "Translator",
+    "load_translator",
+    "locate",
+    "read_config",
+]
+
+SHIPPED = Path(__file__).parents[1] / "demo" / "T1_to_T2"
+
+KINDS: dict[str, type[Translator]] = {
+    kind.kind: kind for kind in (AdversarialDiffusionTranslator,)
+}
+
+
+def load_translator(path: str | Path, device: str = "cpu") -> Translator:
+    """Load a translator folder, ready to translate.
+
+    Args:
+        path: a folder with `config.json` and `model.safetensors`, or "demo" for the shipped one.
+        device: "cpu", "cuda", "cuda:1", …
+
+    Raises:
+        ModelError: the folder is no translator, is damaged, or is of a newer format.
+    """
+    folder = locate(path)
+    config = read_config(folder)
+    try:
+        translator = KINDS[config["kind"]].from_config(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"the configuration {folder / CONFIG} does not describe a translator ({error!r})",
+            "one written by this version of syndiff",
+        ) from error
+    try:
+        translator.load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError as error:
+        raise ModelError(f"no weights at {folder / WEIGHTS}", remedy="export it again") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the weights {folder / WEIGHTS} are damaged ({error})") from error
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights {folder / WEIGHTS} do not fit the network in {CONFIG}"
+            f" ({str(error).splitlines()[-1].strip()[:120]})"
+        ) from error
+    return translator.to(device).eval().requires_grad_(False)
+
+
+def locate(path: str | Path) -> Path:
+    """The folder of a translator; "demo" is the one that ships with the package."""
+    if str(path) == "demo" and not (Path(path) / CONFIG).is_file():
+        return SHIPPED  # also where `make demo` has made a folder of that name
+    return Path(path)
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """A translator's configuration, checked for what every translator must say.
+
+    Raises:
+        ModelError: it is missing, damaged, or of a newer format.
+    """
+    folder = Path(folder)
+    hint = "give a translator folder such as RUN/translators/T1_to_T2"
+    if not folder.is_dir():
+        raise ModelError(f"no translator folder {folder}", remedy=hint)
+    try:
+        config = read_json(folder / CONFIG, "translator configuration", hint)
+    except UserError as error:
+        raise ModelError(error.found, error.expected, error.remedy) from error
+    needed = {"format", "kind", "sources", "target", "spacing_mm", "size", "intensity"}
+    missing = needed - set(config) if isinstance(config, dict) else needed
+    if missing:
+        raise ModelError(
+            f"{folder / CONFIG} lacks {', '.join(sorted(missing))}", "a translator", hint
+        )
+    if config["format"] != FORMAT:
+        raise ModelError(
+            f"{folder} has format {config['format']}", f"format {FORMAT}", "update syndiff"
+        )
+    return config

@@ -1,0 +1,106 @@
+"""What every translator offers: config.json + weights, and one forward on slices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from syndiff import __version__
+from syndiff.files import whole_file, write_json
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class SliceNoise:
+    """Standard normal values for a batch of slices, the same whatever the batch size or device.
+
+    Args:
+        seed: of the whole volume.
+        indices: each slice's index in its volume.
+        shared: one noise for all slices, so that a volume is coherent along z; otherwise each
+            slice has its own, a function of seed and index.
+        device: where the values go; they are drawn on the CPU.
+    """
+
+    def __init__(
+        self, seed: int, indices: Sequence[int], shared: bool, device: torch.device | str = "cpu"
+    ) -> None:
+        self.size, self.device = len(indices), device
+        seeds = [seed] if shared else [(seed + 1) * 1_000_003 + int(i) for i in indices]
+        self.generators = [torch.Generator().manual_seed(s) for s in seeds]
+
+    def normal(self, *shape: int) -> Tensor:
+        """(b, *shape)."""
+        drawn = [torch.randn(shape, generator=g) for g in self.generators]
+        return torch.stack(drawn).to(self.device).expand(self.size, *shape)
+
+
+class Translator(nn.Module, ABC):
+    """Makes slices of one modality from slices of others.
+
+    Attributes:
+        config: everything but the weights; JSON.
+        kind: name under which `load_translator` finds the class.
+        stochastic: whether the noise changes the result.
+    """
+
+    kind: str
+    stochastic: bool
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        plain = {"format": FORMAT, "kind": self.kind, "syndiff_version": __version__}
+        self.config: dict[str, Any] = plain | dict(config)
+
+    @abstractmethod
+    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+        """(b, ca, h, w) → (b, 1, h, w), both in [-1, 1]; h, w multiples of `size_multiple`."""
+
+    @property
+    @abstractmethod
+    def size_multiple(self) -> int:
+        """Heights and widths must be multiples of this."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Translator:
+        """A translator of this configuration with weights still to be loaded."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The source modalities in the order of the channels."""
+        return tuple(self.config["sources"])
+
+    @property
+    def source(self) -> str:
+        """The source modality; several are joined by "+"."""
+        return "+".join(self.sources)
+
+    @property
+    def target(self) -> str:
+        return self.config["target"]
+
+    @property
+    def spacing_mm(self) -> float:
+        """In-plane spacing at which it was trained."""
+        return float(self.config["spacing_mm"])
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}_to_{self.target}"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `config.json` and `model.safetensors`; the configuration comes last."""
+        folder = Path(folder)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+        with whole_file(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(save(tensors))
+        write_json(folder / CONFIG, self.config)
+        return folder
