@@ -16,10 +16,12 @@ from syndiff.errors import DataError, ModelError, OptionError, UserError
 from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
-from syndiff.training.data import MAX_SHIFT, Slices, UnpairedBatches, shift, training_scans
+from syndiff.training.data import MAX_SHIFT, UnpairedBatches, shift
 from syndiff.training.module import TranslationModule, frozen
 from syndiff.training.presets import PRESETS, TrainSettings, choose, preset
 from syndiff.training.run import train
+from syndiff.training.slices import Slices
+from syndiff.training.subjects import training_scans
 from syndiff.training.watch import Progress, load_state
 from syndiff.translators import load_translator
 from tests.tiny import TINY
@@ -43,7 +45,7 @@ def run_of(data: Path, folder: Path, **options: object) -> Path:
 
 def test_no_subject_gives_both_modalities(prepared: Path) -> None:
     scans = training_scans(read_manifest(prepared), "T1", "T2", shared=False)
-    subjects = [{scan.subject for scan in part} for part in scans]
+    subjects = [{scan.subject for (scan,) in part} for part in scans]
     assert subjects[0]
     assert subjects[1]
     assert not subjects[0] & subjects[1]
@@ -51,7 +53,7 @@ def test_no_subject_gives_both_modalities(prepared: Path) -> None:
 
 def test_shared_subjects_are_an_option(prepared: Path) -> None:
     scans = training_scans(read_manifest(prepared), "T1", "T2", shared=True)
-    assert [s.subject for s in scans[0]] == [s.subject for s in scans[1]]
+    assert [s.subject for (s,) in scans[0]] == [s.subject for (s,) in scans[1]]
 
 
 def test_one_subject_serves_both_with_a_warning(prepared: Path) -> None:
@@ -67,7 +69,9 @@ def test_one_subject_serves_both_with_a_warning(prepared: Path) -> None:
 def numbered(count: int, first: int = 0) -> Slices:
     """Slices whose every pixel is their number."""
     values = np.arange(first, first + count, dtype=np.float32) / 100
-    return Slices((np.broadcast_to(values[:, None, None], (count, 8, 8)).copy(),))
+    return Slices(
+        ((np.broadcast_to(values[:, None, None], (count, 8, 8)).copy(),),), ("sub",), "M"
+    )
 
 
 def order(batches: UnpairedBatches, name: str, steps: int) -> list[int]:
@@ -339,7 +343,7 @@ def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"source": "T1", "target": "T1"}, OptionError, "two modalities"),
+        ({"source": "T1", "target": "T1"}, OptionError, "modalities that differ"),
         ({"source": "T1", "target": "CT"}, DataError, "holds no CT"),
         ({"precision": "16"}, OptionError, "precision"),
         ({"devices": "tpu"}, OptionError, "--devices"),

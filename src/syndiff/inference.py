@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,19 @@ import torch
 from numpy.typing import NDArray
 
 from syndiff import __version__
-from syndiff.errors import GeometryError, OptionError, VolumeError
+from syndiff.acquired import Acquired, in_order
+from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy
+from syndiff.errors import GeometryError, OptionError
 from syndiff.files import write_json
 from syndiff.preparation.geometry import covering_grid
-from syndiff.preparation.intensity import (
-    IntensityScale,
-    checked_hounsfield,
-    foreground_mask,
+from syndiff.preparation.intensity import IntensityScale
+from syndiff.translators import (
+    SliceNoise,
+    Translator,
+    load_translator,
+    locate,
+    other_direction,
 )
-from syndiff.translators import WEIGHTS, SliceNoise, Translator, load_translator, locate
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.volume import Volume
@@ -113,42 +118,48 @@ def translate_volume(
     translator: Translator,
     volume: Volume,
     *,
+    also: Mapping[str, Volume] | None = None,
     seed: int = 0,
     batch_size: int = 8,
     device: str = "auto",
     shared_noise: bool = True,
     progress: Progress | None = None,
     warn: Warn | None = None,
+    checked: Callable[[AnatomyCheck], None] | None = None,
+    back: Translator | None = None,
 ) -> Volume:
     """Translate a volume of any orientation, size and spacing.
 
     Args:
-        translator: of one source modality.
-        volume: the acquired image, in acquired units (HU for CT).
+        translator: what to apply.
+        volume: the acquired image, in acquired units (HU for CT); with several sources the first.
+        also: the other sources by modality, on the grid of `volume`.
         seed, batch_size, device, shared_noise, progress: see `translate_slices`.
         warn: told, in words, what may spoil the result.
+        checked: told whether the anatomy stayed where it is, on a few slices as the network saw
+            them; not measured if not given.
+        back: the other direction's translator, for the way back in that check.
 
     Returns:
         The target modality on the grid of `volume`, in output units: HU for CT, else the median
         brightness of the training scans.
 
     Raises:
-        VolumeError: the volume holds no tissue, or is not in HU where CT is asked for.
+        OptionError: the other sources are not those that the translator needs.
+        GeometryError: they lie on another grid.
+        VolumeError: a volume holds no tissue, or is not in HU where CT is asked for.
     """
-    if len(translator.sources) != 1:
-        raise OptionError(f"one volume for {translator.source}", f"{len(translator.sources)}")
-    source_scale = IntensityScale.from_dict(translator.config["intensity"][translator.source])
+    acquired = [
+        Acquired.of(modality, scan, translator.config["intensity"][modality])
+        for modality, scan in in_order(translator.sources, volume, also or {}).items()
+    ]
     target_scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
-    if source_scale.unit == "HU":
-        volume = volume.like(checked_hounsfield(volume.array))
-    mask = foreground_mask(volume.array, source_scale.unit)
-    if not mask.any():
-        raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
-    mean = source_scale.reference_mean(volume.array, mask)
     if warn:
-        for message in doubts(translator, volume, mask, mean):
-            warn(message)
+        for a in acquired:
+            for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
+                warn(message)
 
+    volume, mask = acquired[0].volume, acquired[0].mask
     slices = volume.array.transpose(2, 1, 0)  # x y z → z y x
     spacing_x, spacing_y, _ = volume.spacing_mm
     h, w = translator.config["size"]
@@ -161,26 +172,46 @@ def translate_volume(
     )
     tissue = np.flatnonzero(mask.any(axis=(0, 1)))
     output = np.full(slices.shape, target_scale.restore(np.zeros(1))[0], np.float32)
+    kept = SpreadSlices(tissue)
     done = 0
     for start in range(0, len(tissue), batch_size):
         chosen = tissue[start : start + batch_size]
-        normal = source_scale.normalise(slices[chosen], mean)
+        normal = [np.clip(grid.forward(a.normal(chosen), fill=0.0), 0, 1) for a in acquired]
         image = translate_slices(
             translator,
-            np.clip(grid.forward(normal, fill=0.0), 0, 1),
+            np.stack(normal, axis=1),  # n ca h w
             seed=seed,
             batch_size=batch_size,
             device=device,
             shared_noise=shared_noise,
             indices=chosen,
         )
+        kept.see(chosen, normal[0], image)
         output[chosen] = target_scale.restore(np.clip(grid.inverse(image, fill=0.0), 0, 1))
         done += len(chosen)
         if progress:
             progress(done, len(tissue))
     if not np.isfinite(output).all():
         raise GeometryError("the translator made values that are not finite", remedy="retrain it")
+    if checked:
+        checked(_check(translator, kept, back, seed=seed, batch_size=batch_size, device=device))
     return volume.like(np.ascontiguousarray(output.transpose(2, 1, 0)))
+
+
+def _check(
+    translator: Translator, kept: SpreadSlices, back: Translator | None, **options: Any
+) -> AnatomyCheck:
+    """Compare the slices kept of a translation with their sources."""
+    scale = {m: IntensityScale.from_dict(c) for m, c in translator.config["intensity"].items()}
+    sources, made = kept.stacks
+    return check_anatomy(
+        sources,
+        made,
+        source_scale=scale[translator.sources[0]],
+        target_scale=scale[translator.target],
+        spacing_mm=translator.spacing_mm,
+        translate_back=partial(translate_slices, back, **options) if back else None,
+    )
 
 
 class VolumeTranslator:
@@ -212,10 +243,17 @@ def tissue_quantiles(normal: NDArray[Any], mask: NDArray[np.bool_]) -> list[floa
 
 
 def doubts(
-    translator: Translator, volume: Volume, mask: NDArray[np.bool_], mean: float
+    translator: Translator,
+    volume: Volume,
+    mask: NDArray[np.bool_],
+    mean: float,
+    modality: str = "",
 ) -> list[str]:
-    """Reasons to think that the volume is unlike the translator's training data, in words."""
-    config, name = translator.config, volume.name
+    """Reasons to think that the volume is unlike the translator's training data, in words.
+
+    `modality` says which source it is where there are several.
+    """
+    config, name, modality = translator.config, volume.name, modality or translator.source
     found = []
     x, y, _ = volume.spacing_mm
     if min(x, y) < 0.9 * translator.spacing_mm:
@@ -237,36 +275,34 @@ def doubts(
         )
     statistics = config.get("tissue_quantiles")
     if statistics:
-        scale = IntensityScale.from_dict(config["intensity"][translator.source])
+        scale = IntensityScale.from_dict(config["intensity"][modality])
         found += _modality_doubts(
             tissue_quantiles(scale.normalise(volume.array, mean), mask),
             statistics,
-            translator,
+            modality,
             name,
         )
     return found
 
 
 def _modality_doubts(
-    quantiles: list[float], statistics: dict[str, Any], translator: Translator, name: str
+    quantiles: list[float], statistics: dict[str, Any], modality: str, name: str
 ) -> list[str]:
-    """Compare a scan's quantiles with those of the training subjects of either modality."""
+    """Compare a scan's quantiles with those of the training subjects of every modality."""
 
-    def distance(modality: str) -> float:
-        subjects = np.asarray(statistics[modality])
+    def distance(other: str) -> float:
+        subjects = np.asarray(statistics[other])
         return float(np.abs(subjects - quantiles).mean(axis=1).min())
 
-    subjects = np.asarray(statistics[translator.source])
+    subjects = np.asarray(statistics[modality])
     spread = float(np.abs(subjects - np.median(subjects, axis=0)).mean(axis=1).max())
-    own, other = distance(translator.source), distance(translator.target)
-    if own <= max(3 * spread, 0.06):
+    if distance(modality) <= max(3 * spread, 0.06):
         return []
-    if other < own:
-        return [
-            f"the intensities of {name} look like {translator.target}, not {translator.source}"
-        ]
+    nearest = min(statistics, key=distance)
+    if nearest != modality:
+        return [f"the intensities of {name} look like {nearest}, not {modality}"]
     return [
-        f"the intensities of {name} are unlike the {translator.source} scans that the translator "
+        f"the intensities of {name} are unlike the {modality} scans that the translator "
         "was trained on: is it the right modality?"
     ]
 
@@ -276,6 +312,8 @@ def translate_file(
     image: str | Path,
     output: str | Path,
     *,
+    also: Mapping[str, str | Path] | None = None,
+    check: bool = True,
     warn: Warn = lambda message: None,
     **options: Any,
 ) -> Volume:
@@ -283,8 +321,11 @@ def translate_file(
 
     Args:
         model: translator folder, or "demo".
-        image: volume of the source modality, see `volume.read`.
+        image: volume of the source modality, see `volume.read`; of several the first.
+        also: files of the other sources by modality, on the same grid.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
+        check: measure whether the anatomy stays where it is, for the side-car; on the way back
+            with the other direction's translator if it lies beside `model`.
         warn: told, in words, what may spoil the result.
         options: see `translate_volume`.
 
@@ -294,10 +335,12 @@ def translate_file(
     from syndiff import volume as volumes
 
     volumes.check_output_name(output)
-    if Path(output).resolve() == Path(image).resolve():
+    files = {"": image} | dict(also or {})
+    if Path(output).resolve() in [Path(file).resolve() for file in files.values()]:
         raise OptionError(f"the output {output} is the input", "another name")
     translator = load_translator(model)
-    source = volumes.read(image)
+    source, *others = (volumes.read(file) for file in files.values())
+    sources = dict(zip(also or {}, others, strict=True))
     doubts_found: list[str] = []
 
     def hear(message: str) -> None:
@@ -305,7 +348,12 @@ def translate_file(
         warn(message)
 
     started = time.monotonic()
-    result = translate_volume(translator, source, warn=hear, **options)
+    found: list[AnatomyCheck] = []
+    if check:
+        options |= {"checked": found.append, "back": other_direction(model, translator)}
+    result = translate_volume(translator, source, also=sources, warn=hear, **options)
+    for message in found[0].warnings("the result") if found else []:
+        hear(message)
     mark = f"{volumes.SYNTHETIC_MARK}: {translator.target} from {translator.source}"
     volumes.write(result, output, mark)
     record = {
@@ -313,16 +361,17 @@ def translate_file(
         "not_for": "diagnosis",
         "modality": translator.target,
         "source_modality": translator.source,
-        "source_file": Path(image).name,
+        "source_file": ", ".join(Path(file).name for file in files.values()),
         "unit": translator.config["intensity"][translator.target]["unit"],
         "translator": {
             "name": translator.name,
             "method": translator.config.get("method"),
-            "weights_sha256": digest(locate(model) / WEIGHTS),
+            "weights_sha256": digest(locate(model) / translator.weights),
             "training": translator.config.get("training", {}),
         },
         "seed": options.get("seed", 0),
         "shared_noise": options.get("shared_noise", True),
+        "anatomy": found[0].to_dict() if found else None,
         "warnings": doubts_found,
         "versions": {"syndiff": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "seconds": round(time.monotonic() - started, 2),
@@ -353,14 +402,14 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
     target = IntensityScale.from_dict(config["intensity"][translator.target])
     top = float(target.restore(np.ones(1))[0])
     return [
-        ("translates", f"{translator.source} → {translator.target}"),
+        ("translates", f"{' and '.join(translator.sources)} → {translator.target}"),
         ("method", f"{config.get('method')} ({config['kind']})"),
-        ("parameters", f"{sum(p.numel() for p in translator.parameters()) / 1e6:.2f} M"),
+        ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: --seed changes the result" if translator.stochastic else "none"),
         ("trained at", f"{translator.spacing_mm:g} mm pixels, {h}×{w}; others are resampled"),
         ("axes", str(config.get("axes", ""))),
         ("output", f"0 to {top:.4g} {target.unit}" if target.unit != "HU" else "HU"),
         ("training", ", ".join(f"{k} {v}" for k, v in training.items())),
         ("written by", f"syndiff {config.get('syndiff_version')}"),
-        ("weights SHA-256", digest(locate(model) / WEIGHTS)),
+        ("weights SHA-256", digest(locate(model) / translator.weights)),
     ]

@@ -22,6 +22,19 @@ def adversarial_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tenso
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
+def least_squares_generator(fake_logits: Tensor) -> Tensor:
+    """Least-squares loss of a generator, (D(fake) - 1)².
+
+    Mao et al., Least Squares Generative Adversarial Networks, ICCV 2017.
+    """
+    return (fake_logits - 1).square().mean()
+
+
+def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Least-squares loss of a discriminator, (D(real) - 1)² + D(fake)²; Mao et al., ICCV 2017."""
+    return (real_logits - 1).square().mean() + fake_logits.square().mean()
+
+
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """R1: the squared norm of the logit's gradient at real images, mean over the batch; Eq. 12.
 

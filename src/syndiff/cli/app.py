@@ -50,3 +50,14 @@ def number(option: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         raise OptionError(f"{option} {text}", "a number in mm, or auto") from error
+
+
+def numbers(option: str, text: str, count: int | None = None) -> list[float]:
+    """ "1 2,4" → [1.0, 2.0, 4.0]; `count` is how many there must be."""
+    try:
+        found = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise OptionError(f"{option} {text}", "numbers, separated by commas") from error
+    if count is not None and len(found) != count:
+        raise OptionError(f"{option} {text}", f"{count} numbers, separated by commas")
+    return found

@@ -79,12 +79,30 @@ def prepare(
     max_slices: Annotated[
         int, typer.Option(min=0, help="At most this many slices per volume (paper: 100); 0: all.")
     ] = 0,
+    orientation: Annotated[
+        str,
+        typer.Option(
+            help=".mat only: where rows and columns grow to in the official code's pictures; "
+            "empty: PL (anterior at the top, the patient's right on the left)."
+        ),
+    ] = "",
+    paired: Annotated[
+        str,
+        typer.Option(
+            help=".mat only: splits whose slices of one index belong together, e.g. val,test."
+        ),
+    ] = "",
 ) -> None:
-    """Turn a folder of raw scans into slices for training, and record how."""
+    """Turn a folder of raw scans into slices for training, and record how.
+
+    RAW may also hold the official SynDiff code's data_train_T1.mat, …: they know their splits, and
+    --spacing-mm is then the size of their pixels, which must be given.
+    """
+    from syndiff.preparation.matfiles import is_official
     from syndiff.preparation.recipe import parse_split
     from syndiff.preparation.recipe import prepare as run
 
-    if not split and split_file is None:
+    if not split and split_file is None and not is_official(raw):
         raise OptionError(
             "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
         )
@@ -101,13 +119,16 @@ def prepare(
             register=register,
             register_training=register_training,
             max_slices=max_slices or None,
+            orientation=orientation or None,
+            paired=listed(paired) or None,
             progress=bar,
             warn=warn,
         )
     h, w = manifest.size
+    holders = "files" if is_official(raw) else "subjects"
     for part in ("train", "val", "test"):
         counts = ", ".join(
-            f"{m} {sum(s.count for s in scans)} slices of {len(scans)} subjects"
+            f"{m} {sum(s.count for s in scans)} slices of {len(scans)} {holders}"
             for m in manifest.modalities
             if (scans := manifest.scans(part, m))
         )

@@ -1,13 +1,14 @@
-"""Commands around a trained translator: translate, evaluate, info."""
+"""Commands around a trained translator: translate, evaluate, info, export, import."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import BatchSize, Device, Seed, app
+from syndiff.cli.app import BatchSize, Device, Seed, app, numbers
 from syndiff.console import progress_bar, warn
 from syndiff.errors import OptionError
 
@@ -19,11 +20,18 @@ def translate(
     ],
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="Volume of the source modality.")],
     output: Annotated[Path, typer.Argument(help="Result, .nii.gz or .nii.")],
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="MODALITY=PATH of a further source on INPUT's grid, if MODEL needs it."),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
     shared_noise: Annotated[
         bool, typer.Option(help="One noise for all slices: coherent along z.")
+    ] = True,
+    check: Annotated[
+        bool, typer.Option(help="Measure whether the anatomy stays where it is.")
     ] = True,
 ) -> None:
     """Translate a volume; the result lies on the grid of INPUT, in the target's units."""
@@ -34,10 +42,12 @@ def translate(
             model,
             image,
             output,
+            also={name: Path(path) for name, path in _named("--also", also, "PD=PD.nii.gz")},
             seed=seed,
             batch_size=batch_size,
             device=device,
             shared_noise=shared_noise,
+            check=check,
             progress=bar,
             warn=warn,
         )
@@ -72,12 +82,7 @@ def evaluate(
     from syndiff.evaluation.evaluate import evaluate as run
 
     models: dict[str, Path] = {}
-    for item in model or []:
-        name, mark, path = item.partition("=")
-        if not (mark and name and path):
-            raise OptionError(
-                f"--model {item}", "NAME=PATH", "e.g. --model mine=run/translators/T1_to_T2"
-            )
+    for name, path in _named("--model", model, "mine=run/translators/T1_to_T2"):
         if name in models:
             raise OptionError(f"two models named {name!r}", "different names")
         models[name] = Path(path)
@@ -106,6 +111,15 @@ def evaluate(
     typer.echo(f"report: {out / 'report.html'}")
 
 
+def _named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
+    """Name and path of each NAME=PATH."""
+    for item in items or []:
+        name, mark, path = item.partition("=")
+        if not (mark and name and path):
+            raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
+        yield name, path
+
+
 @app.command()
 def info(
     model: Annotated[
@@ -117,3 +131,149 @@ def info(
 
     for name, value in describe(model):
         typer.echo(f"{name:18} {value}")
+
+
+@app.command()
+def export(
+    model: Annotated[
+        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
+    format: Annotated[
+        str, typer.Option(help="onnx, which 'syndiff translate' also runs, or torch (a .pt2).")
+    ] = "onnx",
+    part: Annotated[
+        str, typer.Option(help="chain: source and noise to image; step: one reverse step.")
+    ] = "chain",
+) -> None:
+    """Write a translator for other software; refused if it differs from torch."""
+    from syndiff.export import export as run
+
+    run(model, out, format=format, part=part, say=lambda message: typer.echo(message))
+    typer.echo(f"exported: {out}")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="gen_diffusive_1_….pth, gen_diffusive_2_….pth or content.pth.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the translator; new or empty.")],
+    source: Annotated[str, typer.Option(help="Modality that the network is given.")],
+    target: Annotated[str, typer.Option(help="Modality that it makes.")],
+    contrast1: Annotated[
+        str, typer.Option(help="What the official training had as --contrast1 (not content.pth).")
+    ] = "",
+    generator: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="1 or 2, if the file's name does not say which it is."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Its training's .mat files, prepared: instead of the next six."),
+    ] = None,
+    spacing_mm: Annotated[
+        float | None, typer.Option(help="Pixel size of its training slices in mm.")
+    ] = None,
+    orientation: Annotated[
+        str,
+        typer.Option(
+            help="Where rows and columns grow to in the official code's pictures: PL for anterior "
+            "at the top and the patient's right on the left, PR for the mirror image, …"
+        ),
+    ] = "",
+    source_scale: Annotated[
+        float | None,
+        typer.Option(help="Source value that became 1, in multiples of a scan's mean."),
+    ] = None,
+    target_scale: Annotated[float | None, typer.Option(help="The same for the target.")] = None,
+    hu_window: Annotated[
+        str, typer.Option(help="For CT instead of its scale: the HU that became 0 and 1.")
+    ] = "",
+    intensity: Annotated[
+        str, typer.Option(help="Mean over the whole scan (paper) or over the head (robust).")
+    ] = "paper",
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=16, help="Pixels of its training slices; default: by the weights, or 256."
+        ),
+    ] = None,
+    num_channels_dae: Annotated[
+        int | None, typer.Option(help="Width at full resolution; read from the weights.")
+    ] = None,
+    ch_mult: Annotated[
+        str, typer.Option(help="Width of each level, 1,1,2,2,4,4; read from the weights.")
+    ] = "",
+    num_res_blocks: Annotated[
+        int | None, typer.Option(help="Residual blocks per level; read from the weights.")
+    ] = None,
+    attn_resolutions: Annotated[
+        str, typer.Option(help="Sizes with attention; read from the weights.")
+    ] = "",
+    nz: Annotated[
+        int | None, typer.Option(help="Size of the random latent; read from the weights.")
+    ] = None,
+    z_emb_dim: Annotated[
+        int | None, typer.Option(help="Width of its embedding; read from the weights.")
+    ] = None,
+    n_mlp: Annotated[
+        int | None, typer.Option(help="Layers of its embedding; read from the weights.")
+    ] = None,
+    num_timesteps: Annotated[
+        int | None, typer.Option(min=1, help="Diffusion steps; default: content.pth's, or 4.")
+    ] = None,
+    beta_min: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of the noise schedule; default: content.pth's, or 0.1."),
+    ] = None,
+    beta_max: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of the noise schedule; default: content.pth's, or 20."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the official SynDiff code into a translator folder.
+
+    gen_diffusive_1 makes contrast 1 FROM contrast 2, gen_diffusive_2 makes contrast 2 FROM
+    contrast 1: after training with --contrast1 T1 --contrast2 T2, the way from T1 to T2 is
+    gen_diffusive_2.
+    """
+    from syndiff.importing import import_checkpoint, training_data
+
+    trained_on = training_data(
+        source,
+        target,
+        data=data,
+        spacing_mm=spacing_mm,
+        orientation=orientation,
+        source_scale=source_scale,
+        target_scale=target_scale,
+        hu_window=numbers("--hu-window", hu_window, 2) if hu_window else None,
+        rule=intensity,
+    )
+    notes = import_checkpoint(
+        checkpoint,
+        out,
+        source=source,
+        target=target,
+        trained_on=trained_on,
+        contrast1=contrast1,
+        generator=generator,
+        options={
+            "image_size": image_size,
+            "num_channels_dae": num_channels_dae,
+            "ch_mult": [round(n) for n in numbers("--ch-mult", ch_mult)] or None,
+            "num_res_blocks": num_res_blocks,
+            "attn_resolutions": [round(n) for n in numbers("--attn-resolutions", attn_resolutions)]
+            or None,
+            "nz": nz,
+            "z_emb_dim": z_emb_dim,
+            "n_mlp": n_mlp,
+            "num_timesteps": num_timesteps,
+            "beta_min": beta_min,
+            "beta_max": beta_max,
+        },
+    )
+    for line in notes:
+        typer.echo(line)
+    typer.echo(f"translator: {out} ({source} to {target})")

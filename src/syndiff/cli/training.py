@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import Seed, app
+from syndiff.cli.app import Seed, app, listed
 from syndiff.console import training_progress, warn
 
 
@@ -15,10 +15,19 @@ from syndiff.console import training_progress, warn
 def train(
     data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
     run: Annotated[Path, typer.Argument(help="Folder for the run; new, unless --resume.")],
-    source: Annotated[str, typer.Option(help="Modality to translate from.")] = "T1",
+    source: Annotated[
+        str, typer.Option(help="Modality to translate from; several together: T1,PD.")
+    ] = "T1",
     target: Annotated[
-        str, typer.Option(help="Modality to make; both directions are trained.")
+        str, typer.Option(help="Modality to make; with one source both directions are trained.")
     ] = "T2",
+    pairing: Annotated[
+        str,
+        typer.Option(
+            help="unpaired; paired: supervised, on subjects with all modalities on one grid; "
+            "or mixed: on both kinds of subjects."
+        ),
+    ] = "unpaired",
     preset: Annotated[
         str, typer.Option(help="default, small (two CPU cores), paper or github.")
     ] = "default",
@@ -37,6 +46,10 @@ def train(
     structure: Annotated[
         float, typer.Option(help="Weight of the structure term; negative: the preset's.")
     ] = -1.0,
+    spectral_norm: Annotated[
+        bool,
+        typer.Option("--spectral-norm", help="Normalise the discriminators; for unstable runs."),
+    ] = False,
     validate_every: Annotated[
         int, typer.Option(min=0, help="Steps between validations; 0: the preset's.")
     ] = 0,
@@ -45,7 +58,7 @@ def train(
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or a number of GPUs.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
 ) -> None:
-    """Train translators between two modalities from unpaired slices."""
+    """Train translators between modalities, from unpaired slices unless --pairing says else."""
     from syndiff.training.presets import choose
     from syndiff.training.run import train as fit
 
@@ -55,6 +68,8 @@ def train(
         max_steps=max_steps or None,
         batch_size=batch_size or None,
         structure=structure if structure >= 0 else None,
+        spectral_norm=spectral_norm or None,
+        pairing=pairing,
         validate_every=validate_every or None,
         seed=seed,
     )
@@ -62,7 +77,7 @@ def train(
         outcome = fit(
             data,
             run,
-            source=source,
+            source=listed(source),
             target=target,
             settings=settings,
             preset=preset,

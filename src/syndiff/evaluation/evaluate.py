@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 
 from syndiff import files
+from syndiff.anatomy.check import check_anatomy, combine
 from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.evaluation import baselines, metrics
 from syndiff.evaluation.cases import check_modalities, convert, histogram_baseline, paired_cases
 from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import (
+    Check,
     Evaluation,
     Predict,
     Progress,
@@ -40,6 +42,11 @@ FORMAT = 1
 CSV_COLUMNS = (
     "model", "subject", "slice_index", "psnr_db", "ssim", "mae",
     "offset_dy_px", "offset_dx_px", "offset_confidence",
+)  # fmt: skip
+ANATOMY_COLUMNS = (
+    "model", "subject", "source_offset_px", "source_offset_dy_px", "source_offset_dx_px",
+    "source_offset_mm", "source_offset_confidence", "foreground_dice", "way_back_error",
+    "slices", "way_back_slices",
 )  # fmt: skip
 
 
@@ -59,9 +66,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score translators on prepared data, beside the baselines `copy` and `histogram`.
 
+    The translators' images are also compared with their own sources (see `syndiff.anatomy`).
+
     Args:
         data: folder made by `syndiff prepare`.
-        out: folder for the three result files; others in it are left alone.
+        out: folder for the result files; others in it are left alone.
         models: name → folder of a translator. May be empty if source and target are given.
         split: which subjects.
         source, target: modalities; taken from the models if not given. Several sources are
@@ -96,20 +105,25 @@ def evaluate(
     }
     predictors["copy"] = _of_first_source(baselines.copy)
     predictors["histogram"] = _of_first_source(histogram_baseline(manifest, sources[0], target))
-    evaluation = evaluate_predictions(cases, predictors, chosen, progress=progress)
+    checks = {
+        name: _check(Path(models[name]), translator, manifest, seed, batch_size, device)
+        for name, translator in translators.items()
+    }
+    evaluation = evaluate_predictions(cases, predictors, chosen, checks=checks, progress=progress)
 
     head = {"format": FORMAT, "source": "+".join(sources), "target": target, "split": split}
     results: dict[str, Any] = head | _results(evaluation, scale, spacing_mm)
     for name, path in models.items():
         results["models"][name] |= _origin(Path(path))
-    results["warnings"] = _spacing_warnings(translators, spacing_mm) + _warnings(results)
+    spacing_warnings = _spacing_warnings(translators, spacing_mm)
+    results["warnings"] = _anatomy_warnings(evaluation) + spacing_warnings + _warnings(results)
     results["provenance"] = _provenance(evaluation, data, seed, batch_size, device)
     write_results(out, results, evaluation)
     return results
 
 
 def write_results(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Write metrics.json, metrics.csv and report.html; each is whole or absent.
+    """Write metrics.json, metrics.csv, anatomy.csv and report.html; each is whole or absent.
 
     Raises:
         UserError: `out` is a file, or cannot be written.
@@ -119,6 +133,7 @@ def write_results(out: Path, results: Mapping[str, Any], evaluation: Evaluation)
     page = render(results, evaluation)
     files.write_json(out / "metrics.json", results)
     files.write_text(out / "metrics.csv", _csv(evaluation))
+    files.write_text(out / "anatomy.csv", _anatomy_csv(evaluation))
     files.write_text(out / "report.html", page)
 
 
@@ -168,6 +183,25 @@ def _predictor(translator: Any, seed: int, batch_size: int, device: str) -> Pred
     )
 
 
+def _check(path: Path, translator: Any, manifest: Manifest, *options: Any) -> Check:
+    """The comparison with the source; with the way back if the other direction lies beside."""
+    back = _other_direction(path, translator)
+    return partial(
+        check_anatomy,
+        source_scale=manifest.scale(translator.sources[0]),
+        target_scale=manifest.scale(translator.target),
+        spacing_mm=manifest.spacing_mm,
+        translate_back=_in_its_scale(_predictor(back, *options), back, manifest) if back else None,
+    )
+
+
+def _other_direction(path: Path, translator: Any) -> Any:
+    """The translator of the same run that leads back, or None."""
+    from syndiff.translators import other_direction
+
+    return other_direction(path, translator)
+
+
 def _in_its_scale(predict: Predict, translator: Any, manifest: Manifest) -> Predict:
     """Bring slices to the intensity scale that the translator was trained with, and back.
 
@@ -211,6 +245,10 @@ def _results(
         if scale.window is not None:
             width = scale.window[1] - scale.window[0]
             entry["mae_hu"], entry["mae_hu_std"] = entry["mae"] * width, entry["mae_std"] * width
+        checks = evaluation.checks.get(name, {})
+        entry["anatomy"] = combine(list(checks.values())).to_dict() if checks else None
+        for subject, check in checks.items():
+            entry["subjects"][subject]["anatomy"] = check.to_dict()
         models[name] = entry
     return {
         "unit": scale.unit,
@@ -238,6 +276,18 @@ def _warnings(results: Mapping[str, Any]) -> list[str]:
     ]
     if len(results["subjects"]) == 1:
         found.append("one test subject: the scores say little about other people")
+    return found
+
+
+def _anatomy_warnings(evaluation: Evaluation) -> list[str]:
+    """Of each model, or of single subjects where the model as a whole gives no cause."""
+    found = []
+    for name, checks in evaluation.checks.items():
+        found += combine(list(checks.values())).warnings(f"what {name} makes") or [
+            message
+            for subject, check in checks.items()
+            for message in check.warnings(f"what {name} makes of {subject}")
+        ]
     return found
 
 
@@ -295,4 +345,23 @@ def _csv(evaluation: Evaluation) -> str:
         numbers = (s.psnr_db, s.ssim, s.mae, *place, s.offset.confidence)
         shown = ["" if value is None else f"{value:.6g}" for value in numbers]
         writer.writerow([s.model, s.subject, s.slice_index, *shown])
+    return text.getvalue()
+
+
+def _anatomy_csv(evaluation: Evaluation) -> str:
+    """One row per model and subject: the synthetic image compared with its source."""
+    rows = [
+        {"model": model, "subject": subject} | check.to_dict()
+        for model, checks in evaluation.checks.items()
+        for subject, check in checks.items()
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ANATOMY_COLUMNS)
+    for row in rows:
+        dy, dx = row.pop("source_offset_yx_px") or (None, None)
+        row |= {"source_offset_dy_px": dy, "source_offset_dx_px": dx}
+        writer.writerow(
+            f"{v:.6g}" if isinstance(v := row[column], float) else v for column in ANATOMY_COLUMNS
+        )
     return text.getvalue()

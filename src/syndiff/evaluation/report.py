@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from syndiff.anatomy.check import WARN_PX
 from syndiff.evaluation import figures
 from syndiff.evaluation.baselines import BASELINES
 from syndiff.evaluation.scoring import Evaluation, Picture
 
-OFFSET_WARNING_PX = 0.5
+OFFSET_WARNING_PX = WARN_PX
 MOST_CURVES = 24  # subjects; a report of hundreds would be unreadable and huge
 DISPLAY_PERCENTILE = 99.8
 BASELINE_NOTES = {"copy": "the source as it is", "histogram": "intensities mapped, not learned"}
@@ -36,6 +37,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = _number
+    environment.filters["percent"] = _percent
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     template = files("syndiff.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     look = figures.looks(evaluation.models, BASELINES)
@@ -44,6 +46,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         results=results,
         rows=_headline_rows(results),
         findings=findings(results),
+        anatomy_rows=_anatomy_rows(results),
         legend={name: figures.legend_png(name, look) for name in evaluation.models},
         panels=[_panel(picture, limit) for picture in evaluation.pictures],
         limit=limit,
@@ -100,6 +103,19 @@ def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, entry in models.items()
     ]
+
+
+def _anatomy_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per trained model, with the offset of its worst subject."""
+    rows = []
+    for name, entry in results["models"].items():
+        if entry["anatomy"] is None:
+            continue
+        offsets = [s["anatomy"]["source_offset_px"] for s in entry["subjects"].values()]
+        farthest = max((o for o in offsets if o is not None), default=None)
+        shifted = (entry["anatomy"]["source_offset_px"] or 0) > OFFSET_WARNING_PX
+        rows.append({"name": name, "farthest_px": farthest, "shifted": shifted} | entry["anatomy"])
+    return rows
 
 
 def _error_limit(pictures: Sequence[Picture]) -> float:
@@ -172,3 +188,8 @@ def _subject_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _number(value: float | None, digits: int = 2) -> str:
     """A number with a fixed count of digits; a dash for what could not be measured."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(fraction: float | None) -> str:
+    """A fraction in per cent; a dash for what could not be measured."""
+    return _number(None if fraction is None else 100 * fraction, 1)

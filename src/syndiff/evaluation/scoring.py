@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from syndiff.anatomy.check import AnatomyCheck
+from syndiff.anatomy.offset import Offset, median_vector, offset_between
 from syndiff.errors import DataError
 from syndiff.evaluation.metrics import Profile, mae, paper_normalise, psnr, ssim
-from syndiff.evaluation.offset import Offset, median_vector, offset_between
 
 Slices = NDArray[np.float32]
 Predict = Callable[[Slices], Slices]
 Progress = Callable[[int, int, str], None]
+Check = Callable[[Slices, Slices], AnatomyCheck]
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ class Picture:
 
 @dataclass
 class Evaluation:
-    """All scores of a test set."""
+    """All scores of a test set; `checks` by model and subject, for models only."""
 
     profile: Profile
     scores: list[SliceScore] = field(default_factory=list)
+    checks: dict[str, dict[str, AnatomyCheck]] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     blank_slices: int = 0
@@ -100,6 +103,7 @@ def evaluate_predictions(
     predictors: Mapping[str, Predict],
     profile: Profile,
     *,
+    checks: Mapping[str, Check] | None = None,
     pictures: int = 4,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -109,6 +113,8 @@ def evaluate_predictions(
         cases: the test subjects.
         predictors: name → function of source slices (n, h, w) that gives (n, h, w) in [0, 1].
         profile: how slices are compared.
+        checks: for the predictors to be compared with their sources too, name → function of
+            source and synthetic slices.
         pictures: how many slices are kept for the report.
         progress: called with (done, total, what is being done).
 
@@ -131,6 +137,9 @@ def evaluate_predictions(
             started = time.perf_counter()
             synthetic = _checked(predict(source), source, name, case.subject)
             evaluation.seconds[name] += time.perf_counter() - started
+            if name in (checks or {}):
+                check = checks[name](source, synthetic)  # type: ignore[index]
+                evaluation.checks.setdefault(name, {})[case.subject] = check
             for i in usable:
                 score = _score(name, case, i, synthetic[i], reference[i], profile)
                 evaluation.scores.append(score)

@@ -20,18 +20,38 @@ from syndiff.translators import Translator
 
 @dataclass(frozen=True)
 class Batch:
-    """Slices of both modalities; sample i of one is unrelated to sample i of the other.
+    """Slices of both modalities.
 
     Attributes:
-        source: (b, ca, h, w) in [-1, 1].
+        source: (b, ca, h, w) in [-1, 1]; ca > 1 with several source modalities.
         target: (b, cb, h, w) in [-1, 1].
+        paired: (b,) bool, whether source and target of sample i show the same slice of the same
+            person; otherwise they are unrelated. None paired unless given. It stays in the host's
+            memory, so that a method may branch on it without waiting for the device.
     """
 
     source: Tensor
     target: Tensor
+    paired: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.paired):
+            object.__setattr__(self, "paired", torch.zeros(len(self.source), dtype=torch.bool))
 
     def __getitem__(self, modality: str) -> Tensor:
         return {"source": self.source, "target": self.target}[modality]
+
+    def to(self, device: torch.device) -> Batch:
+        """The images on a device."""
+        source, target = (x.to(device, non_blocking=True) for x in (self.source, self.target))
+        return Batch(source, target, self.paired)
+
+    def acquired(self, modality: str, otherwise: Tensor) -> Tensor:
+        """The acquired images of the paired samples and, for all other samples, `otherwise`."""
+        if not self.paired.any():
+            return otherwise
+        paired = self.paired.to(otherwise.device, non_blocking=True)
+        return torch.where(paired[:, None, None, None], self[modality], otherwise)
 
 
 class Draw:
@@ -97,10 +117,12 @@ class Objective(nn.Module, ABC):
     Attributes:
         generators: stepped by the generators' optimizer and averaged by EMA.
         discriminators: stepped by the discriminators' optimizer; empty where there are none.
+        makes: the modalities that there are translators towards, the one asked for first.
     """
 
     generators: nn.ModuleDict
     discriminators: nn.ModuleDict
+    makes: tuple[str, ...] = ("target", "source")
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
@@ -122,6 +144,6 @@ class Objective(nn.Module, ABC):
 
         Args:
             generators: this objective's generators or their moving average; shared, not copied.
-            to: the modality that the translator makes.
+            to: the modality that the translator makes, one of `makes`.
             card: what the translator must know besides its network (modalities, grid, intensity).
         """

@@ -22,9 +22,20 @@ trained, the condition is an acquired image of o and only G_θ is needed.
 | denoised                       | x̂_0^m   | the diffusive estimate (Eq. 19)                     |
 | x_prev, denoised_prev          | x_{t-k} | drawn from the data, drawn through G_θ (Eq. 20)     |
 
+Extensions of the paper's discussion (Sec. VI). Several source modalities are channels of one
+source image. A batch may hold pairs: G_θ is then conditioned on the acquired image of o instead of
+the guess, and |guess - acquired o|_1 replaces the one-shot cycle; |x_0 - x̂_0|_1 becomes a
+pixel-wise loss by that alone. What a run does not need is not built:
+
+| run                          | left out                                                         |
+|------------------------------|------------------------------------------------------------------|
+| several sources              | the diffusive pair towards the source: sources are not made      |
+| every sample is one of pairs | the one-shot pairs: there is nothing to guess                    |
+
 Departures. The discriminators are not given the source image as a condition, as in the official
 code (the paper's notation suggests it for D_φ and then omits it). The gradient penalty may be
-taken at every n-th step only. `structure` adds a term that the paper does not have; it is 0 in
+taken at every n-th step only. `spectral_norm` is the paper's own remedy for unstable training, off
+by default. `structure` adds a term that the paper does not have; it is 0 in
 the presets `paper` and `github`.
 """
 
@@ -35,6 +46,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from syndiff import losses
@@ -42,6 +54,7 @@ from syndiff.diffusion import Schedule
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.resnet import ResNetGenerator
+from syndiff.networks.spectral import normalise_spectrally
 from syndiff.networks.step_discriminator import StepDiscriminator
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.translators import AdversarialDiffusionTranslator, Translator
@@ -69,6 +82,7 @@ class SynDiffSettings:
         step_stem, step_widths, step_time_dim: of the diffusive discriminators, see
             `StepDiscriminator`.
         patch_channels, patch_halvings: of the one-shot discriminators, see `PatchDiscriminator`.
+        spectral_norm: spectral normalisation of all discriminators.
     """
 
     steps: int = 4
@@ -98,10 +112,11 @@ class SynDiffSettings:
     step_time_dim: int = 256
     patch_channels: int = 64
     patch_halvings: int = 3
+    spectral_norm: bool = False
 
     @property
     def network(self) -> dict[str, Any]:
-        """Arguments of the diffusive generator, as a translator's configuration keeps them."""
+        """Arguments of a diffusive generator with one source, as `config.json` keeps them."""
         return {
             "in_channels": 2,
             "channels": self.channels,
@@ -120,95 +135,155 @@ class SynDiffSettings:
 
 
 class SynDiff(Objective):
-    """The paper's algorithm: `generate` is Fig. 2, the losses are Eqs. 11, 12, 17, 18, 22."""
+    """The paper's algorithm: `generate` is Fig. 2, the losses are Eqs. 11, 12, 17, 18, 22.
 
-    def __init__(self, settings: SynDiffSettings) -> None:
+    Args:
+        settings: hyper-parameters.
+        source_channels: number of source modalities.
+        supervised: every sample of every batch is paired.
+    """
+
+    def __init__(
+        self, settings: SynDiffSettings, source_channels: int = 1, supervised: bool = False
+    ) -> None:
         super().__init__()
         self.settings = s = settings
+        self.channels = {"source": source_channels, "target": 1}
+        self.supervised = supervised
+        self.makes = ("target", "source") if source_channels == 1 else ("target",)
         self.schedule = Schedule(**s.schedule)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
-        for m, _ in DIRECTIONS:
-            self.generators[f"one_shot_to_{m}"] = ResNetGenerator(
-                channels=s.one_shot_channels, blocks=s.one_shot_blocks, upsampling=s.upsampling
-            )
-            self.generators[f"diffusive_{m}"] = NCSNpp(**s.network)
-            self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(
-                channels=s.patch_channels, halvings=s.patch_halvings
-            )
-            self.discriminators[f"diffusive_{m}"] = StepDiscriminator(
-                stem=s.step_stem,
-                widths=s.step_widths,
-                time_dim=s.step_time_dim,
-                deviation_group=s.deviation_group,
-            )
+        for m, o in DIRECTIONS:
+            if not supervised:
+                self.generators[f"one_shot_to_{m}"] = ResNetGenerator(
+                    in_channels=self.channels[o],
+                    out_channels=self.channels[m],
+                    channels=s.one_shot_channels,
+                    blocks=s.one_shot_blocks,
+                    upsampling=s.upsampling,
+                )
+            if m in self.makes:
+                self.generators[f"diffusive_{m}"] = NCSNpp(**self._network(m))
+            if not supervised:
+                self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(
+                    self.channels[m], channels=s.patch_channels, halvings=s.patch_halvings
+                )
+            if m in self.makes:
+                self.discriminators[f"diffusive_{m}"] = StepDiscriminator(
+                    stem=s.step_stem,
+                    widths=s.step_widths,
+                    time_dim=s.step_time_dim,
+                    deviation_group=s.deviation_group,
+                )
+        if s.spectral_norm:
+            normalise_spectrally(self.discriminators)
+
+    def _network(self, m: str) -> dict[str, Any]:
+        """Arguments of G_θ^m: x_t and the other modality are its input channels."""
+        o = "target" if m == "source" else "source"
+        return self.settings.network | {"in_channels": 1 + self.channels[o]}
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         G, fakes = self.generators, Fakes()
         for m, o in DIRECTIONS:
-            x_0 = batch[m]
-            b = len(x_0)
-            t = draw.integers(self.settings.steps, b)  # t ~ U{k, 2k, …, T}, Eq. 11
-            x_prev, x_t = self.schedule.diffuse(  # Eqs. 8, 9
-                x_0, t, draw.normal(*x_0.shape), draw.normal(*x_0.shape)
-            )
-            z = draw.normal(b, self.settings.latent_dim)
-            guess = G[f"one_shot_to_{o}"](x_0)  # Eq. 16
-            round_trip = G[f"one_shot_to_{m}"](guess)  # Eq. 21
-            denoised = G[f"diffusive_{m}"](x_t, guess, t, z)  # Eq. 19
-            denoised_prev = self.schedule.sample_posterior(  # Eqs. 15, 20
-                denoised, x_t, t, draw.normal(*x_0.shape)
-            )
-            for name, value in {
-                "t": t,
-                "x_prev": x_prev,
-                "x_t": x_t,
-                "guess": guess,
-                "round_trip": round_trip,
-                "denoised": denoised,
-                "denoised_prev": denoised_prev,
-            }.items():
+            x_0, made = batch[m], {}
+            condition = batch[o]  # the acquired image, where there are pairs
+            if not self.supervised:
+                guess = made["guess"] = G[f"one_shot_to_{o}"](x_0)  # Eq. 16
+                condition = batch.acquired(o, otherwise=guess)
+                if not batch.paired.all():
+                    made["round_trip"] = G[f"one_shot_to_{m}"](guess)  # Eq. 21
+            if m in self.makes:
+                made |= self._denoise(m, x_0, condition, draw)
+            for name, value in made.items():
                 fakes[name][m] = value
         return fakes
+
+    def _denoise(self, m: str, x_0: Tensor, condition: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """One reverse step of the diffusive module, from an x_t of the data."""
+        t = draw.integers(self.settings.steps, len(x_0))  # t ~ U{k, 2k, …, T}, Eq. 11
+        x_prev, x_t = self.schedule.diffuse(  # Eqs. 8, 9
+            x_0, t, draw.normal(*x_0.shape), draw.normal(*x_0.shape)
+        )
+        z = draw.normal(len(x_0), self.settings.latent_dim)
+        denoised = self.generators[f"diffusive_{m}"](x_t, condition, t, z)  # Eq. 19
+        denoised_prev = self.schedule.sample_posterior(  # Eqs. 15, 20
+            denoised, x_t, t, draw.normal(*x_0.shape)
+        )
+        return {
+            "t": t,
+            "x_prev": x_prev,
+            "x_t": x_t,
+            "denoised": denoised,
+            "denoised_prev": denoised_prev,
+        }
 
     def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         penalised = draw.step % s.gradient_penalty_interval == 0
         for m, o in DIRECTIONS:
-            x_t, x_prev, t = fakes["x_t"][m], fakes["x_prev"][m], fakes["t"][m]
-            terms[f"diffusive_{m}"] = s.adversarial_diffusive * losses.adversarial_discriminator(
-                D[f"diffusive_{m}"](x_prev, x_t, t),
-                D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t),
-            )  # Eq. 12
-            terms[f"one_shot_{m}"] = s.adversarial_one_shot * losses.adversarial_discriminator(
-                D[f"one_shot_{m}"](batch[m]), D[f"one_shot_{m}"](fakes["guess"][o])
-            )  # Eq. 18
-            if penalised:
-                critic = partial(D[f"diffusive_{m}"], x_t=x_t, t=t)
+            if m in self.makes:
+                x_t, x_prev, t = fakes["x_t"][m], fakes["x_prev"][m], fakes["t"][m]
+                logits = (
+                    D[f"diffusive_{m}"](x_prev, x_t, t),
+                    D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t),
+                )
+                terms[f"diffusive_{m}"] = (
+                    s.adversarial_diffusive * losses.adversarial_discriminator(*logits)
+                )  # Eq. 12
+            if not self.supervised:
+                logits = D[f"one_shot_{m}"](batch[m]), D[f"one_shot_{m}"](fakes["guess"][o])
+                terms[f"one_shot_{m}"] = s.adversarial_one_shot * losses.adversarial_discriminator(
+                    *logits
+                )  # Eq. 18
+            if m in self.makes and penalised:
                 weight = s.adversarial_diffusive * s.gradient_penalty
-                terms[f"penalty_{m}"] = weight * losses.gradient_penalty(critic, x_prev)  # Eq. 12
+                terms[f"penalty_{m}"] = weight * self._penalty(m, fakes)  # Eq. 12
         return terms  # their sum is Eq. 24
+
+    def _penalty(self, m: str, fakes: Fakes) -> Tensor:
+        """|∇ D_θ|² at the data's x_{t-k}."""
+        critic = partial(
+            self.discriminators[f"diffusive_{m}"], x_t=fakes["x_t"][m], t=fakes["t"][m]
+        )
+        return losses.gradient_penalty(critic, fakes["x_prev"][m])
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, o in DIRECTIONS:
-            x_0, x_t, t = batch[m], fakes["x_t"][m], fakes["t"][m]
-            logits = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
-            terms[f"diffusive_{m}"] = s.adversarial_diffusive * losses.adversarial_generator(
-                logits
-            )  # Eq. 11
-            logits = D[f"one_shot_{o}"](fakes["guess"][m])
-            terms[f"one_shot_{o}"] = s.adversarial_one_shot * losses.adversarial_generator(
-                logits
-            )  # Eq. 17
-            terms[f"cycle_one_shot_{m}"] = s.cycle_one_shot * losses.cycle(
-                fakes["round_trip"][m], x_0
-            )  # Eq. 22
-            terms[f"cycle_diffusive_{m}"] = s.cycle_diffusive * losses.cycle(
-                fakes["denoised"][m], x_0
-            )  # Eq. 22
-            if s.structure:
-                terms[f"structure_{m}"] = s.structure * losses.structure(x_0, fakes["guess"][m])
+            x_0 = batch[m]
+            if m in self.makes:
+                x_t, t = fakes["x_t"][m], fakes["t"][m]
+                logits = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
+                terms[f"diffusive_{m}"] = s.adversarial_diffusive * losses.adversarial_generator(
+                    logits
+                )  # Eq. 11
+            if not self.supervised:
+                logits = D[f"one_shot_{o}"](fakes["guess"][m])
+                terms[f"one_shot_{o}"] = s.adversarial_one_shot * losses.adversarial_generator(
+                    logits
+                )  # Eq. 17
+                terms |= self._one_shot_distances(batch, fakes, m, o)
+            if m in self.makes:
+                terms[f"cycle_diffusive_{m}"] = s.cycle_diffusive * losses.cycle(
+                    fakes["denoised"][m], x_0
+                )  # Eq. 22; with an acquired condition this is a pixel-wise loss
+            if s.structure and not self.supervised:
+                terms[f"structure_{m}"] = s.structure * losses.structure(
+                    *by_channel(x_0, fakes["guess"][m])
+                )
         return terms  # their sum is Eq. 23
+
+    def _one_shot_distances(self, batch: Batch, fakes: Fakes, m: str, o: str) -> dict[str, Tensor]:
+        """The one-shot cycle of the unpaired samples, the pixel-wise loss of the paired ones."""
+        weight, paired, terms = self.settings.cycle_one_shot, batch.paired, {}
+        if not paired.all():
+            terms[f"cycle_one_shot_{m}"] = weight * distance(
+                fakes["round_trip"][m], batch[m], ~paired
+            )  # Eq. 22
+        if paired.any():
+            terms[f"pixel_{o}"] = weight * distance(fakes["guess"][m], batch[o], paired)  # Sec. VI
+        return terms
 
     def translator(
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
@@ -219,8 +294,27 @@ class SynDiff(Objective):
             {
                 **card,
                 "method": "syndiff",
-                "network": self.settings.network,
+                "network": self._network(to),
                 "schedule": self.settings.schedule,
                 "settings": asdict(self.settings),
             },
         )
+
+
+def distance(made: Tensor, acquired: Tensor, counted: Tensor) -> Tensor:
+    """ℓ1 over a batch of which only some samples count; the others count as 0.
+
+    Args:
+        made, acquired: (b, c, h, w).
+        counted: (b,) bool, on the host.
+    """
+    if counted.all():
+        return losses.cycle(made, acquired)
+    each = (made - acquired).abs().mean(dim=(1, 2, 3))  # b
+    return (each * counted.to(each.device, each.dtype, non_blocking=True)).mean()
+
+
+def by_channel(x_0: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """Each channel of one image beside each of the other: b c h w, b d h w → 2 × b·c·d 1 h w."""
+    left, right = torch.broadcast_tensors(x_0[:, :, None], guess[:, None])  # b c d h w
+    return left.flatten(0, 2)[:, None], right.flatten(0, 2)[:, None]

@@ -1,12 +1,19 @@
-"""Unpaired batches of slices, each a function of the seed and the step alone.
+"""Batches of slices, each a function of the seed and the step alone.
 
-The two modalities are drawn independently, each in its own order: position p of a modality is in
-its pass p // n over its n slices, and every pass has its own permutation. So a run that resumes at
-step s sees the very batches that an uninterrupted one sees, without any stored state.
+Samples are counted over the whole run: step s of batch size b shows the positions s·b … s·b + b-1.
+A position says what is shown there, so a run that resumes at step s sees the very batches that an
+uninterrupted one sees, without any stored state.
+
+unpaired  source and target each in their own order: position p of one is in its pass p // n over
+          its n slices, and every pass has its own permutation
+paired    one such order over the paired slices; source and target are the same slice
+mixed     a pass over the paired slices and the longer side of the unpaired ones, in one order
+          that says of each position which of the two it shows
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,83 +23,116 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from syndiff.errors import DataError
 from syndiff.objectives.base import Batch
-from syndiff.preparation.manifest import Manifest, Scan
+from syndiff.preparation.manifest import Manifest
+from syndiff.training.slices import Slices, sound_slices
+from syndiff.training.subjects import mixed_scans, paired_scans, training_scans
 
+PAIRINGS = ("unpaired", "paired", "mixed")
 MAX_SHIFT = 3  # pixels, of the augmentation
+# What a random number is for; the unpaired source and target are 0 and 1.
+PAIRED, MIXED = 2, 3
+ORDER, AUGMENT = 0, 1
 
 
 @dataclass(frozen=True)
-class Slices:
-    """All slices of one modality as one indexable sequence over memory-mapped files."""
+class Sample:
+    """What one position shows.
 
-    arrays: tuple[NDArray[np.float32], ...]
-
-    @classmethod
-    def of(cls, scans: Sequence[Scan]) -> Slices:
-        return cls(tuple(np.load(scan.slices_path, mmap_mode="r") for scan in scans))
-
-    def __len__(self) -> int:
-        return sum(len(array) for array in self.arrays)
-
-    def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """(h, w) in [0, 1]."""
-        for array in self.arrays:
-            if index < len(array):
-                return array[index]
-            index -= len(array)
-        raise IndexError(index)
-
-
-def training_scans(
-    manifest: Manifest,
-    source: str,
-    target: str,
-    shared: bool,
-    warn: Callable[[str], None] | None = None,
-) -> tuple[list[Scan], list[Scan]]:
-    """The training scans of either modality; unless `shared`, no subject gives both.
-
-    Subjects that have both modalities are dealt out in turn, the modality with fewer first.
+    Attributes:
+        source: (ca, h, w) in [0, 1].
+        target: (1, h, w) in [0, 1].
+        names: subject, modality and slice of either, or of both at once.
+        paired: source and target are one slice of one person.
     """
-    by_source = {scan.subject: scan for scan in manifest.scans("train", source)}
-    by_target = {scan.subject: scan for scan in manifest.scans("train", target)}
-    for modality, scans in ((source, by_source), (target, by_target)):
-        if not scans:
-            raise DataError(
-                f"no training subject has {modality} in {manifest.folder}",
-                "at least one",
-                "prepare the data with more subjects or another --split",
-            )
-    if not shared:
-        chosen_source = [s for s in sorted(by_source) if s not in by_target]
-        chosen_target = [s for s in sorted(by_target) if s not in by_source]
-        for subject in sorted(set(by_source) & set(by_target)):
-            fewer = len(chosen_source) <= len(chosen_target)
-            (chosen_source if fewer else chosen_target).append(subject)
-        if chosen_source and chosen_target:
-            return (
-                [by_source[s] for s in sorted(chosen_source)],
-                [by_target[s] for s in sorted(chosen_target)],
-            )
-        if warn:
-            warn(
-                "too few training subjects to divide between the modalities: "
-                "each serves both, drawn independently"
-            )
-    return [by_source[s] for s in sorted(by_source)], [by_target[s] for s in sorted(by_target)]
+
+    source: NDArray[np.float32]
+    target: NDArray[np.float32]
+    names: tuple[str, ...]
+    paired: bool
 
 
-class UnpairedBatches(Dataset):
+class Batches(Dataset, ABC):
     """Item `step` is the batch of that step.
 
     Args:
-        source, target: the slices of either modality.
         batch_size: of this process.
         seed: of order and augmentation.
         augment: mirror and shift at random.
         rank, world: this process and their number; each takes its rows of the global batch.
+    """
+
+    def __init__(
+        self, batch_size: int, seed: int, augment: bool, rank: int = 0, world: int = 1
+    ) -> None:
+        self.batch_size, self.seed, self.augment = batch_size, seed, augment
+        self.rank, self.world = rank, world
+
+    @property
+    @abstractmethod
+    def positions(self) -> int:
+        """Positions in a pass over the slices."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Slices, ...]:
+        """All slices that are drawn from."""
+
+    @abstractmethod
+    def sample(self, position: int) -> Sample:
+        """What a position shows."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in a pass."""
+        return max(1, -(-self.positions // (self.batch_size * self.world)))
+
+    def __getitem__(self, step: int) -> Batch:
+        first = step * self.batch_size * self.world + self.rank * self.batch_size
+        samples = [self.sample(first + i) for i in range(self.batch_size)]
+        return Batch(
+            _tensor([sample.source for sample in samples]),
+            _tensor([sample.target for sample in samples]),
+            torch.tensor([sample.paired for sample in samples]),
+        )
+
+    def record(self) -> dict[str, int]:
+        """How many subjects and slices there are to draw from, and how many were skipped."""
+        return {
+            "training_subjects": len({s for part in self.parts for s in part.subjects}),
+            "slices": sum(len(part) for part in self.parts),
+            "slices_skipped": sum(part.skipped for part in self.parts),
+        }
+
+    def names(self, step: int) -> list[str]:
+        """The slices of the global batch of a step, in order."""
+        total = self.batch_size * self.world
+        return [n for i in range(total) for n in self.sample(step * total + i).names]
+
+    def permuted(self, key: int, position: int, count: int) -> int:
+        """Which of `count` things a position shows, if every pass shows each once."""
+        epoch, place = divmod(position, count)
+        order = np.random.default_rng([self.seed, key, ORDER, epoch]).permutation(count)
+        return int(order[place])
+
+    def augmented(
+        self, image: NDArray[np.float32], key: int, position: int
+    ) -> NDArray[np.float32]:
+        """Mirror left and right and shift by a few pixels, all channels alike; (c, h, w)."""
+        if not self.augment:
+            return image
+        rng = np.random.default_rng([self.seed, key, AUGMENT, position])
+        if rng.random() < 0.5:
+            image = image[:, :, ::-1]
+        return shift(image, *rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, size=2).tolist())
+
+
+class UnpairedBatches(Batches):
+    """Source and target are drawn independently.
+
+    Args:
+        source, target: the slices of either.
+        others: see `Batches`.
     """
 
     def __init__(
@@ -105,45 +145,138 @@ class UnpairedBatches(Dataset):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.modalities = {"source": source, "target": target}
-        self.batch_size, self.seed, self.augment = batch_size, seed, augment
-        self.rank, self.world = rank, world
+        super().__init__(batch_size, seed, augment, rank, world)
+        self.sides = (source, target)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Steps in a pass over the longer modality."""
-        longest = max(len(slices) for slices in self.modalities.values())
-        return max(1, -(-longest // (self.batch_size * self.world)))
+    def positions(self) -> int:
+        """The slices of the longer side."""
+        return max(len(slices) for slices in self.sides)
 
-    def __getitem__(self, step: int) -> Batch:
-        return Batch(**{name: self._images(name, step) for name in self.modalities})
+    @property
+    def parts(self) -> tuple[Slices, ...]:
+        return self.sides
 
-    def _images(self, name: str, step: int) -> Tensor:
-        """(b, 1, h, w) in [-1, 1]."""
-        slices, total = self.modalities[name], self.batch_size * self.world
-        first = step * total + self.rank * self.batch_size
-        images = [self._image(slices, name, first + i) for i in range(self.batch_size)]
-        return torch.from_numpy(np.stack(images)[:, None] * np.float32(2) - np.float32(1))
+    def sample(self, position: int) -> Sample:
+        images, names = [], []
+        for key, slices in enumerate(self.sides):
+            index = self.permuted(key, position, len(slices))
+            images.append(self.augmented(slices[index], key, position))
+            names.append(slices.name(index))
+        return Sample(images[0], images[1], tuple(names), paired=False)
 
-    def _image(self, slices: Slices, name: str, position: int) -> NDArray[np.float32]:
-        epoch, place = divmod(position, len(slices))
-        key = [self.seed, list(self.modalities).index(name)]
-        order = np.random.default_rng([*key, 0, epoch]).permutation(len(slices))
-        image = slices[int(order[place])]
-        if not self.augment:
-            return np.asarray(image)
-        rng = np.random.default_rng([*key, 1, position])
-        if rng.random() < 0.5:
-            image = image[:, ::-1]
-        return shift(image, *rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, size=2).tolist())
+
+class PairedBatches(Batches):
+    """Source and target are one slice of one person, moved alike.
+
+    Args:
+        slices: the sources' channels and, last, the target's.
+        others: see `Batches`.
+    """
+
+    def __init__(
+        self,
+        slices: Slices,
+        batch_size: int,
+        seed: int,
+        augment: bool,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        super().__init__(batch_size, seed, augment, rank, world)
+        self.slices = slices
+
+    @property
+    def positions(self) -> int:
+        return len(self.slices)
+
+    @property
+    def parts(self) -> tuple[Slices, ...]:
+        return (self.slices,)
+
+    def sample(self, position: int) -> Sample:
+        index = self.permuted(PAIRED, position, len(self.slices))
+        image = self.augmented(self.slices[index], PAIRED, position)  # ca+1 h w
+        return Sample(image[:-1], image[-1:], (self.slices.name(index),), paired=True)
+
+
+class MixedBatches(Batches):
+    """Paired and unpaired samples in proportion to their numbers."""
+
+    def __init__(self, unpaired: UnpairedBatches, paired: PairedBatches) -> None:
+        u = unpaired
+        super().__init__(u.batch_size, u.seed, u.augment, u.rank, u.world)
+        self.unpaired, self.paired = unpaired, paired
+
+    @property
+    def positions(self) -> int:
+        return self.paired.positions + self.unpaired.positions
+
+    @property
+    def parts(self) -> tuple[Slices, ...]:
+        return self.unpaired.parts + self.paired.parts
+
+    def sample(self, position: int) -> Sample:
+        pairs = self.paired.positions
+        drawn, epoch = self.permuted(MIXED, position, self.positions), position // self.positions
+        if drawn < pairs:
+            return self.paired.sample(epoch * pairs + drawn)
+        return self.unpaired.sample(epoch * self.unpaired.positions + drawn - pairs)
+
+
+def training_batches(
+    manifest: Manifest,
+    sources: Sequence[str],
+    target: str,
+    *,
+    pairing: str,
+    shared: bool,
+    batch_size: int,
+    seed: int,
+    augment: bool,
+    rank: int = 0,
+    world: int = 1,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Batches:
+    """The batches of a run.
+
+    Args:
+        manifest: of the prepared data.
+        sources, target: modalities.
+        pairing: "unpaired", "paired" or "mixed".
+        shared: every unpaired subject serves both sides.
+        batch_size, seed, augment, rank, world: see `Batches`.
+        warn: told, in words, what may spoil the result.
+
+    Raises:
+        DataError: the data do not hold what the pairing needs.
+    """
+    drawing = (batch_size, seed, augment, rank, world)
+    if pairing == "paired":
+        pairs = paired_scans(manifest, sources, target, warn)
+        return PairedBatches(sound_slices(pairs, warn), *drawing)
+    if pairing == "mixed":
+        sides, pairs = mixed_scans(manifest, sources, target, shared, warn)
+    else:
+        sides, pairs = training_scans(manifest, sources, target, shared, warn), []
+    source_slices, target_slices = (sound_slices(side, warn) for side in sides)
+    unpaired = UnpairedBatches(source_slices, target_slices, *drawing)
+    if not pairs:
+        return unpaired
+    return MixedBatches(unpaired, PairedBatches(sound_slices(pairs, warn), *drawing))
+
+
+def _tensor(images: Sequence[NDArray[np.float32]]) -> Tensor:
+    """(b, c, h, w) in [-1, 1]."""
+    return torch.from_numpy(np.stack(images) * np.float32(2) - np.float32(1))
 
 
 def shift(image: NDArray[np.float32], dy: int, dx: int) -> NDArray[np.float32]:
-    """Move an image by whole pixels, air (0) coming in from outside; (h, w)."""
-    h, w = image.shape
+    """Move an image by whole pixels, air (0) coming in from outside; (…, h, w)."""
+    h, w = image.shape[-2:]
     moved = np.zeros_like(image)
-    moved[max(dy, 0) : h + min(dy, 0), max(dx, 0) : w + min(dx, 0)] = image[
-        max(-dy, 0) : h + min(-dy, 0), max(-dx, 0) : w + min(-dx, 0)
+    moved[..., max(dy, 0) : h + min(dy, 0), max(dx, 0) : w + min(dx, 0)] = image[
+        ..., max(-dy, 0) : h + min(-dy, 0), max(-dx, 0) : w + min(-dx, 0)
     ]
     return moved
 

@@ -16,8 +16,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from syndiff.errors import UserError
 from syndiff.objectives.base import Batch, Draw, Objective
+from syndiff.training.guard import DivergedError, Guard
 from syndiff.training.presets import TrainSettings
 
 
@@ -42,6 +42,7 @@ class TranslationModule(L.LightningModule):
         )
         self.sums: dict[str, Tensor] = {}
         self.counted: dict[str, int] = {}
+        self.guard = Guard(("discriminators", "generators"))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         s, players = self.settings, self.objective
@@ -55,7 +56,7 @@ class TranslationModule(L.LightningModule):
         ]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
-        return Batch(*(t.to(device, non_blocking=True) for t in (batch.source, batch.target)))
+        return batch.to(device)
 
     def training_step(self, batch: Batch, index: int) -> None:
         discriminators, generators = self._optimizers()
@@ -89,9 +90,13 @@ class TranslationModule(L.LightningModule):
         total = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(total)
+        parameters = getattr(self.objective, player).parameters()
+        # A fused optimizer leaves weights and moments alone where this is 1, on the device.
+        optimizer.optimizer.found_inf = self.guard.check(player, parameters, self.step)
         optimizer.step()
+        stopped = self.guard.stopped_before(self.step)  # only the first bad step's terms tell
         for name, value in terms.items():
-            self._count(f"{player}/{name}", value.detach())
+            self._count(f"{player}/{name}", torch.where(stopped, 0.0, value.detach()))
 
     def _count(self, name: str, value: Tensor) -> None:
         """Add to the running sums on the device: reading them is what costs a synchronisation."""
@@ -102,21 +107,18 @@ class TranslationModule(L.LightningModule):
         """Mean of each term since the last call.
 
         Raises:
-            UserError: a term is not finite; nothing should be saved after that.
+            DivergedError: a term or a gradient was not finite.
         """
-        if not self.sums:
-            return {}
-        values = torch.stack([v.float() for v in self.sums.values()]).tolist()
+        step, players = self.guard.read()
+        values = torch.stack([v.float() for v in self.sums.values()]).tolist() if self.sums else []
         means = {
             name: value / self.counted[name] for name, value in zip(self.sums, values, strict=True)
         }
         self.sums, self.counted = {}, {}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
-        if bad:
-            raise UserError(
-                f"training diverged before step {self.step}: {', '.join(bad)} not finite",
-                remedy="resume from the last checkpoint with a smaller learning rate",
-            )
+        if bad or players:
+            gradients = [f"the gradient of the {player}" for player in players]
+            raise DivergedError(min(step, self.step), bad or gradients)
         return means
 
     def rate(self, base: float) -> float:

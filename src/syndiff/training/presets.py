@@ -33,8 +33,10 @@ class TrainSettings:
         adam_betas: of both optimizers.
         ema_decay: of the generators' moving average; 0 switches it off.
         ema_warmup: the decay at step n is at most (1 + n) / (ema_warmup + n).
-        shared_subjects: every training subject serves both modalities (drawn independently)
-            instead of one each.
+        pairing: "unpaired"; "paired" trains supervised on the subjects that have both modalities
+            on one grid; "mixed" on these and on the others, in proportion to their slices.
+        shared_subjects: every unpaired training subject serves both modalities (drawn
+            independently) instead of one each.
         augment: mirror left and right and shift by a few pixels, at random.
         validate_every: steps between two validations.
         seed: of everything.
@@ -50,6 +52,7 @@ class TrainSettings:
     adam_betas: tuple[float, float] = (0.5, 0.9)
     ema_decay: float = 0.999
     ema_warmup: int = 10
+    pairing: str = "unpaired"
     shared_subjects: bool = False
     augment: bool = True
     validate_every: int = 500
@@ -151,7 +154,11 @@ NETWORK_FIELDS = (
 
 
 def choose(
-    name: str, networks: str = "", structure: float | None = None, **changes: Any
+    name: str,
+    networks: str = "",
+    structure: float | None = None,
+    spectral_norm: bool | None = None,
+    **changes: Any,
 ) -> TrainSettings:
     """A preset with some values changed; None leaves a value as it is.
 
@@ -159,6 +166,7 @@ def choose(
         name: of the preset.
         networks: "small" or "full" networks instead of the preset's.
         structure: weight of the structure term.
+        spectral_norm: of the discriminators.
         changes: fields of `TrainSettings`.
 
     Raises:
@@ -174,5 +182,7 @@ def choose(
         objective = replace(objective, **given)
     if structure is not None:
         objective = replace(objective, structure=structure)
+    if spectral_norm is not None:
+        objective = replace(objective, spectral_norm=spectral_norm)
     kept = {key: value for key, value in changes.items() if value is not None}
     return replace(settings, objective=objective, **kept)

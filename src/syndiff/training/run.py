@@ -3,6 +3,7 @@
 RUN/
   settings.json                what was asked for
   history.csv                  one line per validation
+  curves.png                   the same as a picture
   checkpoints/last.pt          everything that --resume needs
   checkpoints/best.pt          the averaged generators of the best validation
   logs/                        TensorBoard: losses, scores, pictures
@@ -11,9 +12,10 @@ RUN/
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,18 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from syndiff.errors import DataError, OptionError
+from syndiff.errors import DataError, OptionError, UserError
 from syndiff.files import read_json, write_json
-from syndiff.objectives.syndiff import SynDiff
+from syndiff.objectives.syndiff import SynDiff, SynDiffSettings
 from syndiff.preparation.manifest import Manifest, read_manifest
-from syndiff.training.data import Slices, Steps, UnpairedBatches, training_scans
+from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
+from syndiff.training.guard import DivergedError
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
-from syndiff.training.validation import validation_pairs
+from syndiff.training.validation import validation_slices
 from syndiff.training.watch import LAST, Cards, Progress, Watch, load_state
 
+SETTINGS = "settings.json"
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -49,7 +53,7 @@ def train(
     data: Path,
     run: Path,
     *,
-    source: str,
+    source: str | Sequence[str],
     target: str,
     settings: TrainSettings,
     preset: str = "",
@@ -60,12 +64,15 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Outcome:
-    """Train both directions between two modalities of a prepared data folder.
+    """Train translators between modalities of a prepared data folder.
+
+    With one source both directions are trained, with several the one towards the target.
 
     Args:
         data: folder made by `prepare`.
         run: folder for everything the run makes; new, unless `resume`.
-        source, target: modalities; the validation's headline is source → target.
+        source: modality, or several that are given to the translator together.
+        target: modality; the validation's headline is source → target.
         settings: objective and optimisation.
         preset: its name, for the record.
         max_minutes: stop after this many minutes of this invocation.
@@ -82,89 +89,125 @@ def train(
         UserError: the data, the run folder or an option cannot be used, or training diverged.
     """
     data, run = Path(data), Path(run)
+    sources = (source,) if isinstance(source, str) else tuple(source)
     manifest = read_manifest(data)
-    _check(manifest, source, target, precision)
-    state = _open(run, resume, source, target, preset, settings)
+    _check(manifest, sources, target, settings.pairing, precision)
+    asked = {"source": "+".join(sources), "target": target, "preset": preset} | asdict(settings)
     trainer = _trainer(run, devices, precision)
     world, rank = trainer.world_size, trainer.global_rank
+    if rank == 0:  # other processes find the folder as the first one has made it
+        _check_folder(run, resume, asked)
+    state = load_state(run / LAST) if resume and (run / LAST).exists() else None
 
-    scans = training_scans(manifest, source, target, settings.shared_subjects, warn)
-    batches = UnpairedBatches(
-        Slices.of(scans[0]),
-        Slices.of(scans[1]),
-        settings.batch_size,
-        settings.seed,
-        settings.augment,
-        rank,
-        world,
+    batches = training_batches(
+        manifest,
+        sources,
+        target,
+        pairing=settings.pairing,
+        shared=settings.shared_subjects,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=settings.augment,
+        rank=rank,
+        world=world,
+        warn=warn,
     )
+    if rank == 0:
+        write_json(run / SETTINGS, asked)  # from here on there is a run
     total = settings.max_steps or settings.epochs * batches.steps_per_epoch
     torch.manual_seed(settings.seed)  # the networks' first weights
-    module = TranslationModule(SynDiff(settings.objective), settings, total)
+    supervised = settings.pairing == "paired"
+    objective = SynDiff(settings.objective, len(sources), supervised)
+    module = TranslationModule(objective, settings, total)
     if state:
         module.load_networks(state)
     if total <= module.step and state:
         warn(f"the run already has {module.step} steps of {total}: exporting only")
     watch = Watch(
         run,
-        Cards(manifest, source, target, settings, preset),
-        validation_pairs(manifest, source, target),
+        Cards(manifest, sources, target, settings, preset, batches.record()),
+        validation_slices(manifest, sources, target),
         state,
         max_minutes,
         report,
+        warn,
     )
-    if not len(watch.pairs):
+    if not watch.slices.paired:
         warn("no paired validation subject: no PSNR; the last average is kept, not the best")
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     if module.step < total:
-        steps = Steps(module.step, total)
-        trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
+        _fit(trainer, module, batches, total)
     paths = watch.export(module) if trainer.is_global_zero else []
     return Outcome(paths, module.step, watch.reason, watch.interrupted)
 
 
-def _check(manifest: Manifest, source: str, target: str, precision: str) -> None:
+def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches, total: int) -> None:
+    """Train up to step `total`.
+
+    Raises:
+        UserError: training diverged; the message names the slices of the first bad step.
+    """
+    steps = Steps(module.step, total)
+    try:
+        trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
+    except DivergedError as error:
+        raise UserError(
+            f"{error.found}, on {', '.join(batches.names(error.step))}",
+            remedy="look at these slices in the prepared data; if they are sound, start a new run "
+            "with --spectral-norm (the checkpoint in this one is from before)",
+        ) from error
+
+
+def _check(
+    manifest: Manifest, sources: tuple[str, ...], target: str, pairing: str, precision: str
+) -> None:
     """Raise before anything is written if the options make no sense."""
-    if source == target:
-        raise OptionError(f"source and target are both {source}", "two modalities")
-    for modality in (source, target):
+    if not sources or len({*sources, target}) <= len(sources):
+        raise OptionError(
+            f"source {', '.join(sources)} and target {target}", "modalities that differ"
+        )
+    for modality in (*sources, target):
         if modality not in manifest.modalities:
             raise DataError(
                 f"{manifest.folder} holds no {modality}",
                 f"one of {', '.join(manifest.modalities)}",
             )
+    if pairing not in PAIRINGS:
+        raise OptionError(f"the pairing {pairing!r}", f"one of {', '.join(PAIRINGS)}")
     if precision not in PRECISIONS:
         raise OptionError(f"the precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
 
 
-def _open(
-    run: Path, resume: bool, source: str, target: str, preset: str, settings: TrainSettings
-) -> dict[str, Any] | None:
-    """Start a run folder, or load the state of one that is to be resumed."""
-    asked = {"source": source, "target": target, "preset": preset} | asdict(settings)
-    path = run / "settings.json"
+def _check_folder(run: Path, resume: bool, asked: dict[str, Any]) -> None:
+    """Make sure that the run folder can be used.
+
+    Raises:
+        OptionError: the folder is in use, or was started with other settings.
+    """
     if not resume:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise OptionError(
                 f"{run} already exists", "a new folder", "add --resume to continue the run in it"
             )
-        write_json(path, asked)
-        return None
-    before = read_json(path, "run", "check the path, or start without --resume")
+        return
+    before = read_json(run / SETTINGS, "run", "check the path, or start without --resume")
+    # What an older version did not know of had the value that is the default now.
+    known = asdict(TrainSettings()) | before
+    known["objective"] = asdict(SynDiffSettings()) | before.get("objective", {})
     free = {"max_steps", "epochs", "validate_every"}  # may change without changing the steps made
-    now = {k: list(v) if isinstance(v, tuple) else v for k, v in asked.items()}
-    now["objective"] = {
-        k: list(v) if isinstance(v, tuple) else v for k, v in asked["objective"].items()
-    }
-    changed = [k for k in now if k not in free and now[k] != before.get(k)]
+    now, known = plain(asked), plain(known)
+    changed = [k for k in now if k not in free and now[k] != known.get(k)]
     if changed:
         raise OptionError(
             f"{run} was started with another {', '.join(changed)}",
             "the options of its settings.json",
             "repeat them, or start a new run",
         )
-    write_json(path, asked)
-    return load_state(run / LAST) if (run / LAST).exists() else None
+
+
+def plain(value: Any) -> Any:
+    """As a value looks after a trip through JSON: tuples are lists."""
+    return json.loads(json.dumps(value))
 
 
 def _trainer(run: Path, devices: str, precision: str) -> L.Trainer:

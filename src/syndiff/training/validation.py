@@ -1,87 +1,156 @@
-"""Validation: real reverse sampling with the averaged weights on paired validation slices."""
+"""Validation: real reverse sampling with the averaged weights on slices of validation subjects.
+
+Whether the anatomy stays where it is, is measured on any subject that has the sources. PSNR, SSIM
+and the offset against a reference need subjects that have the target too, on the same grid.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syndiff.anatomy.check import AnatomyCheck, check_anatomy, spread
+from syndiff.anatomy.offset import median_offset
 from syndiff.evaluation.metrics import profile_for, psnr, ssim
-from syndiff.evaluation.offset import median_offset
 from syndiff.inference import translate_slices
+from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest
+from syndiff.training.guard import DivergedError
+from syndiff.training.subjects import stacks
 from syndiff.translators import Translator
 
 MAX_SLICES = 16
+Slices = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Validation slices of both modalities, slice i of one belonging to slice i of the other.
+class ValidationSlices:
+    """At most 16 slices for each direction, spread evenly over the validation subjects.
 
     Attributes:
-        images: modality → (n, h, w) float32 in [0, 1]; empty without paired subjects.
-        units: modality → "a.u." or "HU".
+        sources: a translator's `source` → (n, c, h, w) float32 in [0, 1]; a direction for which
+            there is no validation subject is left out.
+        references: target modality → (n, h, w), slice i belonging to slice i of the sources;
+            empty without paired subjects.
+        scales: each modality's intensity rule.
+        spacing_mm: pixel size.
     """
 
-    images: dict[str, NDArray[np.float32]]
-    units: dict[str, str]
+    sources: dict[str, Slices]
+    references: dict[str, Slices]
+    scales: dict[str, IntensityScale]
+    spacing_mm: float
 
-    def __len__(self) -> int:
-        return min((len(array) for array in self.images.values()), default=0)
-
-
-def validation_pairs(manifest: Manifest, source: str, target: str) -> Pairs:
-    """At most 16 slices per modality, spread evenly over the paired validation subjects."""
-    subjects = manifest.paired_subjects("val", source, target)
-    units: dict[str, str] = {m: manifest.intensity[m].unit for m in (source, target)}
-    scans = {
-        m: {scan.subject: scan for scan in manifest.scans("val", m)} for m in (source, target)
-    }
-    places = [(s, i) for s in subjects for i in range(scans[source][s].count)]
-    if not places:
-        return Pairs({}, units)
-    chosen = np.linspace(0, len(places) - 1, min(MAX_SLICES, len(places)) + 2)[1:-1]
-    picked = [places[round(float(c))] for c in chosen] or places[:1]
-    images = {
-        m: np.stack(
-            [np.load(scans[m][s].slices_path, mmap_mode="r")[i] for s, i in picked]
-        ).astype(np.float32)
-        for m in (source, target)
-    }
-    return Pairs(images, units)
+    @property
+    def paired(self) -> bool:
+        """Whether there are references."""
+        return bool(self.references)
 
 
-def score(
-    translator: Translator, pairs: Pairs, seed: int, device: str
-) -> tuple[dict[str, float], NDArray[np.float32]]:
-    """PSNR (dB), SSIM and offset (pixels) of a translator on the pairs, and what it made.
+@dataclass(frozen=True)
+class Validation:
+    """What became of one direction: its scores, its check, and rows of slices to look at."""
 
-    Without pairs the scores are empty and so is the picture.
+    scores: dict[str, float]
+    check: AnatomyCheck
+    pictures: tuple[Slices, ...]
+
+
+def validation_slices(manifest: Manifest, sources: Sequence[str], target: str) -> ValidationSlices:
+    """Read them: paired subjects for both directions if there are any, else all others."""
+    modalities = (*sources, target)
+    scales = {m: manifest.intensity[m] for m in modalities}
+    found, references = {}, {}
+    pairs = _read(manifest, modalities)
+    if pairs is not None:
+        images = dict(zip(modalities, np.moveaxis(pairs, 1, 0), strict=True))
+        found = {"+".join(sources): pairs[:, :-1], target: pairs[:, -1:]}
+        references = {m: images[m] for m in (target, *sources)}
+    else:
+        for names in (tuple(sources), (target,)):
+            slices = _read(manifest, names)
+            if slices is not None:
+                found["+".join(names)] = slices
+    return ValidationSlices(found, references, scales, manifest.spacing_mm)
+
+
+def _read(manifest: Manifest, modalities: Sequence[str]) -> Slices | None:
+    """(n, c, h, w) of validation subjects that have all modalities; None if there is nobody."""
+    subjects = stacks(manifest, "val", modalities)
+    places = [(scans, i) for scans in subjects.values() for i in range(scans[0].count)]
+    picked = [places[place] for place in spread(len(places), MAX_SLICES)]
+    if not picked:
+        return None
+    return np.stack([[scan.load()[i] for scan in scans] for scans, i in picked])
+
+
+def validate(
+    translator: Translator,
+    back: Translator | None,
+    slices: ValidationSlices,
+    seed: int,
+    device: str,
+) -> Validation | None:
+    """Translate the validation slices, compare with their sources and with references if any.
+
+    Args:
+        translator: the direction to judge.
+        back: the other direction's, for the way back.
+        slices: of `validation_slices`.
+        seed, device: see `translate_slices`.
+
+    Returns:
+        None where there is no slice to translate. A score that cannot be measured is NaN.
+
+    Raises:
+        DivergedError: the translator makes values that are not finite.
     """
-    if not len(pairs):
-        return {}, np.empty((0, 0, 0), np.float32)
-    reference = pairs.images[translator.target]
-    made = translate_slices(
-        translator, pairs.images[translator.source], seed=seed, device=device, batch_size=16
+    source = slices.sources.get(translator.source)
+    if source is None:
+        return None
+
+    def translate(by: Translator) -> Callable[[Slices], Slices]:
+        return lambda images: translate_slices(
+            by, images, seed=seed, device=device, batch_size=MAX_SLICES
+        )
+
+    made = translate(translator)(source)
+    if not np.isfinite(made).all():
+        step = int(translator.config["training"]["steps"]) - 1
+        raise DivergedError(step, [f"images of {translator.name}"])
+    check = check_anatomy(
+        source,
+        made,
+        source_scale=slices.scales[translator.sources[0]],
+        target_scale=slices.scales[translator.target],
+        spacing_mm=slices.spacing_mm,
+        translate_back=translate(back) if back else None,
     )
-    profile = profile_for(pairs.units[translator.target])
-    scores = {
-        "psnr_db": mean(psnr(a, b, profile) for a, b in zip(made, reference, strict=True)),
-        "ssim": mean(ssim(a, b, profile) for a, b in zip(made, reference, strict=True)),
-        "offset_px": float(median_offset(made, reference)),
-    }
-    return scores, made
+    reference = slices.references.get(translator.target)
+    scores: dict[str, float] = {}
+    if reference is not None:
+        profile = profile_for(slices.scales[translator.target].unit)
+        pairs = list(zip(made, reference, strict=True))
+        scores = {
+            "psnr_db": mean(psnr(a, b, profile) for a, b in pairs),
+            "ssim": mean(ssim(a, b, profile) for a, b in pairs),
+            "offset_px": median_offset(made, reference),
+        }
+    names = ["source_offset_px", "foreground_dice"] + ["way_back_error"] * (back is not None)
+    scores |= dict.fromkeys(names, math.nan) | check.scores()
+    rows = [*np.moveaxis(source, 1, 0), made] + ([reference] if reference is not None else [])
+    return Validation(scores, check, tuple(rows))
 
 
-def mean(values: Any) -> float:
+def mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def panel(images: Sequence[NDArray[np.float32]], columns: int = 4) -> NDArray[np.float32]:
+def panel(images: Sequence[Slices], columns: int = 4) -> Slices:
     """Rows of source, synthetic and reference slices side by side; (h·rows, w·columns)."""
     count = len(images[0])
     chosen = np.linspace(0, count - 1, min(columns, count)).round().astype(int)

@@ -3,10 +3,11 @@ of it."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -17,12 +18,13 @@ import numpy as np
 import torch
 
 from syndiff.errors import ModelError
-from syndiff.files import whole_file, write_text
+from syndiff.files import whole_file
 from syndiff.objectives.base import Objective
 from syndiff.preparation.manifest import Manifest
+from syndiff.training import history
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
-from syndiff.training.validation import Pairs, panel, score
+from syndiff.training.validation import ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
 REPORT_EVERY = 10  # steps between two readings of the losses; each one waits for the device
@@ -46,12 +48,11 @@ class Progress:
             f"{letter} {sum(v for k, v in self.losses.items() if k.startswith(prefix)):.2f}"
             for letter, prefix in players.items()
         ]
-        for name, value in self.scores.items():
-            direction, _, score = name.partition("/")
-            if score == "psnr_db":
-                parts.append(f"{direction} {value:.2f} dB")
-            elif score == "offset_px":
-                parts.append(f"offset {value:.2f} px")
+        for direction in dict.fromkeys(name.partition("/")[0] for name in self.scores):
+            psnr = self.scores.get(f"{direction}/psnr_db")
+            offset = self.scores.get(f"{direction}/source_offset_px", math.nan)
+            parts.append(direction if psnr is None else f"{direction} {psnr:.2f} dB")
+            parts.append(f"offset {offset:.2f} px" if math.isfinite(offset) else "offset unknown")
         if self.seconds_left is not None:
             minutes, seconds = divmod(round(self.seconds_left), 60)
             parts.append(f"{minutes}:{seconds:02d} left")
@@ -62,39 +63,45 @@ class Cards:
     """What each direction's translator must know besides its network."""
 
     def __init__(
-        self, manifest: Manifest, source: str, target: str, settings: TrainSettings, preset: str
+        self,
+        manifest: Manifest,
+        sources: Sequence[str],
+        target: str,
+        settings: TrainSettings,
+        preset: str,
+        data: Mapping[str, int],
     ) -> None:
-        self.manifest, self.settings, self.preset = manifest, settings, preset
-        self.modalities = {"source": source, "target": target}
+        self.manifest, self.settings, self.preset, self.data = manifest, settings, preset, data
+        self.modalities = {"source": tuple(sources), "target": (target,)}
 
     def card(self, to: str, step: int) -> dict[str, Any]:
         m = self.manifest
         here = "target" if to == "source" else "source"
-        pair = (self.modalities[here], self.modalities[to])
+        used = (*self.modalities[here], *self.modalities[to])
         return {
-            "sources": [pair[0]],
-            "target": pair[1],
+            "sources": list(self.modalities[here]),
+            "target": self.modalities[to][0],
             "spacing_mm": m.spacing_mm,
             "size": list(m.size),
             "axes": "RAS+; slices (z, y, x), z ascending to superior",
-            "intensity": {name: m.intensity[name].to_dict() for name in pair},
+            "intensity": {name: m.intensity[name].to_dict() for name in used},
             "tissue_quantiles": {
-                name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in pair
+                name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
             },
             "training": {
                 "preset": self.preset,
                 "steps": step,
                 "batch_size": self.settings.batch_size,
                 "seed": self.settings.seed,
-                "training_subjects": len({s.subject for n in pair for s in m.scans("train", n)}),
+                "pairing": self.settings.pairing,
+                **self.data,
             },
         }
 
     def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
-        """Both directions, the one that was asked for first."""
+        """All that the objective makes, the one that was asked for first."""
         return [
-            objective.translator(generators, to, self.card(to, step))
-            for to in ("target", "source")
+            objective.translator(generators, to, self.card(to, step)) for to in objective.makes
         ]
 
 
@@ -105,17 +112,19 @@ class Watch(L.Callback):
         self,
         run: Path,
         cards: Cards,
-        pairs: Pairs,
+        slices: ValidationSlices,
         state: Mapping[str, Any] | None,
         max_minutes: float | None,
         report: Callable[[Progress], None],
+        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.run, self.cards, self.pairs, self.state = run, cards, pairs, state
+        self.run, self.cards, self.slices, self.state = run, cards, slices, state
         self.max_seconds = max_minutes * 60 if max_minutes else None
-        self.report = report
+        self.report, self.warn = report, warn
         self.best = float(state["best_psnr_db"]) if state else -float("inf")
         self.best_step = int(state["best_step"]) if state else 0
         self.scores: dict[str, float] = {}
+        self.doubtful: set[str] = set()  # the directions last warned of
         self.reason, self.interrupted = "", False
         self._handlers: dict[int, Any] = {}
 
@@ -185,43 +194,47 @@ class Watch(L.Callback):
             self.report(progress)
 
     def _validate(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Score both directions; keep the average as best if their mean PSNR is."""
-        if not len(self.pairs):
-            return
+        """Judge every direction; keep the average as best if its mean PSNR is."""
         scores: dict[str, float] = {}
         module.ema.eval()
-        for translator in self.cards.translators(module.objective, module.ema, module.step):
+        translators = self.cards.translators(module.objective, module.ema, module.step)
+        by_ends = {(t.source, t.target): t for t in translators}
+        for translator in translators:
             name = translator.name
-            found, made = score(translator, self.pairs, module.settings.seed, str(module.device))
-            scores |= {f"{name}/{key}": value for key, value in found.items()}
-            source, target = (
-                self.pairs.images[translator.source],
-                self.pairs.images[translator.target],
-            )
-            self._picture(trainer, name, panel([source, made, target]), module.step)
+            back = by_ends.get((translator.target, translator.source))
+            seed, device = module.settings.seed, str(module.device)
+            found = validate(translator, back, self.slices, seed, device)
+            if found is None:
+                continue
+            scores |= {f"{name}/{key}": value for key, value in found.scores.items()}
+            self._picture(trainer, name, panel(found.pictures), module.step)
+            self._doubt(name, found.check.warnings(f"what {name} makes at step {module.step}"))
         module.ema.train()
+        if not scores:
+            return
         self.scores = scores
         if trainer.logger is not None:
-            trainer.logger.log_metrics(scores, step=module.step)
-        self._history(module.step, scores)
-        mean_psnr = float(np.mean([v for k, v in scores.items() if k.endswith("psnr_db")]))
-        if mean_psnr > self.best:
+            known = {name: value for name, value in scores.items() if math.isfinite(value)}
+            trainer.logger.log_metrics(known, step=module.step)
+        history.append(self.run, module.step, (time.monotonic() - self.started) / 60, scores)
+        history.draw(self.run)
+        psnrs = [value for name, value in scores.items() if name.endswith("/psnr_db")]
+        if psnrs and (mean_psnr := float(np.mean(psnrs))) > self.best:
             self.best, self.best_step = mean_psnr, module.step
             save_state(self.run / BEST, {"step": module.step, "ema": module.ema.state_dict()})
+
+    def _doubt(self, name: str, warnings: Sequence[str]) -> None:
+        """Warn once when a direction goes wrong, and again only after it has been right."""
+        if warnings and name not in self.doubtful:
+            for message in warnings:
+                self.warn(message)
+        (self.doubtful.add if warnings else self.doubtful.discard)(name)
 
     @staticmethod
     def _picture(trainer: L.Trainer, name: str, image: Any, step: int) -> None:
         writer: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(writer, "add_image"):
             writer.add_image(name, np.clip(image, 0, 1), step, dataformats="HW")
-
-    def _history(self, step: int, scores: Mapping[str, float]) -> None:
-        path = self.run / "history.csv"
-        minutes = (time.monotonic() - self.started) / 60
-        header = ",".join(["step", "minutes", *scores])
-        text = path.read_text() if path.exists() else header + "\n"
-        values = [f"{step}", f"{minutes:.2f}", *(f"{v:.4f}" for v in scores.values())]
-        write_text(path, text + ",".join(values) + "\n")
 
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""

@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from syndiff.errors import ModelError, UserError
 from syndiff.files import read_json
 from syndiff.translators.adversarial_diffusion import AdversarialDiffusionTranslator
 from syndiff.translators.base import CONFIG, FORMAT, WEIGHTS, SliceNoise, Translator
+from syndiff.translators.explicit import Explicit, Shape, explicit_noise
+from syndiff.translators.gaussian_diffusion import (
+    GaussianDiffusionTranslator,
+    ParallelDiffusionTranslator,
+)
+from syndiff.translators.one_shot import OneShotTranslator
+from syndiff.translators.onnx import OnnxTranslator, TorchProgramTranslator
+from syndiff.translators.style import StyleTranslator
 
 __all__ = [
     "CONFIG",
@@ -24,17 +31,36 @@ __all__ = [
     "SHIPPED",
     "WEIGHTS",
     "AdversarialDiffusionTranslator",
+    "Explicit",
+    "GaussianDiffusionTranslator",
+    "OneShotTranslator",
+    "OnnxTranslator",
+    "ParallelDiffusionTranslator",
+    "Shape",
     "SliceNoise",
+    "StyleTranslator",
+    "TorchProgramTranslator",
     "Translator",
+    "explicit_noise",
     "load_translator",
     "locate",
+    "other_direction",
     "read_config",
 ]
 
 SHIPPED = Path(__file__).parents[1] / "demo" / "T1_to_T2"
 
 KINDS: dict[str, type[Translator]] = {
-    kind.kind: kind for kind in (AdversarialDiffusionTranslator,)
+    kind.kind: kind
+    for kind in (
+        AdversarialDiffusionTranslator,
+        GaussianDiffusionTranslator,
+        OneShotTranslator,
+        OnnxTranslator,
+        ParallelDiffusionTranslator,
+        StyleTranslator,
+        TorchProgramTranslator,
+    )
 }
 
 
@@ -42,7 +68,7 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
     """Load a translator folder, ready to translate.
 
     Args:
-        path: a folder with `config.json` and `model.safetensors`, or "demo" for the shipped one.
+        path: a folder with `config.json` and weights, or "demo" for the shipped one.
         device: "cpu", "cuda", "cuda:1", …
 
     Raises:
@@ -57,15 +83,16 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
             f"the configuration {folder / CONFIG} does not describe a translator ({error!r})",
             "one written by this version of syndiff",
         ) from error
+    weights = folder / translator.weights
     try:
-        translator.load_state_dict(load_file(folder / WEIGHTS))
+        translator.load_weights(folder)
     except FileNotFoundError as error:
-        raise ModelError(f"no weights at {folder / WEIGHTS}", remedy="export it again") from error
+        raise ModelError(f"no weights at {weights}", remedy="export it again") from error
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights {folder / WEIGHTS} are damaged ({error})") from error
+        raise ModelError(f"the weights {weights} are damaged ({error})") from error
     except RuntimeError as error:
         raise ModelError(
-            f"the weights {folder / WEIGHTS} do not fit the network in {CONFIG}"
+            f"the weights {weights} do not fit the network in {CONFIG}"
             f" ({str(error).splitlines()[-1].strip()[:120]})"
         ) from error
     return translator.to(device).eval().requires_grad_(False)
@@ -76,6 +103,19 @@ def locate(path: str | Path) -> Path:
     if str(path) == "demo" and not (Path(path) / CONFIG).is_file():
         return SHIPPED  # also where `make demo` has made a folder of that name
     return Path(path)
+
+
+def other_direction(model: str | Path, translator: Translator) -> Translator | None:
+    """The same run's translator that leads back, if it lies beside `model`; else None."""
+    folder = locate(model).resolve().parent / f"{translator.target}_to_{translator.source}"
+    try:
+        back = load_translator(folder)
+    except UserError:
+        return None
+    ends = (back.sources, back.target) == ((translator.target,), translator.source)
+    shared = ("spacing_mm", "size", "intensity")  # what differs between runs
+    same = all(back.config[key] == translator.config[key] for key in shared)
+    return back if ends and same else None
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

@@ -9,11 +9,17 @@ from torch import Tensor
 
 from syndiff.diffusion import Schedule, reverse
 from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.preparation.orientation import OURS, SliceOrientation
 from syndiff.translators.base import SliceNoise, Translator
+from syndiff.translators.explicit import Explicit
 
 
 class AdversarialDiffusionTranslator(Translator):
-    """SynDiff's: the diffusive generator run through the reverse process (Sec. III-B.3)."""
+    """SynDiff's: the diffusive generator run through the reverse process (Sec. III-B.3).
+
+    A network that was trained elsewhere may know slices that lie otherwise than ours
+    (`slice_orientation` in the configuration): they are turned to it, and the result back.
+    """
 
     kind = "adversarial_diffusion"
     stochastic = True
@@ -21,6 +27,7 @@ class AdversarialDiffusionTranslator(Translator):
     def __init__(self, network: NCSNpp, schedule: Schedule, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.network, self.schedule = network, schedule
+        self.orientation = SliceOrientation(self.config.get("slice_orientation", OURS))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> AdversarialDiffusionTranslator:
@@ -32,9 +39,32 @@ class AdversarialDiffusionTranslator(Translator):
 
     def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
         h, w = source.shape[-2:]
+        source = self._turned(source)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             return self.network(x_t, source, t, noise.normal(self.network.latent_dim))
 
-        x_T = noise.normal(1, h, w)
-        return reverse(self.schedule, denoise, x_T, lambda: noise.normal(1, h, w))
+        def normal() -> Tensor:
+            return self._turned(noise.normal(1, h, w))
+
+        return self._turned_back(reverse(self.schedule, denoise, normal(), normal))
+
+    def explicit(self) -> Explicit:
+        draws = {"z": (self.network.latent_dim,), "noise": (1, "height", "width")}
+        return Explicit(self._step, draws, self.schedule.steps)
+
+    def _step(self, x_t: Tensor, source: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
+        """One step of `forward`, all images as our slices lie; b 1 h w."""
+        x_t, source, noise = self._turned(x_t), self._turned(source), self._turned(noise)
+        x_0 = self.network(x_t, source, t, z)  # Eq. 19
+        return self._turned_back(self.schedule.sample_posterior(x_0, x_t, t, noise))  # Eq. 15
+
+    def _turned(self, image: Tensor) -> Tensor:
+        """b c y x → b c rows columns, as the network's training slices lay."""
+        image = image.flip(self.orientation.reversed_axes)
+        return image.mT if self.orientation.transposed else image
+
+    def _turned_back(self, image: Tensor) -> Tensor:
+        """Inverse of `_turned`."""
+        image = image.mT if self.orientation.transposed else image
+        return image.flip(self.orientation.reversed_axes)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from syndiff import __version__
+from syndiff.errors import ModelError
 from syndiff.files import whole_file, write_json
+from syndiff.translators.explicit import Explicit
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -49,10 +51,12 @@ class Translator(nn.Module, ABC):
         config: everything but the weights; JSON.
         kind: name under which `load_translator` finds the class.
         stochastic: whether the noise changes the result.
+        weights: name of the file that holds them.
     """
 
     kind: str
     stochastic: bool
+    weights: str = WEIGHTS
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -95,6 +99,24 @@ class Translator(nn.Module, ABC):
     @property
     def name(self) -> str:
         return f"{self.source}_to_{self.target}"
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def explicit(self) -> Explicit:
+        """`forward` with its noise as arguments, for `syndiff export`.
+
+        Raises:
+            ModelError: the kind draws noise and does not say how.
+        """
+        if self.stochastic:
+            raise ModelError(f"translators of kind {self.kind} cannot be exported")
+        return Explicit(lambda source: self(source, SliceNoise(0, [], shared=True)))
+
+    def load_weights(self, folder: Path) -> None:
+        """Read the weights that `save` wrote into `folder`."""
+        self.load_state_dict(load_file(folder / self.weights))
 
     def save(self, folder: str | Path) -> Path:
         """Write `config.json` and `model.safetensors`; the configuration comes last."""

@@ -1,0 +1,77 @@
+"""The command that measures: benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syndiff.cli.app import Device, app, listed
+from syndiff.errors import OptionError
+
+
+@app.command()
+def benchmark(
+    what: Annotated[
+        str, typer.Option(help="train, translate, volume (file to file), or all; by commas.")
+    ] = "train,translate",
+    method: Annotated[str, typer.Option(help="Method to measure.")] = "syndiff",
+    preset: Annotated[
+        str, typer.Option(help="Training preset: default, small, paper or github.")
+    ] = "default",
+    networks: Annotated[
+        str, typer.Option(help="small or full networks with any preset; empty: the preset's.")
+    ] = "",
+    size: Annotated[int, typer.Option(help="Rows and columns of a cross-section.")] = 256,
+    batch: Annotated[str, typer.Option(help="Batch sizes, by commas.")] = "1",
+    precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
+    device: Device = "auto",
+    warmup: Annotated[int, typer.Option(min=0, help="Calls before the clock runs.")] = 1,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="Timed calls; 0 counts operations and allocations only.")
+    ] = 5,
+    slices: Annotated[int, typer.Option(min=1, help="Cross-sections of the volume.")] = 160,
+    baseline: Annotated[
+        bool,
+        typer.Option("--baseline", help="Also the official step, rendered plainly; with ratios."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the results as JSON.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Show what changed since this JSON file.")
+    ] = None,
+) -> None:
+    """Time and count training and translation; see docs/performance.md."""
+    from syndiff.benchmark.compare import changes, read_benchmark
+    from syndiff.benchmark.run import WHATS, Options
+    from syndiff.benchmark.run import benchmark as run
+    from syndiff.benchmark.table import show, show_changes
+    from syndiff.files import write_json
+
+    old = read_benchmark(compare) if compare else None
+    options = Options(
+        what=WHATS if what == "all" else tuple(listed(what)),
+        method=method,
+        preset=preset,
+        networks=networks,
+        size=size,
+        batches=tuple(_whole(part) for part in listed(batch)),
+        precision=precision,
+        device=device,
+        warmup=warmup,
+        repeats=repeats,
+        slices=slices,
+        baseline=baseline,
+    )
+    results = run(options, say=lambda message: typer.echo(message, err=True))
+    if out:
+        write_json(out, results)
+    show(results)
+    if old:
+        show_changes(changes(old, results))
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise OptionError(f"--batch {text}", "whole numbers, by commas")
+    return int(text)

@@ -1,0 +1,152 @@
+"""Who is trained on: the training subjects of either modality, and the pairs among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from syndiff.errors import DataError
+from syndiff.preparation.manifest import Manifest
+from syndiff.training.slices import Stack
+
+Warn = Callable[[str], None]
+ON_ONE_GRID = "prepare the data with --register-training and subjects that have them all"
+
+
+def stacks(manifest: Manifest, split: str, modalities: Sequence[str]) -> dict[str, Stack]:
+    """Subject → its scans of the modalities, for the subjects that have all on one grid."""
+    first, *others = modalities
+    scans = [{s.subject: s for s in manifest.scans(split, m)} for m in modalities]
+    subjects = set(scans[0])
+    for other in others:
+        subjects &= set(manifest.paired_subjects(split, first, other))
+    return {subject: tuple(of[subject] for of in scans) for subject in sorted(subjects)}
+
+
+def training_scans(
+    manifest: Manifest,
+    source: str | Sequence[str],
+    target: str,
+    shared: bool,
+    warn: Warn | None = None,
+) -> tuple[list[Stack], list[Stack]]:
+    """The training scans of source and target; unless `shared`, no subject gives both.
+
+    Subjects that have both are dealt out in turn, the modality with fewer first.
+
+    Args:
+        manifest: of the prepared data.
+        source: modality, or several of which a subject must have all on one grid.
+        target: modality.
+        shared: every subject serves both.
+        warn: told, in words, what may spoil the result.
+
+    Raises:
+        DataError: a side has no subject.
+    """
+    sources, targets = _sides(manifest, source, target, warn)
+    return deal(sources, targets, shared, warn)
+
+
+def paired_scans(
+    manifest: Manifest, sources: Sequence[str], target: str, warn: Warn | None = None
+) -> list[Stack]:
+    """The scans of the paired training subjects, the target's last.
+
+    Raises:
+        DataError: there are none.
+    """
+    pairs = stacks(manifest, "train", (*sources, target))
+    names = " and ".join((*sources, target))
+    if not pairs:
+        raise DataError(
+            f"no training subject has {names} on one grid in {manifest.folder}",
+            "at least one for training on pairs",
+            ON_ONE_GRID,
+        )
+    left_out = len(manifest.subjects("train")) - len(pairs)
+    if left_out and warn:
+        warn(
+            f"{left_out} of {len(manifest.subjects('train'))} training subjects do not have "
+            f"{names} on one grid: left out; --pairing mixed would train on them too"
+        )
+    return list(pairs.values())
+
+
+def mixed_scans(
+    manifest: Manifest,
+    sources: Sequence[str],
+    target: str,
+    shared: bool,
+    warn: Warn | None = None,
+) -> tuple[tuple[list[Stack], list[Stack]], list[Stack]]:
+    """Unpaired scans of source and target, and the scans of the paired subjects.
+
+    Where all unpaired subjects have the same modality only, the paired ones give the other.
+
+    Raises:
+        DataError: nobody is paired, or everybody is.
+    """
+    pairs = paired_scans(manifest, sources, target)
+    paired = {stack[0].subject for stack in pairs}
+    sides = _sides(manifest, sources, target, warn)
+    rest = [{s: stack for s, stack in side.items() if s not in paired} for side in sides]
+    if not any(rest):
+        raise DataError(
+            f"all {len(pairs)} training subjects that can be used are paired",
+            "unpaired ones too for mixed training",
+            "use --pairing paired",
+        )
+    unpaired = [some or whole for some, whole in zip(rest, sides, strict=True)]
+    return deal(unpaired[0], unpaired[1], shared, warn), pairs
+
+
+def deal(
+    sources: Mapping[str, Stack],
+    targets: Mapping[str, Stack],
+    shared: bool,
+    warn: Warn | None = None,
+) -> tuple[list[Stack], list[Stack]]:
+    """Divide the subjects between source and target unless all serve both; sorted by name."""
+    if not shared:
+        chosen_source = [s for s in sorted(sources) if s not in targets]
+        chosen_target = [s for s in sorted(targets) if s not in sources]
+        for subject in sorted(set(sources) & set(targets)):
+            fewer = len(chosen_source) <= len(chosen_target)
+            (chosen_source if fewer else chosen_target).append(subject)
+        if chosen_source and chosen_target:
+            return (
+                [sources[s] for s in sorted(chosen_source)],
+                [targets[s] for s in sorted(chosen_target)],
+            )
+        if warn:
+            warn(
+                "too few training subjects to divide between the modalities: "
+                "each serves both, drawn independently"
+            )
+    return [sources[s] for s in sorted(sources)], [targets[s] for s in sorted(targets)]
+
+
+def _sides(
+    manifest: Manifest, source: str | Sequence[str], target: str, warn: Warn | None
+) -> tuple[dict[str, Stack], dict[str, Stack]]:
+    """Subject → scans, of the source modalities and of the target."""
+    sources = (source,) if isinstance(source, str) else tuple(source)
+    sides = stacks(manifest, "train", sources), stacks(manifest, "train", (target,))
+    for modalities, side in zip((sources, (target,)), sides, strict=True):
+        if not side:
+            several = len(modalities) > 1
+            raise DataError(
+                f"no training subject has {' and '.join(modalities)}"
+                f"{' on one grid' if several else ''} in {manifest.folder}",
+                "at least one",
+                ON_ONE_GRID
+                if several
+                else "prepare the data with more subjects or another --split",
+            )
+    some = {s.subject for m in sources for s in manifest.scans("train", m)}
+    if warn and len(some) > len(sides[0]):
+        warn(
+            f"{len(some) - len(sides[0])} of {len(some)} training subjects lack one of "
+            f"{', '.join(sources)}, or have them on different grids: not used as sources"
+        )
+    return sides

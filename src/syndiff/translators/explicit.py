@@ -1,0 +1,65 @@
+"""A translator as a function of tensors alone, its noise among them: what can be exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Shape = Sequence[int | str]  # "batch", "height" and "width" stand for what the input has
+
+
+class Normal(Protocol):
+    """What draws: `SliceNoise`."""
+
+    def normal(self, *shape: int) -> Tensor:
+        """(b, *shape)."""
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """What a translator's `forward` does, without drawing anything itself.
+
+    Attributes:
+        function: without steps (source, *draws) → image; with steps one reverse step
+            (x_t, source, t, *draws) → x_{t-1}, t being (b,) step indices.
+        draws: name → shape of one sample's standard normal values, in the order in which `forward`
+            draws them: once, or at each step, and then x_T (1, height, width) before them all.
+        steps: reverse steps of the whole chain; 0 for one pass.
+    """
+
+    function: Callable[..., Tensor]
+    draws: Mapping[str, Shape] = field(default_factory=dict)
+    steps: int = 0
+
+
+def explicit_noise(
+    noise: Normal, draws: Mapping[str, Shape], steps: int, height: int, width: int
+) -> dict[str, Tensor]:
+    """The values that a translator's `forward` would draw from `noise`, by name.
+
+    Args:
+        noise: of the batch.
+        draws, steps: see `Explicit`.
+        height, width: of the image.
+
+    Returns:
+        Without steps each draw as (b, *shape). With steps `x_T` (b, 1, height, width) and each
+        draw as (b, steps, *shape), the noisiest step first.
+    """
+    sizes = {"height": height, "width": width}
+
+    def draw_all() -> dict[str, Tensor]:
+        return {
+            name: noise.normal(*(n if isinstance(n, int) else sizes[n] for n in shape))
+            for name, shape in draws.items()
+        }
+
+    if not steps:
+        return draw_all()
+    x_T = noise.normal(1, height, width)
+    each = [draw_all() for _ in range(steps)]
+    return {"x_T": x_T} | {name: torch.stack([d[name] for d in each], dim=1) for name in draws}

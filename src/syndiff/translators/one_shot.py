@@ -1,0 +1,47 @@
+"""Translators of one pass: a generator network applied to the source, nothing drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from syndiff.networks.attention_unet import AttentionUNet
+from syndiff.networks.resnet import ResNetGenerator
+from syndiff.networks.shared_latent import SharedLatentGenerator
+from syndiff.translators.base import SliceNoise, Translator
+
+GENERATORS: dict[str, Callable[..., nn.Module]] = {
+    "resnet": ResNetGenerator,
+    "attention_unet": AttentionUNet,
+    "shared_latent": SharedLatentGenerator.build,
+}
+
+
+def generator(network: Mapping[str, Any]) -> nn.Module:
+    """The generator that a configuration describes: its "name" and its keyword arguments."""
+    arguments = dict(network)
+    return GENERATORS[arguments.pop("name")](**arguments)
+
+
+class OneShotTranslator(Translator):
+    """A generator G(x) in one pass: cGAN's, AttGAN's, SAGAN's and UNIT's."""
+
+    kind = "one_shot"
+    stochastic = False
+
+    def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.network = network
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> OneShotTranslator:
+        return cls(generator(config["network"]), config)
+
+    @property
+    def size_multiple(self) -> int:
+        return cast(int, self.network.size_multiple)
+
+    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+        return self.network(source)
