@@ -1,13 +1,15 @@
 """What binds a translator to its source's anatomy? Candidate terms, judged where truth is known.
 
-    python benchmarks/structure.py OUT screen          every candidate, one seed, 2000 steps
-    python benchmarks/structure.py OUT final A,B,none  three seeds, read at 1500 and at 3000 steps
+    python benchmarks/structure.py OUT screen          each candidate on the one-shot modules alone
+    python benchmarks/structure.py OUT final A,B,none  all of SynDiff, three seeds, two budgets
     python benchmarks/structure.py OUT table           what has been measured so far
 
 Virtual subjects with lesions are trained on unpaired, and the T1 → T2 translators are scored on
 subjects that no training saw, whose labels are known: PSNR, SSIM, offset, Dice of tissues found in
 the synthetic image, contrast of lesions. Every run is one file in OUT/runs, so an interrupted call
-can be repeated. The networks are smaller than those of the preset `small`; everything else is its.
+can be repeated. The networks are smaller than those of the preset `small` and a batch is one slice
+of each modality; everything else is the preset's. The terms act on the one-shot translators, whose
+anatomy the diffusive ones inherit, so these alone are screened: it costs a quarter.
 """
 
 from __future__ import annotations
@@ -53,19 +55,49 @@ NETWORKS: dict[str, Any] = {
     "patch_channels": 32,
 }
 EVERY = 3  # slices: a third of the test slices are scored
-SCREEN_STEPS, FINAL_STEPS, SEEDS = (2000,), (1500, 3000), (0, 1, 2)
+SCREEN_STEPS, FINAL_STEPS, SEEDS = (1500, 3000), (1500, 3000), (0, 1, 2)
 TISSUES = ("csf", "grey_matter", "white_matter")
 
 
 class Candidate(SynDiff):
     """SynDiff with one more term between an image and its one-shot translation."""
 
+    diffusive = True  # False: the one-shot modules alone
+
     def bind(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         """The candidate's own terms for the generators."""
         return {}
 
+    def generate(self, batch: Batch, draw: Draw) -> Fakes:
+        if self.diffusive:
+            return super().generate(batch, draw)
+        fakes = Fakes()
+        for m, o in DIRECTIONS:
+            fakes["guess"][m] = self.generators[f"one_shot_to_{o}"](batch[m])
+            fakes["round_trip"][m] = self.generators[f"one_shot_to_{m}"](fakes["guess"][m])
+        return fakes
+
+    def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        if self.diffusive:
+            return super().discriminator_losses(batch, fakes, draw)
+        D = self.discriminators
+        return {
+            f"one_shot_{m}": losses.adversarial_discriminator(
+                D[f"one_shot_{m}"](batch[m]), D[f"one_shot_{m}"](fakes["guess"][o])
+            )
+            for m, o in DIRECTIONS
+        }
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
-        return super().generator_losses(batch, fakes, draw) | self.bind(batch, fakes, draw)
+        bound = self.bind(batch, fakes, draw)
+        if self.diffusive:
+            return super().generator_losses(batch, fakes, draw) | bound
+        for m, o in DIRECTIONS:
+            logits = self.discriminators[f"one_shot_{o}"](fakes["guess"][m])
+            bound[f"one_shot_{o}"] = losses.adversarial_generator(logits)
+            cycle = losses.cycle(fakes["round_trip"][m], batch[m])
+            bound[f"cycle_{m}"] = self.settings.cycle_one_shot * cycle
+        return bound
 
 
 class PerImage(Candidate):
@@ -184,28 +216,25 @@ class Acquired(Candidate):
     def bind(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         terms = {}
         for m, o in DIRECTIONS:
-            made, back = self.there_and_back(m, o, batch[o], draw)
+            back = self.generators[f"one_shot_to_{o}"](self.made_of(m, batch[o], draw))
             terms[f"bind_{m}"] = self.settings.cycle_one_shot * losses.cycle(back, batch[o])
         return terms
 
-    def there_and_back(self, m: str, o: str, x: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def made_of(self, m: str, x: Tensor, draw: Draw) -> Tensor:
+        """The diffusive estimate of m from pure noise and an acquired x of the other modality."""
         last = torch.full((len(x),), self.settings.steps - 1)
         z = draw.normal(len(x), self.settings.latent_dim)
-        made = self.generators[f"diffusive_{m}"](draw.normal(*x.shape), x, last, z)
-        return made, self.generators[f"one_shot_to_{o}"](made)
+        return self.generators[f"diffusive_{m}"](draw.normal(*x.shape), x, last, z)
 
 
-class AcquiredMind(Mind):
+class AcquiredMind(Mind, Acquired):
     """MIND on the one-shot translation and on what the diffusive generator makes of acquired o."""
 
     def bind(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         terms = super().bind(batch, fakes, draw)
         for m, o in DIRECTIONS:
-            x = batch[o]
-            last = torch.full((len(x),), self.settings.steps - 1)
-            z = draw.normal(len(x), self.settings.latent_dim)
-            made = self.generators[f"diffusive_{m}"](draw.normal(*x.shape), x, last, z)
-            terms[f"bind_acquired_{m}"] = self.weight * losses.structure(x, made)
+            made = self.made_of(m, batch[o], draw)
+            terms[f"bind_acquired_{m}"] = self.weight * losses.structure(batch[o], made)
         return terms
 
 
@@ -221,6 +250,7 @@ CANDIDATES: dict[str, type[Candidate]] = {
     "acquired_mind": AcquiredMind,
     "paper": Candidate,  # the preset `paper` in full, on the same networks
 }
+SCREENED = [n for n, c in CANDIDATES.items() if n != "paper" and c not in (Acquired, AcquiredMind)]
 
 
 def slopes(x: Tensor) -> Tensor:
@@ -256,7 +286,7 @@ def data(out: Path) -> Manifest:
     return read_manifest(out / "data")
 
 
-def train(name: str, seed: int, budgets: tuple[int, ...], out: Path) -> None:
+def train(name: str, seed: int, budgets: tuple[int, ...], out: Path, part: str) -> None:
     """Train a candidate to its longest budget; score it at each."""
     manifest = data(out)
     settings = preset("paper" if name == "paper" else "small")
@@ -270,6 +300,7 @@ def train(name: str, seed: int, budgets: tuple[int, ...], out: Path) -> None:
         )
     torch.manual_seed(seed)
     objective = CANDIDATES[name](objective_settings)
+    objective.diffusive = part == "final"
     scans = training_scans(manifest, "T1", "T2", settings.shared_subjects)
     batches = UnpairedBatches(Slices.of(scans[0]), Slices.of(scans[1]), 1, seed, settings.augment)
     players = (
@@ -288,9 +319,10 @@ def train(name: str, seed: int, budgets: tuple[int, ...], out: Path) -> None:
         torch._foreach_lerp_(average, list(objective.generators.parameters()), 1 - decay)
         if step + 1 in budgets:
             seconds = (time.perf_counter() - started) / (step + 1)
-            result = {"candidate": name, "seed": seed, "steps": step + 1, "step_s": seconds}
-            result |= scored(objective, average, manifest, out, f"{name}_{seed}_{step + 1}")
-            write_json(out / "runs" / f"{name}_{seed}_{step + 1}.json", result)
+            run = f"{part}_{name}_{seed}_{step + 1}"
+            result = {"part": part, "candidate": name, "seed": seed, "steps": step + 1}
+            result |= scored(objective, average, manifest, out, run) | {"step_s": seconds}
+            write_json(out / "runs" / f"{run}.json", result)
             print(line(result), flush=True)
 
 
@@ -319,11 +351,20 @@ def scored(
     swap(objective, average)
     translator = objective.translator(objective.generators, "target", {"sources": ["T1"]})
     truth = Truth(manifest, out)
-    made = [translate_slices(translator, s.copy(), device="cpu") for s in truth.sources]
+    if objective.diffusive:
+        made = [translate_slices(translator, s.copy(), device="cpu") for s in truth.sources]
+        translator.train()
+    else:
+        made = [one_pass(objective.generators["one_shot_to_target"], s) for s in truth.sources]
     swap(objective, live)
-    translator.train()
     picture(out / "pictures" / f"{name}.png", truth.sources[0], made[0], truth.targets[0])
     return truth.scores(made)
+
+
+@torch.no_grad()
+def one_pass(network: nn.Module, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+    image = network(torch.from_numpy(slices.copy())[:, None] * 2 - 1)[:, 0]
+    return ((image.clamp(-1, 1) + 1) / 2).numpy()
 
 
 def swap(objective: Candidate, weights: list[Tensor]) -> None:
@@ -377,7 +418,7 @@ class Truth:
 
     def scores(self, made: list[NDArray[np.float32]]) -> dict[str, float]:
         profile = get_profile("paper")
-        pairs = [(a, b) for x, y in zip(made, self.targets, strict=True) for a, b in zip(x, y)]
+        pairs = list(zip(np.concatenate(made), np.concatenate(self.targets), strict=True))
         result = {
             "psnr_db": float(np.mean([psnr(a, b, profile) for a, b in pairs])),
             "ssim": float(np.mean([ssim(a, b, profile) for a, b in pairs])),
@@ -421,27 +462,27 @@ COLUMNS = ("psnr_db", "ssim", "offset_px", "dice", *(f"dice_{t}" for t in TISSUE
 
 def line(r: dict[str, Any]) -> str:
     values = " | ".join(f"{r[c]:.3f}" for c in (*COLUMNS, "step_s"))
-    return f"| {r['candidate']} | {r['seed']} | {r['steps']} | {values} |"
+    return f"| {r['part']} | {r['candidate']} | {r['seed']} | {r['steps']} | {values} |"
 
 
 def table(out: Path) -> None:
     """All runs, then mean and standard deviation over seeds where there are several."""
     runs = [read_json(path, "run") for path in sorted((out / "runs").glob("*.json"))]
-    print("| candidate | seed | steps |", " | ".join((*COLUMNS, "step_s")), "|")
-    for r in sorted(runs, key=lambda r: (r["steps"], r["candidate"], r["seed"])):
+    print("| part | candidate | seed | steps |", " | ".join((*COLUMNS, "step_s")), "|")
+    for r in sorted(runs, key=lambda r: (r["part"], r["steps"], r["candidate"], r["seed"])):
         print(line(r))
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for r in runs:
-        groups.setdefault((r["steps"], r["candidate"]), []).append(r)
-    for (steps, name), group in sorted(groups.items()):
+        groups.setdefault((r["part"], r["steps"], r["candidate"]), []).append(r)
+    for (part, steps, name), group in sorted(groups.items()):
         if len(group) > 1:
             cells = [f"{np.mean(v):.3f} ± {np.std(v, ddof=1):.3f}" for v in columns(group)]
-            print(f"| {name} | mean of {len(group)} | {steps} |", " | ".join(cells), "|")
+            print(f"| {part} | {name} | mean of {len(group)} | {steps} |", " | ".join(cells), "|")
     truth = Truth(data(out), out)
     reference = truth.scores(truth.targets)
     copied = truth.scores([s.copy() for s in truth.sources])
     for name, r in (("acquired T2", reference), ("copy of T1", copied)):
-        print(line(r | {"candidate": name, "seed": "", "steps": "", "step_s": 0.0}))
+        print(line(r | {"part": "", "candidate": name, "seed": "", "steps": "", "step_s": 0.0}))
 
 
 def columns(group: list[dict[str, Any]]) -> list[list[float]]:
@@ -453,16 +494,14 @@ def main(arguments: list[str]) -> None:
     out, what = Path(arguments[0]), arguments[1]
     plans: dict[str, Callable[[], list[tuple[str, int, tuple[int, ...]]]]] = {
         "screen": lambda: [
-            (n, 0, SCREEN_STEPS)
-            for n in (arguments[2].split(",") if arguments[2:] else CANDIDATES)
-            if n != "paper"
+            (n, 0, SCREEN_STEPS) for n in (arguments[2].split(",") if arguments[2:] else SCREENED)
         ],
         "final": lambda: [(n, s, FINAL_STEPS) for s in SEEDS for n in arguments[2].split(",")],
         "table": lambda: [],
     }
     for name, seed, budgets in plans[what]():
-        if not (out / "runs" / f"{name}_{seed}_{max(budgets)}.json").exists():
-            train(name, seed, budgets, out)
+        if not (out / "runs" / f"{what}_{name}_{seed}_{max(budgets)}.json").exists():
+            train(name, seed, budgets, out, what)
     if what == "table":
         table(out)
 

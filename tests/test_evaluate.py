@@ -243,7 +243,13 @@ def translator(sources=("T1",), target="T2", spacing_mm=3.5, scale=MR_SCALE):
     if target == "CT" or "CT" in sources:
         intensity["CT"] = window_scale().to_dict()
     config = {"intensity": intensity}
-    return SimpleNamespace(sources=sources, target=target, spacing_mm=spacing_mm, config=config)
+    return SimpleNamespace(
+        sources=sources,
+        source="+".join(sources),
+        target=target,
+        spacing_mm=spacing_mm,
+        config=config,
+    )
 
 
 @pytest.fixture
@@ -257,11 +263,13 @@ def room(tmp_path, monkeypatch):
         out=tmp_path / "out",
         translators={"good": translator(), "moved": translator()},
         predict={"good": perfect, "moved": lambda s: np.roll(perfect(s), 1, axis=2)},
+        back={},
     )
     config = tmp_path / "T1_to_T2" / "config.json"
     config.parent.mkdir()
     config.write_text('{"training": {"steps": 1234}}')
     monkeypatch.setattr(evaluate, "_load", lambda name, path: held.translators[name])
+    monkeypatch.setattr(evaluate, "_other_direction", lambda path, t: held.back.get(path.name))
     monkeypatch.setattr(
         evaluate,
         "_predictor",
@@ -332,10 +340,63 @@ def test_the_same_evaluation_gives_the_same_numbers(room):
     del first["provenance"], second["provenance"]
     assert first == second
     assert sorted(p.name for p in room.out.iterdir()) == [
+        "anatomy.csv",
         "metrics.csv",
         "metrics.json",
         "report.html",
     ]
+
+
+def test_models_are_compared_with_their_sources(room):
+    results = room.run()
+    good, moved = (results["models"][name]["anatomy"] for name in ("good", "moved"))
+    assert good["source_offset_px"] < 0.2
+    assert moved["source_offset_yx_px"] == pytest.approx([0, 1], abs=0.2)
+    assert moved["source_offset_mm"] == pytest.approx(3.5 * moved["source_offset_px"])
+    assert good["foreground_dice"] > moved["foreground_dice"] > 0.8
+    assert good["way_back_error"] is None
+    assert good["way_back_slices"] == 0
+    assert results["models"]["copy"]["anatomy"] is None
+    assert results["warnings"][0].startswith("what moved makes lies 1.")
+    assert "--structure" in results["warnings"][0]
+    rows = list(csv.DictReader((room.out / "anatomy.csv").open()))
+    assert {(row["model"], row["subject"]) for row in rows} == {
+        (model, subject) for model in ("good", "moved") for subject in ("sub-3", "sub-4")
+    }
+    assert all(
+        abs(float(r["source_offset_dx_px"]) - 1) < 0.3 for r in rows if r["model"] == "moved"
+    )
+    text = (room.out / "report.html").read_text(encoding="utf-8")
+    assert 'id="anatomy"' in text
+    assert "Offset to source" in text
+
+
+def test_the_way_back_is_taken_where_the_other_direction_lies_beside(room):
+    """In the intensities of the data at hand: a back-translator trained at twice the scale."""
+    room.back["T1_to_T2"] = translator(("T2",), "T1", scale=replace(MR_SCALE, scale=4.0))
+    room.translators["back"] = room.back["T1_to_T2"]
+    sources = {seed: brain(seed, T1) for seed in (3, 4)}
+
+    def back(slices):
+        assert slices.max() <= 0.5 + 1e-6
+        (found,) = [
+            sources[seed]
+            for seed in sources
+            if np.allclose(brain(seed, T2), 2 * slices, atol=1e-5)
+        ]
+        return 0.9 * found / 2
+
+    room.predict["back"] = back
+    results = room.run(models=("good",))
+    found = results["models"]["good"]["anatomy"]
+    assert found["way_back_error"] == pytest.approx(0.1, abs=1e-3)
+    assert found["way_back_slices"] == 12
+    assert "10.0" in (room.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_baselines_alone_have_no_anatomy(room):
+    room.run(models=(), source="T1", target="T2")
+    assert 'id="anatomy"' not in (room.out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_is_one_readable_file(room):

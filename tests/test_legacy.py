@@ -17,6 +17,7 @@ from torch import Tensor
 from syndiff import legacy
 from syndiff.diffusion import Schedule
 from syndiff.errors import ModelError
+from tests.official import generator_state, options
 
 pytestmark = pytest.mark.real_data
 TOLERANCE = 5e-5
@@ -110,3 +111,11 @@ def test_wrong_or_incomplete_files(config: dict, weights: dict) -> None:
         legacy.diffusive_generator(config | {"nz": 50}, state)
     with pytest.raises(ModelError, match="resblock_type=ddpm"):
         legacy.diffusive_generator(config | {"resblock_type": "ddpm"}, state)
+
+
+def test_seeded_checkpoints_of_other_tests_are_made_as_the_official_ones(
+    folder: Path, config: dict
+) -> None:
+    official = torch.load(folder / "gen_diffusive_1_50.pth", weights_only=True)
+    ours = generator_state(**{name: config[name] for name in options()})
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in official.items()}

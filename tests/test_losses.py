@@ -18,6 +18,13 @@ def test_adversarial_terms_by_hand() -> None:
     assert float(value) == pytest.approx(sum(softplus) / 2 + math.log(2))
 
 
+def test_least_squares_terms_by_hand() -> None:
+    logits = torch.tensor([[0.0], [3.0]])
+    assert float(losses.least_squares_generator(logits)) == (1 + 4) / 2
+    value = losses.least_squares_discriminator(logits, torch.tensor([0.5]))
+    assert float(value) == (1 + 4) / 2 + 0.25
+
+
 def test_gradient_penalty_of_a_known_function() -> None:
     # D(x) = Σ a x²: ∇D = 2 a x, so the penalty is the batch's mean of Σ (2 a x)².
     a = torch.tensor(0.5, requires_grad=True)

@@ -99,7 +99,7 @@ def reverse(
     """
     x = x_T
     for index in reversed(range(schedule.steps)):
-        t = torch.full((len(x),), index, dtype=torch.long, device=x.device)
+        t = torch.full((x.shape[0],), index, dtype=torch.long, device=x.device)
         x_0 = denoise(x, t)  # Eq. 19
         # The last step's posterior has no variance: its sample is the estimate itself.
         x = schedule.sample_posterior(x_0, x, t, normal()) if index else x_0  # Eqs. 15, 20

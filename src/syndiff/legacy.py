@@ -34,7 +34,80 @@ FIXED = {
     "conditional": True,
     "centered": True,
     "not_use_tanh": False,
+    "use_geometric": False,
 }
+
+DIFFUSIVE_GENERATOR = "a diffusive generator"
+# One tensor that only this kind of network has, and what the network is called in words.
+KINDS = {
+    "z_transform.1.weight": DIFFUSIVE_GENERATOR,
+    "start_conv.weight": "a diffusive discriminator",
+    "model.10.conv_block.1.weight": "a one-shot (non-diffusive) generator",
+    "model.0.weight": "a one-shot (non-diffusive) discriminator",
+}
+
+
+def kind_of(state_dict: State) -> str:
+    """Which of the four official networks the weights are of, in words; "" for none."""
+    names = _Official(state_dict).names
+    return next((kind for name, kind in KINDS.items() if name in names), "")
+
+
+def options_of(state_dict: State) -> dict[str, Any]:
+    """The official options that the shapes of a diffusive generator's weights tell.
+
+    Returns:
+        num_channels, num_channels_dae, ch_mult, num_res_blocks, nz, z_emb_dim, n_mlp under their
+        official names, and `attention_levels`, the levels (0 is full resolution) with attention:
+        which resolutions these are depends on the image size, which no shape tells.
+
+    Raises:
+        ModelError: the weights are not a diffusive generator's, or one with other block types.
+    """
+    w = _Official(state_dict)
+    kinds = [_kind_at(w, place) for place in range(3, _places(w))]
+    blocks = [3 + i for i, kind in enumerate(kinds) if kind == "residual"]
+    levels = kinds.count("pyramid") + 1
+    # A level has n blocks on the way down and n + 1 on the way up; between two levels there is a
+    # block that halves and one that doubles; two stand in the middle.
+    per_level, rest = divmod(len(blocks) - 3 * levels, 2 * levels)
+    if rest or per_level < 1:
+        raise ModelError(
+            f"the checkpoint's {len(blocks)} residual blocks on {levels} levels",
+            "a diffusive generator with resblock_type biggan, progressive none and "
+            "progressive_input residual",
+        )
+    firsts = [blocks[level * (per_level + 1)] for level in range(levels)]
+    width = w("all_modules.2.weight").shape[0]
+    return {
+        "num_channels": w("all_modules.2.weight").shape[1],
+        "num_channels_dae": width,
+        "ch_mult": [w(f"all_modules.{i}.Conv_0.weight").shape[0] // width for i in firsts],
+        "num_res_blocks": per_level,
+        "nz": w("z_transform.1.weight").shape[1],
+        "z_emb_dim": w("z_transform.1.weight").shape[0],
+        "n_mlp": sum(name.startswith("z_transform.") for name in w.names) // 2 - 1,
+        "attention_levels": [
+            level for level, i in enumerate(firsts) if _kind_at(w, i + 1) == "attention"
+        ],
+    }
+
+
+def _places(w: _Official) -> int:
+    """The length of the official list of modules."""
+    numbers = (n.split(".")[1] for n in w.names if n.startswith("all_modules."))
+    return max((int(number) for number in numbers), default=-1) + 1
+
+
+def _kind_at(w: _Official, place: int) -> str:
+    """What stands at a place of the official list of modules; "" for the last layers."""
+    tells = {
+        "residual": "GroupNorm_0.style.weight",
+        "attention": "NIN_0.W",
+        "pyramid": "Conv2d_0.weight",
+    }
+    found = (kind for kind, name in tells.items() if f"all_modules.{place}.{name}" in w.tensors)
+    return next(found, "")
 
 
 def diffusive_generator(config: Mapping[str, Any], state_dict: State) -> NCSNpp:
@@ -45,24 +118,34 @@ def diffusive_generator(config: Mapping[str, Any], state_dict: State) -> NCSNpp:
     Raises:
         ModelError: an option that our network does not implement, or weights that do not fit.
     """
+    w = _Official(state_dict)
+    network = NCSNpp(**network_arguments(config))
+    return _loaded(network, w, _generator_state(network, w))
+
+
+def network_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The official options of a diffusive generator as the arguments of our `NCSNpp`.
+
+    Raises:
+        ModelError: an option that our network does not implement.
+    """
     _check_options(config)
-    multipliers = tuple(config["ch_mult"])
+    multipliers = [int(m) for m in config["ch_mult"]]
     sizes = [config["image_size"] // 2**level for level in range(len(multipliers))]
-    network = NCSNpp(
-        in_channels=config["num_channels"],
-        channels=config["num_channels_dae"],
-        multipliers=multipliers,
-        blocks=config["num_res_blocks"],
-        attention_levels=tuple(
+    return {
+        "in_channels": config["num_channels"],
+        "channels": config["num_channels_dae"],
+        "multipliers": multipliers,
+        "blocks": config["num_res_blocks"],
+        "attention_levels": [
             level for level, size in enumerate(sizes) if size in config["attn_resolutions"]
-        ),
-        time_dim=config["num_channels_dae"],
-        latent_dim=config["nz"],
-        latent_embedding=config["z_emb_dim"],
-        latent_layers=config["n_mlp"] + 1,
-        dropout=config.get("dropout", 0.0),
-    )
-    return _loaded(network, _generator_state(network, _Official(state_dict)))
+        ],
+        "time_dim": config["num_channels_dae"],
+        "latent_dim": config["nz"],
+        "latent_embedding": config["z_emb_dim"],
+        "latent_layers": config["n_mlp"] + 1,
+        "dropout": config.get("dropout", 0.0),
+    }
 
 
 def diffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> StepDiscriminator:
@@ -85,7 +168,7 @@ def diffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> Ste
         state |= w.layer(f"{ours}.conv_1", f"{theirs}.conv2.0")
         state |= w.layer(f"{ours}.time", f"{theirs}.dense_t1")
         state[f"{ours}.skip.weight"] = w(f"{theirs}.skip.0.weight")
-    return _loaded(network, state)
+    return _loaded(network, w, state)
 
 
 def nondiffusive_generator(config: Mapping[str, Any], state_dict: State) -> ResNetGenerator:
@@ -98,10 +181,7 @@ def nondiffusive_generator(config: Mapping[str, Any], state_dict: State) -> ResN
     blocks = len({name.split(".")[1] for name in w.names if ".conv_block." in name})
     channels, in_channels = w("model.1.weight").shape[:2]
     network = ResNetGenerator(in_channels=in_channels, channels=channels, blocks=blocks)
-    return _loaded(
-        network,
-        {f"layers.{_ours_resnet(name)}": w(name) for name in w.names},
-    )
+    return _loaded(network, w, {f"layers.{_ours_resnet(name)}": w(name) for name in w.names})
 
 
 def nondiffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> PatchDiscriminator:
@@ -110,7 +190,8 @@ def nondiffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> 
     channels, in_channels = w("model.0.weight").shape[:2]
     halvings = sum(name.endswith(".weight") for name in w.names) - 2
     network = PatchDiscriminator(in_channels=in_channels, channels=channels, halvings=halvings)
-    return _loaded(network, {name.replace("model.", "layers.", 1): w(name) for name in w.names})
+    state = {name.replace("model.", "layers.", 1): w(name) for name in w.names}
+    return _loaded(network, w, state)
 
 
 class _Official:
@@ -119,6 +200,7 @@ class _Official:
     def __init__(self, state_dict: State) -> None:
         self.tensors = {name.replace("module.", ""): t for name, t in state_dict.items()}
         self.names = list(self.tensors)
+        self.unused = set(self.names)
 
     def __call__(self, name: str) -> Tensor:
         if name not in self.tensors:
@@ -126,6 +208,7 @@ class _Official:
                 f"the checkpoint lacks {name}",
                 "the weights of this kind of network with these options",
             )
+        self.unused.discard(name)
         return self.tensors[name].float()
 
     def layer(self, ours: str, theirs: str) -> dict[str, Tensor]:
@@ -219,7 +302,13 @@ def _ours_resnet(name: str) -> str:
     return name.removeprefix("model.").replace("conv_block", "layers")
 
 
-def _loaded(network: Network, state: dict[str, Tensor]) -> Network:
+def _loaded(network: Network, w: _Official, state: dict[str, Tensor]) -> Network:
+    if w.unused:
+        raise ModelError(
+            f"the checkpoint holds {len(w.unused)} tensors more than the network has, "
+            f"e.g. {min(w.unused)}",
+            "the weights of this kind of network with these options",
+        )
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

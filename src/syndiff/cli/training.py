@@ -28,8 +28,11 @@ def train(
             "or mixed: on both kinds of subjects."
         ),
     ] = "unpaired",
+    method: Annotated[
+        str, typer.Option(help="What to train; 'syndiff methods' lists them.")
+    ] = "syndiff",
     preset: Annotated[
-        str, typer.Option(help="default, small (two CPU cores), paper or github.")
+        str, typer.Option(help="default, small (two CPU cores), paper or github (SynDiff only).")
     ] = "default",
     networks: Annotated[
         str, typer.Option(help="small or full networks with any preset; empty: the preset's.")
@@ -50,6 +53,12 @@ def train(
         bool,
         typer.Option("--spectral-norm", help="Normalise the discriminators; for unstable runs."),
     ] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="NAME=VALUE of the method's hyper-parameters; repeat for several."
+        ),
+    ] = None,
     validate_every: Annotated[
         int, typer.Option(min=0, help="Steps between validations; 0: the preset's.")
     ] = 0,
@@ -64,7 +73,9 @@ def train(
 
     settings = choose(
         preset,
-        networks=networks,
+        networks,
+        method=method,
+        assignments=assignments or (),
         max_steps=max_steps or None,
         batch_size=batch_size or None,
         structure=structure if structure >= 0 else None,

@@ -122,11 +122,14 @@ class TranslationModule(L.LightningModule):
         return means
 
     def rate(self, base: float) -> float:
-        """The learning rate at this step: constant, or a cosine down to `final_lr`."""
+        """The learning rate at this step: constant, a line to 0, or a cosine to `final_lr`."""
+        part = min(1.0, self.step / max(1, self.total_steps))
+        if self.settings.linear_decay_epochs:
+            falling = min(1.0, self.settings.linear_decay_epochs / self.settings.epochs)
+            return base * min(1.0, (1 - part) / falling)
         final = self.settings.final_lr
         if final is None:
             return base
-        part = min(1.0, self.step / max(1, self.total_steps))
         return final + (base - final) * (1 + math.cos(math.pi * part)) / 2
 
     def _set_rate(self, optimizer: Any, base: float) -> None:

@@ -7,15 +7,19 @@
 | `paper`   | the values that the paper's text gives                                |
 | `github`  | the values that the official README's command gives                   |
 
-Where paper and official code differ, and why, is in docs/presets.md.
+Where paper and official code differ, and why, is in docs/presets.md. These are SynDiff's; the
+other methods have `paper`, `default` and `small`, made from what SynDiff's paper says of each
+(`method_preset`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from syndiff.errors import OptionError
+from syndiff.objectives.methods import Method, method_named
 from syndiff.objectives.syndiff import SynDiffSettings
 
 
@@ -30,6 +34,8 @@ class TrainSettings:
         batch_size: slices of each modality per step.
         generator_lr, discriminator_lr: Adam's learning rates.
         final_lr: where the cosine decay of both ends; None keeps them constant.
+        linear_decay_epochs: instead of the cosine, both fall to 0 in a line over these last
+            epochs; 0 is off.
         adam_betas: of both optimizers.
         ema_decay: of the generators' moving average; 0 switches it off.
         ema_warmup: the decay at step n is at most (1 + n) / (ema_warmup + n).
@@ -42,13 +48,14 @@ class TrainSettings:
         seed: of everything.
     """
 
-    objective: SynDiffSettings = field(default_factory=SynDiffSettings)
+    objective: Any = field(default_factory=SynDiffSettings)
     epochs: int = 50
     max_steps: int = 0
     batch_size: int = 1
     generator_lr: float = 1.6e-4
     discriminator_lr: float = 1e-4
     final_lr: float | None = 1e-5
+    linear_decay_epochs: int = 0
     adam_betas: tuple[float, float] = (0.5, 0.9)
     ema_decay: float = 0.999
     ema_warmup: int = 10
@@ -123,15 +130,31 @@ PRESETS: dict[str, TrainSettings] = {
 }
 
 
-def preset(name: str) -> TrainSettings:
-    """The preset of that name.
+def preset(name: str, method: str = "syndiff") -> TrainSettings:
+    """The preset of that name for a method.
 
     Raises:
         OptionError: there is none.
     """
     if name not in PRESETS:
         raise OptionError(f"the preset {name!r}", f"one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    chosen = method_named(method)
+    return PRESETS[name] if chosen.name == "syndiff" else method_preset(name, chosen)
+
+
+def method_preset(name: str, method: Method) -> TrainSettings:
+    """A preset of one of the competing methods.
+
+    `paper` is what SynDiff's paper says of it. `default` keeps its objective and its rates and
+    takes our data and our moving average, `small` also the networks and rates for two CPU cores:
+    so methods of one preset differ in nothing but the method.
+    """
+    if name == "github":
+        raise OptionError(f"the preset github with {method.name}", "paper, default or small")
+    if name == "small":
+        return replace(PRESETS["small"], objective=method.small)
+    like = replace(PRESETS[name], final_lr=None, **method.training)
+    return replace(like, objective=method.settings())
 
 
 NETWORK_FIELDS = (
@@ -156,33 +179,76 @@ NETWORK_FIELDS = (
 def choose(
     name: str,
     networks: str = "",
-    structure: float | None = None,
-    spectral_norm: bool | None = None,
+    *,
+    method: str = "syndiff",
+    assignments: Sequence[str] = (),
     **changes: Any,
 ) -> TrainSettings:
     """A preset with some values changed; None leaves a value as it is.
 
     Args:
         name: of the preset.
-        networks: "small" or "full" networks instead of the preset's.
-        structure: weight of the structure term.
-        spectral_norm: of the discriminators.
-        changes: fields of `TrainSettings`.
+        networks: "small" or "full" networks instead of the preset's; SynDiff only.
+        method: name of the method.
+        assignments: "NAME=VALUE" of the method's hyper-parameters.
+        changes: fields of `TrainSettings`, or of the method's hyper-parameters.
 
     Raises:
-        OptionError: an unknown preset or network size.
+        OptionError: an unknown preset, method, network size or hyper-parameter.
     """
-    settings = preset(name)
+    settings = preset(name, method)
     objective = settings.objective
     if networks:
-        sizes = {"small": _SMALL, "full": _FULL}
-        if networks not in sizes:
-            raise OptionError(f"--networks {networks}", "small or full")
-        given = {field: getattr(sizes[networks], field) for field in NETWORK_FIELDS}
-        objective = replace(objective, **given)
-    if structure is not None:
-        objective = replace(objective, structure=structure)
-    if spectral_norm is not None:
-        objective = replace(objective, spectral_norm=spectral_norm)
+        objective = _resized(objective, networks, method)
     kept = {key: value for key, value in changes.items() if value is not None}
+    of_training = {field.name for field in fields(TrainSettings)}
+    of_objective = {key: kept.pop(key) for key in list(kept) if key not in of_training}
+    for key in of_objective:
+        _known(objective, key, method)
+    objective = replace(objective, **of_objective)
+    for assignment in assignments:
+        objective = _assigned(objective, assignment, method)
     return replace(settings, objective=objective, **kept)
+
+
+def _resized(objective: Any, networks: str, method: str) -> Any:
+    sizes = {"small": _SMALL, "full": _FULL}
+    if networks not in sizes:
+        raise OptionError(f"--networks {networks}", "small or full")
+    if method != "syndiff":
+        raise OptionError(f"--networks with {method}", "--preset small, or --set")
+    given = {field: getattr(sizes[networks], field) for field in NETWORK_FIELDS}
+    return replace(objective, **given)
+
+
+def _known(objective: Any, name: str, method: str) -> None:
+    names = [field.name for field in fields(objective)]
+    if name not in names:
+        raise OptionError(f"{method} has no {name}", f"one of {', '.join(names)}")
+
+
+def _assigned(objective: Any, assignment: str, method: str) -> Any:
+    """The hyper-parameters with "name=value" applied, read as the type of the present value."""
+    name, mark, text = assignment.partition("=")
+    name = name.strip().replace("-", "_")
+    if not mark:
+        raise OptionError(f"--set {assignment}", "NAME=VALUE")
+    _known(objective, name, method)
+    present = getattr(objective, name)
+    try:
+        value = _read(text.strip(), present)
+    except ValueError as error:
+        what = "numbers, such as 1,2,2" if isinstance(present, tuple) else f"such as {present}"
+        raise OptionError(f"--set {assignment}", what) from error
+    return replace(objective, **{name: value})
+
+
+def _read(text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        words = {"true": True, "1": True, "false": False, "0": False}
+        if text.lower() not in words:
+            raise ValueError(text)
+        return words[text.lower()]
+    if isinstance(like, tuple):
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    return type(like)(text)

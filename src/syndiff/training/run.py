@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.files import read_json, write_json
-from syndiff.objectives.syndiff import SynDiff, SynDiffSettings
+from syndiff.objectives.methods import method_named, method_of
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.guard import DivergedError
@@ -92,7 +92,11 @@ def train(
     sources = (source,) if isinstance(source, str) else tuple(source)
     manifest = read_manifest(data)
     _check(manifest, sources, target, settings.pairing, precision)
-    asked = {"source": "+".join(sources), "target": target, "preset": preset} | asdict(settings)
+    method = method_of(settings.objective)
+    if settings.pairing != "unpaired" and not method.pairs:
+        raise OptionError(f"--pairing {settings.pairing} with {method.name}", "unpaired")
+    asked = {"source": "+".join(sources), "target": target, "preset": preset}
+    asked |= {"method": method.name} | asdict(settings)
     trainer = _trainer(run, devices, precision)
     world, rank = trainer.world_size, trainer.global_rank
     if rank == 0:  # other processes find the folder as the first one has made it
@@ -117,7 +121,7 @@ def train(
     total = settings.max_steps or settings.epochs * batches.steps_per_epoch
     torch.manual_seed(settings.seed)  # the networks' first weights
     supervised = settings.pairing == "paired"
-    objective = SynDiff(settings.objective, len(sources), supervised)
+    objective = method.build(settings.objective, len(sources), supervised)
     module = TranslationModule(objective, settings, total)
     if state:
         module.load_networks(state)
@@ -192,8 +196,9 @@ def _check_folder(run: Path, resume: bool, asked: dict[str, Any]) -> None:
         return
     before = read_json(run / SETTINGS, "run", "check the path, or start without --resume")
     # What an older version did not know of had the value that is the default now.
-    known = asdict(TrainSettings()) | before
-    known["objective"] = asdict(SynDiffSettings()) | before.get("objective", {})
+    known = asdict(TrainSettings()) | {"method": "syndiff"} | before
+    defaults = asdict(method_named(known["method"]).settings())
+    known["objective"] = defaults | before.get("objective", {})
     free = {"max_steps", "epochs", "validate_every"}  # may change without changing the steps made
     now, known = plain(asked), plain(known)
     changed = [k for k in now if k not in free and now[k] != known.get(k)]

@@ -1,0 +1,97 @@
+"""What changed between two benchmarks: counts to the last bit, times as ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syndiff.errors import OptionError, UserError
+from syndiff.files import read_json
+
+FORMAT = 1
+SAME = ("what", "variant", "method", "preset", "networks", "size", "batch", "precision")
+EXACT = {  # repeatable: any change is a change of the program
+    "flop_per_image": "FLOP/image",
+    "allocations": "allocations",
+    "allocated_bytes": "bytes allocated",
+    "counted_peak_bytes": "peak bytes (counted)",
+}
+MEASURED = {"seconds_per_image": "s/image", "peak_bytes": "peak bytes"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One quantity of one case.
+
+    Attributes:
+        case: the case in words.
+        quantity: what changed.
+        old, new: its values.
+        exact: repeatable, so that any difference is the program's.
+    """
+
+    case: str
+    quantity: str
+    old: float
+    new: float
+    exact: bool
+
+    @property
+    def percent(self) -> float:
+        return 100 * (self.new / self.old - 1) if self.old else float("inf")
+
+
+def read_benchmark(path: str | Path) -> dict[str, Any]:
+    """A file that `syndiff benchmark --out` wrote.
+
+    Raises:
+        UserError: it is missing or is something else.
+    """
+    content = read_json(path, "benchmark", "make one with syndiff benchmark --out FILE")
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "cases" not in content:
+        raise UserError(f"{path} is no benchmark", "a file of syndiff benchmark --out")
+    return content
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """Counts that differ, and all times, of the cases that are in both.
+
+    Raises:
+        OptionError: there is no such case.
+    """
+    before = {_key(line): line for line in old["cases"]}
+    common = [(before[_key(line)], line) for line in new["cases"] if _key(line) in before]
+    if not common:
+        raise OptionError(
+            "no case is in both benchmarks", "the same options", "repeat those of the old one"
+        )
+    return [change for a, b in common for change in _changes(a, b)]
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    case = f"{new['what']}, {new['variant']}, {new['size']}×{new['size']}, batch {new['batch']}, "
+    case += new["precision"]
+    found = []
+    for names, exact in ((EXACT, True), (MEASURED, False)):
+        for name, words in names.items():
+            a, b = _value(old, name), _value(new, name)
+            if a is not None and b is not None and (a != b or not exact):
+                found.append(Change(case, words, a, b, exact))
+    return found
+
+
+def _value(line: Mapping[str, Any], name: str) -> float | None:
+    """Of the line itself, or the sum (peak: the most) of its kinds of call."""
+    if name in line or "counts" not in line:
+        return line.get(name)
+    if name == "counted_peak_bytes":
+        return max(kind["peak_bytes"] for kind in line["counts"])
+    if name in ("allocations", "allocated_bytes"):
+        return sum(kind[name] for kind in line["counts"])
+    return None
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(line[name] for name in SAME)

@@ -1,0 +1,297 @@
+"""benchmark(): counts and times what is asked for; the result is plain data for JSON."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from syndiff import __version__
+from syndiff.benchmark.cases import CALM, METHODS, OFFICIAL, Case, Scene, cases_of
+from syndiff.benchmark.ceiling import DTYPES, Work, ceiling, describe_work
+from syndiff.benchmark.compare import FORMAT
+from syndiff.benchmark.counting import Counts, count
+from syndiff.benchmark.measure import Call, Measured, held_bytes, measure
+from syndiff.benchmark.need import needed_step
+from syndiff.errors import OptionError
+from syndiff.inference import choose_device
+from syndiff.objectives.syndiff import SynDiffSettings
+from syndiff.training.presets import TrainSettings, choose
+
+WHATS = ("train", "translate", "volume")
+COUNTED = ("train", "translate")
+CPU = torch.device("cpu")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and how.
+
+    Attributes:
+        what: "train", "translate", "volume".
+        method: name of the method.
+        preset: of the training settings.
+        networks: "small" or "full"; empty for the preset's.
+        size: rows and columns of a cross-section.
+        batches: batch sizes, one case each.
+        precision: "32" or "bf16".
+        device: "auto", "cpu", "cuda", …
+        warmup, repeats: calls before and while the clock runs; 0 repeats only count.
+        baseline: also run the official renditions, at the first batch size.
+        slices: cross-sections of the volume.
+        settings: instead of those of the preset.
+        work: of the ceiling, instead of the device's.
+    """
+
+    what: tuple[str, ...] = ("train", "translate")
+    method: str = "syndiff"
+    preset: str = "default"
+    networks: str = ""
+    size: int = 256
+    batches: tuple[int, ...] = (1,)
+    precision: str = "32"
+    device: str = "auto"
+    warmup: int = 1
+    repeats: int = 5
+    baseline: bool = False
+    slices: int = 160
+    settings: TrainSettings | None = None
+    work: Work | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What was asked for by name, as plain data."""
+        fields = asdict(replace(self, settings=None, work=None))
+        del fields["settings"], fields["work"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    def check(self) -> None:
+        """Raise OptionError if something makes no sense."""
+        unknown = [what for what in self.what if what not in WHATS]
+        if unknown or not self.what:
+            raise OptionError(f"--what {','.join(self.what)}", f"of {', '.join(WHATS)}, or all")
+        if self.method not in METHODS:
+            raise OptionError(f"the method {self.method!r}", f"one of {', '.join(METHODS)}")
+        if self.precision not in DTYPES:
+            raise OptionError(f"the precision {self.precision!r}", f"one of {', '.join(DTYPES)}")
+        if not self.batches or min(self.batches) < 1:
+            raise OptionError("a batch size of less than 1", "1 or more")
+        if self.settings is None and (self.size < 64 or self.size % 32):
+            raise OptionError(f"--size {self.size}", "a multiple of 32, 64 or more")
+
+
+def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, Any]:
+    """Count and time.
+
+    Args:
+        options: what and how.
+        say: told, in words, what is being done.
+
+    Returns:
+        Plain data: "machine", "options", "ceiling" and "cases" (see docs/performance.md).
+
+    Raises:
+        OptionError: an option makes no sense.
+    """
+    options.check()
+    device = choose_device(options.device)
+    settings = options.settings or choose(options.preset, networks=options.networks)
+    scene = Scene(options.method, settings, options.size, 1, options.precision, options.slices)
+    rates = {}
+    if options.repeats:
+        say("the device's own rates")
+        precisions = {options.precision, "32"} if options.baseline else {options.precision}
+        rates = {p: ceiling(device, p, options.work) for p in sorted(precisions)}
+    lines = []
+    for what in options.what:
+        for batch in options.batches:
+            first = batch == options.batches[0]
+            cases = cases_of(what, replace(scene, batch=batch), options.baseline and first)
+            lines += _side_by_side(cases, options, device, rates, say)
+    _add_ratios(lines)
+    return {
+        "format": FORMAT,
+        "syndiff_version": __version__,
+        "machine": _machine(device),
+        "options": options.record(),
+        "ceiling": rates and {"flop_per_s": rates, "work": describe_work(device, options.work)},
+        "cases": lines,
+    }
+
+
+def _side_by_side(
+    cases: list[Case], options: Options, device: torch.device, rates: dict[str, Any], say: Say
+) -> list[dict[str, Any]]:
+    """The lines of cases that are timed in turns."""
+    lines, counted = [], {}
+    for case in cases:
+        program = OFFICIAL if case.variant == CALM else case.variant  # the same operations
+        if program not in counted:
+            say(f"counting: {case.what}, {program}, batch {case.scene.batch}")
+            counted[program] = _counted(case)
+        lines.append(_line(case, options) | counted[program])
+    if options.repeats:
+        say(f"timing: {cases[0].what}, batch {cases[0].scene.batch}")
+        timed = _timed(cases, options, device)
+        for line, case, (held, phases) in zip(lines, cases, timed, strict=True):
+            line |= _times(case, line, held, phases, rates[case.scene.precision], device)
+    return lines
+
+
+def _line(case: Case, options: Options) -> dict[str, Any]:
+    """What identifies a case."""
+    return {
+        "what": case.what,
+        "variant": case.variant,
+        "method": case.scene.method,
+        "preset": options.preset,
+        "networks": options.networks or "preset's",
+        "size": case.scene.size,
+        "batch": case.scene.batch,
+        "precision": case.scene.precision,
+    }
+
+
+def _counted(case: Case) -> dict[str, Any]:
+    """Operations and allocations of each kind of call, and the operations' mean per image."""
+    if case.what not in COUNTED:
+        return {}
+    numbers = [number for _, number in case.phases]
+    found = count(
+        partial(case.build, case.scene, CPU),
+        numbers,
+        warm=case.what == "train",
+    )
+    kinds = [_kind(share, counts) for (share, _), counts in zip(case.phases, found, strict=True)]
+    line: dict[str, Any] = {
+        "flop_per_image": sum(k["share"] * k["flop"] for k in kinds) / case.images,
+        "counts": kinds,
+    }
+    objective = case.scene.settings.objective
+    if case.what == "train" and isinstance(objective, SynDiffSettings):
+        plain, penalty = needed_step(objective, case.scene.size)
+        line["flop_needed_per_image"] = plain + penalty / objective.gradient_penalty_interval
+    return line
+
+
+def _kind(share: float, counts: Counts) -> dict[str, Any]:
+    names = sorted({*counts.forward, *counts.backward})
+    return {
+        "share": share,
+        "flop": counts.flop,
+        "networks": {
+            name or "elsewhere": {
+                "calls": counts.calls[name],
+                "forward_flop": counts.forward[name],
+                "backward_flop": counts.backward[name],
+            }
+            for name in names
+        },
+        "allocations": counts.allocations,
+        "allocated_bytes": counts.allocated_bytes,
+        "peak_bytes": counts.peak_bytes,
+    }
+
+
+def _timed(
+    cases: list[Case], options: Options, device: torch.device
+) -> list[tuple[int, list[Measured]]]:
+    """For each case the GPU's bytes that it holds between calls, and its kinds of call timed."""
+    things, held = [], []
+    for case in cases:
+        before = held_bytes(device)
+        things.append(_built(case, device))
+        held.append(held_bytes(device) - before)
+    calls, owners = [], []
+    for place, (case, thing) in enumerate(zip(cases, things, strict=True)):
+        main = max(share for share, _ in case.phases)
+        for share, number in case.phases:
+            # A rare kind of call is repeated in proportion: it weighs little in the mean.
+            repeats = max(1, math.ceil(options.repeats * share / main))
+            warmup = options.warmup if share == main else min(1, options.warmup)
+            calls.append(Call(partial(thing, number), warmup, repeats))
+            owners.append(place)
+    found = measure(calls, device)
+    return [
+        (held[place], [m for m, owner in zip(found, owners, strict=True) if owner == place])
+        for place in range(len(cases))
+    ]
+
+
+def _built(case: Case, device: torch.device) -> Callable[[int], object]:
+    """The case after a first call, which makes the optimizers' moments.
+
+    Where memory does not suffice, every later call says so again.
+    """
+    try:
+        thing = case.build(case.scene, device)
+        thing(case.phases[0][1])
+        return thing
+    except torch.OutOfMemoryError as error:
+        failure = error.with_traceback(None)  # which would hold the networks
+
+    def fail(number: int) -> object:
+        raise failure
+
+    return fail
+
+
+def _times(
+    case: Case,
+    line: dict[str, Any],
+    held: int,
+    phases: list[Measured],
+    rates: dict[str, float],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Seconds, memory and what follows from them."""
+    failures = [m.failure for m in phases if m.failure]
+    if failures:
+        return {"failure": failures[0]}
+    shares = [share for share, _ in case.phases]
+    seconds = sum(s * m.median for s, m in zip(shares, phases, strict=True))
+    spread = sum(s * m.spread for s, m in zip(shares, phases, strict=True))
+    found: dict[str, Any] = {
+        "seconds": [m.seconds for m in phases],
+        "seconds_per_image": seconds / case.images,
+        "spread": spread / seconds,
+        "images_per_s": case.images / seconds,
+    }
+    if device.type == "cuda":
+        found["peak_bytes"] = held + max(m.peak_bytes for m in phases)
+        found["peak_of"] = "the GPU's allocator"
+    elif "counts" in line:
+        found["peak_bytes"] = max(kind["peak_bytes"] for kind in line["counts"])
+        found["peak_of"] = "counted tensors"
+    if "flop_per_image" in line:
+        rate = line["flop_per_image"] * found["images_per_s"]
+        found |= {f"share_of_{kind}": rate / best for kind, best in rates.items()}
+    return found
+
+
+def _add_ratios(lines: list[dict[str, Any]]) -> None:
+    """How many times faster per image than the official rendition of the same thing."""
+    official = {
+        line["what"]: line["seconds_per_image"]
+        for line in lines
+        if line["variant"] == OFFICIAL and "seconds_per_image" in line
+    }
+    for line in lines:
+        if line["what"] in official and "seconds_per_image" in line:
+            line["speedup"] = official[line["what"]] / line["seconds_per_image"]
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else "CPU",
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }

@@ -1,0 +1,230 @@
+"""Export a translator for other software: ONNX, or a program of torch.export.
+
+What is exported is a function of tensors, its noise among them, so that it draws nothing and the
+same input always gives the same image. The folder holds the translator's own configuration, and an
+ONNX export is a translator again: `syndiff translate`, `info` and `evaluate` take it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from syndiff import __version__
+from syndiff.errors import ModelError, OptionError, UserError
+from syndiff.export.trace import inputs_of, program_of, random_inputs, unrolled
+from syndiff.files import write_json
+from syndiff.inference import digest
+from syndiff.translators import (
+    CONFIG,
+    Explicit,
+    OnnxTranslator,
+    Shape,
+    SliceNoise,
+    TorchProgramTranslator,
+    Translator,
+    explicit_noise,
+    load_translator,
+    locate,
+)
+
+FORMATS = {"onnx": OnnxTranslator, "torch": TorchProgramTranslator}
+PARTS = ("chain", "step")
+TOLERANCE = 1e-4  # of images in [-1, 1]
+LONGEST_CHAIN = 50  # steps; the noise of a longer one would be the larger part of its input
+BATCHES = (1, 3)  # at which the parity is checked
+
+Say = Callable[[str], None]
+Run = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    format: str = "onnx",
+    part: str = "chain",
+    say: Say = lambda message: None,
+) -> Path:
+    """Export a translator into a new folder, and compare the result with torch.
+
+    Args:
+        model: translator folder, or "demo".
+        out: folder to make: `config.json` with `model.onnx` or `model.pt2`.
+        format: "onnx", or "torch" for a program of torch.export.
+        part: "chain", source and all noise → image, or "step", one reverse step.
+        say: told what is being done, and every difference from torch.
+
+    Returns:
+        `out`, which `load_translator` reads.
+
+    Raises:
+        ModelError: the translator cannot be exported, or the export differs from torch by more
+            than 1e-4; nothing is left behind.
+        OptionError: `out` exists, or the options do not fit the translator.
+    """
+    out = Path(out)
+    if format not in FORMATS:
+        raise OptionError(f"the format {format!r}", " or ".join(FORMATS))
+    if out.exists():
+        raise OptionError(f"{out} exists", "a new folder for the export")
+    _require(format)
+    translator = load_translator(model)
+    explicit = translator.explicit()
+    _check_part(translator, explicit, part)
+    with _whole_folder(out) as folder, torch.no_grad():
+        say(f"tracing {translator.name}; large networks take minutes")
+        inputs = inputs_of(translator, explicit, part)
+        file = folder / FORMATS[format].weights
+        if format == "onnx":
+            _write_onnx(translator, explicit, part, file)
+        else:
+            _write_program(translator, explicit, part, file)
+        write_json(folder / CONFIG, _config(translator, explicit, format, part, inputs, model))
+        largest = 0.0
+        run = _runner(folder, format)
+        for sizes, difference in _differences(translator, explicit, part, run):
+            say(f"{sizes}: differs from torch by at most {difference:.1e}")
+            largest = max(largest, difference)
+            if not difference <= TOLERANCE:  # nor if it is not a number
+                raise ModelError(
+                    f"the exported {translator.name} differs from torch by {difference:.1e}",
+                    f"at most {TOLERANCE:.0e}",
+                    "it was not written",
+                )
+    return out
+
+
+def _require(format: str) -> None:
+    """Refuse at once where packages are missing."""
+    needed = ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ()
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise OptionError(
+            f"exporting to ONNX needs {', '.join(missing)}, not installed here",
+            remedy="pip install 'syndiff[export]'",
+        )
+
+
+def _check_part(translator: Translator, explicit: Explicit, part: str) -> None:
+    if part not in PARTS:
+        raise OptionError(f"the part {part!r}", " or ".join(PARTS))
+    if part == "step" and not explicit.steps:
+        raise OptionError(
+            f"{translator.name} makes its image in one pass, without steps",
+            "--part chain",
+        )
+    if part == "chain" and explicit.steps > LONGEST_CHAIN:
+        raise OptionError(
+            f"a chain of {explicit.steps} steps",
+            f"at most {LONGEST_CHAIN}",
+            "export one step with --part step and repeat it",
+        )
+
+
+def _write_onnx(translator: Translator, explicit: Explicit, part: str, file: Path) -> None:
+    from syndiff.export.graph import chain_of, graph_of, now
+
+    if not explicit.steps:
+        inputs = inputs_of(translator, explicit, part)
+        program = program_of(translator, explicit.function, inputs, 0)
+        model = graph_of(program, inputs, "image")
+    else:
+        inputs = inputs_of(translator, explicit, "step")
+        program = program_of(translator, explicit.function, inputs, explicit.steps)
+        if part == "step":
+            model = graph_of(program, inputs, "x_prev")
+        else:
+            inner = {now(n) if n in explicit.draws else n: s for n, s in inputs.items()}
+            step = graph_of(program, inner, "x_prev")
+            model = chain_of(step, inputs_of(translator, explicit, "chain"), explicit.steps)
+    file.write_bytes(model.SerializeToString())
+
+
+def _write_program(translator: Translator, explicit: Explicit, part: str, file: Path) -> None:
+    chain = part == "chain" and explicit.steps
+    function = unrolled(explicit) if chain else explicit.function
+    inputs = inputs_of(translator, explicit, part)
+    torch.export.save(program_of(translator, function, inputs, explicit.steps), file)
+
+
+def _config(
+    translator: Translator,
+    explicit: Explicit,
+    format: str,
+    part: str,
+    inputs: Mapping[str, Shape],
+    model: str | Path,
+) -> dict[str, object]:
+    """The translator's configuration, and how the exported file is to be called."""
+    return translator.config | {
+        "kind": FORMATS[format].kind,
+        "export": {
+            "part": part,
+            "inputs": {name: list(shape) for name, shape in inputs.items()},
+            "draws": {name: list(shape) for name, shape in explicit.draws.items()},
+            "steps": explicit.steps,
+            "size_multiple": translator.size_multiple,
+            "stochastic": translator.stochastic,
+            "parameters": translator.parameter_count,
+            "from_kind": translator.kind,
+            "from_weights_sha256": digest(locate(model) / translator.weights),
+            "versions": {"syndiff": __version__, "torch": torch.__version__},
+        },
+    }
+
+
+def _runner(folder: Path, format: str) -> Run:
+    """The written file, to be called with inputs by name."""
+    if format == "onnx":
+        return cast(OnnxTranslator, load_translator(folder)).run
+    # Our own file of a moment ago: whatever its loading executes is ours.
+    program = torch.export.load(folder / TorchProgramTranslator.weights).module()
+    return lambda inputs: program(*inputs.values())
+
+
+def _differences(
+    translator: Translator, explicit: Explicit, part: str, run: Run
+) -> Iterator[tuple[str, float]]:
+    """The largest absolute difference from torch at several batches and sizes, in words before."""
+    multiple = translator.size_multiple
+    trained = tuple(n + -n % multiple for n in translator.config["size"])
+    for batch in BATCHES:
+        for height, width in ((2 * multiple, 3 * multiple), trained):
+            sizes = {"batch": batch, "height": height, "width": width}
+            inputs = random_inputs(inputs_of(translator, explicit, part), explicit.steps, sizes)
+            if part == "step":
+                expected = explicit.function(*inputs.values())
+            else:  # against the translator itself, so that the order of its draws is checked, too
+                source, places = inputs["source"], range(batch)
+                expected = translator(source, SliceNoise(0, places, shared=False))
+                noise = SliceNoise(0, places, shared=False)
+                draws = explicit_noise(noise, explicit.draws, explicit.steps, height, width)
+                inputs = {"source": source} | draws
+            difference = (run(inputs) - expected).abs().max().item()
+            yield f"batch {batch}, {height}×{width} pixels", difference
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`; rename it if the block succeeds."""
+    temporary = out.with_name(f".partial-{os.getpid()}-{out.name}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, out)
+    except OSError as error:
+        raise UserError(
+            f"{out} could not be written: {error.strerror or error}",
+            remedy="free some space or choose a folder that you may write to",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

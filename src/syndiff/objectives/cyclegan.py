@@ -1,0 +1,169 @@
+"""cGAN: two one-shot generators that must undo each other, against two patch discriminators.
+
+Zhu, Park, Isola, Efros, Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
+Networks, ICCV 2017; as Dar et al., Image Synthesis in Multi-Contrast MRI with Conditional
+Generative Adversarial Networks, IEEE TMI 38(10), 2019 (SynDiff's [21]) used it for MRI.
+
+For each modality m, the other one being o:
+
+    L_G = Σ_m  λ_adv (D_o(G_o(x_m)) - 1)² + λ_cyc |G_m(G_o(x_m)) - x_m|_1
+    L_D = Σ_m  λ_adv [(D_m(x_m) - 1)² + D_m(G_m(x_o))²]
+
+| code                 | Zhu et al.       | what                                  |
+|----------------------|------------------|---------------------------------------|
+| generators["to_m"]   | G, F             | o → m in one pass                     |
+| discriminators["m"]  | D_X, D_Y         | acquired m or G_m's                   |
+| translated[m]        | F(y), G(x)       | an image of o made to look like m     |
+| round_trip[m]        | F(G(x)), G(F(y)) | an image of m, there and back         |
+| cycle                | λ                | of Eq. 3                              |
+
+The adversarial loss is least squares: SynDiff's text adopts [21]'s losses, and that is theirs, as
+it is Zhu et al.'s.
+
+Departures. No pool of past fakes for the discriminators: a loss here is a function of its step
+alone. No halving of the discriminators' loss, which Adam would not notice. No identity term, which
+Zhu et al. have for paintings only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from syndiff import losses
+from syndiff.networks.patchgan import PatchDiscriminator
+from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.translators import Translator
+from syndiff.translators.one_shot import OneShotTranslator, generator
+
+DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
+
+# SynDiff, Sec. IV-B.2: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
+# epochs"; Sec. IV-C: "Adam optimizer with β1=0.5, β2=0.9". The batch size is Zhu et al.'s.
+TRAINING = {
+    "epochs": 100,
+    "generator_lr": 2e-4,
+    "discriminator_lr": 2e-4,
+    "linear_decay_epochs": 50,
+    "batch_size": 1,
+    "adam_betas": (0.5, 0.9),
+}
+
+
+@dataclass(frozen=True)
+class CycleSettings:
+    """What the cycle-consistent methods have in common; they differ in the generator.
+
+    Attributes:
+        cycle: λ_cyc, weight of the cycle-consistency.
+        adversarial: λ_adv, weight of the adversarial terms.
+        patch_channels, patch_halvings: of the discriminators, see `PatchDiscriminator`.
+    """
+
+    cycle: float = 100.0
+    adversarial: float = 1.0
+    patch_channels: int = 64
+    patch_halvings: int = 3
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Name and arguments of a generator but for the numbers of its channels."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CycleGANSettings(CycleSettings):
+    """cGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.2).
+
+    Attributes:
+        channels, blocks, upsampling: of the generators, see `ResNetGenerator`; nine blocks are
+            Zhu et al.'s for 256×256.
+    """
+
+    channels: int = 64
+    blocks: int = 9
+    upsampling: str = "transposed"
+
+    @property
+    def network(self) -> dict[str, Any]:
+        return {
+            "name": "resnet",
+            "channels": self.channels,
+            "blocks": self.blocks,
+            "upsampling": self.upsampling,
+        }
+
+
+SMALL = CycleGANSettings(
+    cycle=10.0, channels=24, blocks=3, upsampling="resize", patch_channels=32, patch_halvings=2
+)
+
+
+class CycleGAN(Objective):
+    """Zhu et al.'s Eq. 3, with the least-squares loss of their Sec. 4 for Eq. 1.
+
+    Args:
+        settings: hyper-parameters.
+        source_channels: number of source modalities; with several, none of them is made.
+    """
+
+    method = "cyclegan"
+
+    def __init__(self, settings: CycleSettings, source_channels: int = 1) -> None:
+        super().__init__()
+        self.settings = s = settings
+        self.channels = {"source": source_channels, "target": 1}
+        self.makes = ("target", "source") if source_channels == 1 else ("target",)
+        self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
+        for m, _ in DIRECTIONS:
+            self.generators[f"to_{m}"] = generator(self._network(m))
+            self.discriminators[m] = PatchDiscriminator(
+                self.channels[m], channels=s.patch_channels, halvings=s.patch_halvings
+            )
+
+    def _network(self, to: str) -> dict[str, Any]:
+        """Name and arguments of the generator towards a modality."""
+        made_from = dict(DIRECTIONS)[to]
+        channels = {"in_channels": self.channels[made_from], "out_channels": self.channels[to]}
+        return self.settings.network | channels
+
+    def generate(self, batch: Batch, draw: Draw) -> Fakes:
+        G, fakes = self.generators, Fakes()
+        for m, o in DIRECTIONS:
+            translated = G[f"to_{o}"](batch[m])
+            fakes["translated"][o] = translated
+            fakes["round_trip"][m] = G[f"to_{m}"](translated)
+        return fakes
+
+    def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        D, s, terms = self.discriminators, self.settings, {}
+        for m, _ in DIRECTIONS:
+            terms[f"adversarial_{m}"] = s.adversarial * losses.least_squares_discriminator(
+                D[m](batch[m]), D[m](fakes["translated"][m])
+            )  # Eq. 1
+        return terms
+
+    def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        D, s, terms = self.discriminators, self.settings, {}
+        for m, _ in DIRECTIONS:
+            terms[f"adversarial_{m}"] = s.adversarial * losses.least_squares_generator(
+                D[m](fakes["translated"][m])
+            )  # Eq. 1
+            terms[f"cycle_{m}"] = s.cycle * losses.cycle(fakes["round_trip"][m], batch[m])  # Eq. 2
+        return terms  # their sum is Eq. 3
+
+    def translator(
+        self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
+    ) -> Translator:
+        return OneShotTranslator(
+            generators[f"to_{to}"],
+            {
+                **card,
+                "method": self.method,
+                "network": self._network(to),
+                "settings": asdict(self.settings),
+            },
+        )

@@ -1,0 +1,53 @@
+"""SAGAN: cGAN whose generators attend to the whole image in their last residual blocks.
+
+Zhang, Goodfellow, Metaxas, Odena, Self-Attention Generative Adversarial Networks, ICML 2019;
+SynDiff's [73]. Objective, discriminators and training are cGAN's: see `cyclegan`. What differs is
+the generator, a ResNet with a self-attention layer after each of its last two residual blocks:
+
+    y_j = γ o_j + x_j,   o_j = W_v Σ_i β_ji W_h x_i,   β_ji = softmax_i (W_f x_i)ᵀ (W_g x_j)
+
+(Zhang et al., Eqs. 1 to 3); `PixelAttention` in `networks/resnet.py` has the symbol table.
+
+Departures. Zhang et al. make natural images of noise and a class, with the hinge loss and spectral
+normalisation in both players. The paper takes their attention into a cycle-consistent GAN trained
+with cGAN's values, and does not name the adversarial loss: here it is cGAN's least squares, the
+patch discriminators are cGAN's too, and nothing is spectrally normalised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from syndiff.objectives import cyclegan
+from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
+
+# SynDiff, Sec. IV-B.6: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
+# epochs", the same as for cGAN.
+TRAINING = cyclegan.TRAINING
+
+
+@dataclass(frozen=True)
+class SAGANSettings(CycleGANSettings):
+    """SAGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.6).
+
+    Attributes:
+        attention: residual blocks, the last ones, that a self-attention layer follows.
+    """
+
+    attention: int = 2
+
+    @property
+    def network(self) -> dict[str, Any]:
+        return {**super().network, "attention": self.attention}
+
+
+SMALL = SAGANSettings(
+    cycle=10.0, channels=24, blocks=3, upsampling="resize", patch_channels=32, patch_halvings=2
+)
+
+
+class SAGAN(CycleGAN):
+    """cGAN with the generators of `SAGANSettings`."""
+
+    method = "sagan"

@@ -1,0 +1,200 @@
+"""UNIT-DDPM: two diffusions side by side, each conditioned on the other's noisy image.
+
+Sasaki, Willcocks, Breckon, UNIT-DDPM: Unpaired Image Translation with Denoising Diffusion
+Probabilistic Models, arXiv:2104.05358, 2021; with the cosine schedule of Nichol and Dhariwal, ICML
+2021.
+
+For each modality m, the other one being o, a translation function g makes x̃_0 of o from x_0 of m.
+Both are noised to the same step t. The denoiser of m learns the noise in x_t with x̃_t beside it:
+
+    L_θ = Σ_m  |ε - ε_θ^m(x_t, x̃_t, t)|²                              moves the denoisers only
+    L_φ = Σ_m  |ε̃ - ε_θ^o(x̃_t, x_t, t)|² + λ_cyc |g^m(g^o(x_0)) - x_0|_1     moves g only
+
+so that g is trained without a discriminator: its images must look to the denoiser of o like images
+of o, and they must lead back. Translation does without g: at each reverse step of the target the
+acquired source is noised to that step (`translators.ParallelDiffusionTranslator`).
+
+| code                         | paper           | what                                         |
+|------------------------------|-----------------|----------------------------------------------|
+| generators["denoise_m"]      | ε_θ^A, ε_θ^B    | (x_t of m, noisy image of o, t) → noise      |
+| generators["translate_to_m"] | g_φ^B, g_φ^A    | o → m in one pass, for training only         |
+| diffusion                    | q, p_θ          | the two processes, with T steps              |
+| x_t; noise; epsilon          | x_t^A; ε; ε_θ^A | of the acquired image                        |
+| other_t; other_noise, …      | x̃_t^B; ε; ε_θ^B | of the translated image                      |
+| round_trip                   | g^B(g^A(x_0^A)) | x_0 there and back                           |
+| cycle                        | λ_cyc           | 1 in SynDiff's comparison                    |
+| release_time                 | t_r             | 1: the source is noised anew at every step   |
+
+Departures. Denoisers and translation functions step together, each on its own loss, instead of in
+turn. The reverse variance is fixed to β̃_t, the lower of the two that Ho et al. (2020) tried, which
+fewer steps bear better. The denoisers are the U-Net of the DDPM comparison with the noise as its
+only output, and g is SynDiff's one-shot ResNet, so that the compared methods differ in what they
+do and not in their networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from syndiff import losses
+from syndiff.gaussian_diffusion import GaussianDiffusion
+from syndiff.networks.resnet import ResNetGenerator
+from syndiff.networks.unet import UNet
+from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.translators import ParallelDiffusionTranslator, Translator
+
+DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
+
+# SynDiff, Sec. IV-B.8: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
+# A cosine noise schedule was used [74]. Weight for cycle-consistency loss was 1, and the release
+# time was 1 as in [54]." Sec. IV-C: "Adam optimizer with β1=0.5, β2=0.9". The batch size is
+# SynDiff's. There are no discriminators; their rate is for the form.
+TRAINING = {
+    "epochs": 50,
+    "generator_lr": 1e-4,
+    "discriminator_lr": 1e-4,
+    "linear_decay_epochs": 0,
+    "batch_size": 1,
+    "adam_betas": (0.5, 0.9),
+}
+
+
+@dataclass(frozen=True)
+class UnitDDPMSettings:
+    """UNIT-DDPM's hyper-parameters.
+
+    Attributes:
+        steps: T, steps of the diffusion process.
+        cycle: λ_cyc, weight of the cycle-consistency of the translation functions.
+        release_time: t_r, from 1 to T: the step, counted from the image, below which a translation
+            denoises the source too instead of noising it anew.
+        channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
+            `UNet`.
+        one_shot_channels, one_shot_blocks, upsampling: of the translation functions, see
+            `ResNetGenerator`.
+    """
+
+    steps: int = 1000
+    cycle: float = 1.0
+    release_time: int = 1
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: int = 2
+    attention_levels: tuple[int, ...] = (4, 5)
+    heads: int = 4
+    dropout: float = 0.0
+    one_shot_channels: int = 64
+    one_shot_blocks: int = 6
+    upsampling: str = "transposed"
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Arguments of a denoiser, as a translator's configuration keeps them."""
+        return {
+            "out_channels": 1,
+            "channels": self.channels,
+            "multipliers": self.multipliers,
+            "blocks": self.blocks,
+            "attention_levels": self.attention_levels,
+            "heads": self.heads,
+            "dropout": self.dropout,
+        }
+
+    @property
+    def diffusion(self) -> dict[str, Any]:
+        return {"T": self.steps}
+
+
+SMALL = UnitDDPMSettings(
+    cycle=2.0,
+    channels=16,
+    multipliers=(1, 2, 3, 4),
+    blocks=1,
+    attention_levels=(3,),
+    heads=2,
+    one_shot_channels=16,
+    one_shot_blocks=3,
+    upsampling="resize",
+)
+
+
+class UnitDDPM(Objective):
+    """`generate` draws both diffusions and estimates their noise; the losses are L_θ and L_φ."""
+
+    def __init__(self, settings: UnitDDPMSettings) -> None:
+        super().__init__()
+        self.settings = s = settings
+        self.diffusion = GaussianDiffusion(**s.diffusion)
+        self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
+        for m, _ in DIRECTIONS:
+            self.generators[f"translate_to_{m}"] = ResNetGenerator(
+                channels=s.one_shot_channels, blocks=s.one_shot_blocks, upsampling=s.upsampling
+            )
+            self.generators[f"denoise_{m}"] = UNet(**s.network)
+
+    def generate(self, batch: Batch, draw: Draw) -> Fakes:
+        G, q, fakes = self.generators, self.diffusion, Fakes()
+        for m, o in DIRECTIONS:
+            x_0 = batch[m]
+            t = draw.integers(self.settings.steps, len(x_0))
+            noise, other_noise = draw.normal(*x_0.shape), draw.normal(*x_0.shape)
+            other_0 = G[f"translate_to_{o}"](x_0)  # x̃_0
+            round_trip = G[f"translate_to_{m}"](other_0)
+            x_t, other_t = q.diffuse(x_0, t, noise), q.diffuse(other_0, t, other_noise)
+            epsilon = G[f"denoise_{m}"](x_t, other_t.detach(), q.time[t])  # L_θ leaves g alone
+            other_epsilon = fixed(G[f"denoise_{o}"], other_t, x_t, q.time[t])  # L_φ leaves ε_θ
+            for name, value in {
+                "noise": noise,
+                "other_noise": other_noise,
+                "round_trip": round_trip,
+                "epsilon": epsilon,
+                "other_epsilon": other_epsilon,
+            }.items():
+                fakes[name][m] = value
+        return fakes
+
+    def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        return {}
+
+    def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
+        terms = {}
+        for m, o in DIRECTIONS:
+            terms[f"denoise_{m}"] = F.mse_loss(fakes["epsilon"][m], fakes["noise"][m])  # L_θ
+            terms[f"translate_to_{o}"] = F.mse_loss(
+                fakes["other_epsilon"][m], fakes["other_noise"][m]
+            )  # L_φ
+            terms[f"cycle_{m}"] = self.settings.cycle * losses.cycle(
+                fakes["round_trip"][m], batch[m]
+            )  # L_cyc, in L_φ
+        return terms
+
+    def translator(
+        self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
+    ) -> Translator:
+        sides = {"target": to, "source": "target" if to == "source" else "source"}
+        if self.settings.release_time == 1:
+            del sides["source"]
+        return ParallelDiffusionTranslator(
+            {side: generators[f"denoise_{m}"] for side, m in sides.items()},
+            self.diffusion,
+            {
+                **card,
+                "method": "unit_ddpm",
+                "network": self.settings.network,
+                "diffusion": self.settings.diffusion,
+                "release_time": self.settings.release_time,
+                "settings": asdict(self.settings),
+            },
+        )
+
+
+def fixed(network: nn.Module, *inputs: Tensor) -> Tensor:
+    """A network's output whose gradient reaches the inputs but not the network."""
+    constants = {name: p.detach() for name, p in network.named_parameters()}
+    return functional_call(network, constants, inputs)

@@ -1,0 +1,172 @@
+"""The folder that `prepare` writes: begun, taken up again, finished; never mixed with others.
+
+OUT/.work/options.json      what was asked for, while it is unfinished
+OUT/.work/….written.json    what a file of slices was made of, written after the slices
+OUT/slices/…                see `manifest`
+OUT/manifest.json           written last; then .work goes
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.errors import OptionError
+from syndiff.files import read_json, whole_file, write_json
+from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
+from syndiff.preparation.measure import file_stamp
+from syndiff.preparation.source import Source
+
+WORK = ".work"
+
+
+@dataclass(frozen=True)
+class OutFolder:
+    """The folder of one call of `prepare`.
+
+    Attributes:
+        out: where it lies.
+        options: what was asked for; a folder made with others is refused.
+        source: where its slices come from.
+    """
+
+    out: Path
+    options: dict[str, Any]
+    source: Source
+
+    @property
+    def work(self) -> Path:
+        return self.out / WORK
+
+    def take_up(self) -> Manifest | None:
+        """Make the folder or go on with it; its manifest if there is nothing left to do.
+
+        Raises:
+            OptionError: it holds something else, or was made with other options.
+        """
+        manifest_path, options_path = self.out / FILE_NAME, self.work / "options.json"
+        if self.out.exists() and not self.out.is_dir():
+            raise OptionError(f"{self.out} is a file", "a folder to write the prepared data to")
+        if manifest_path.is_file():
+            manifest = read_manifest(self.out)
+            self._check_same(manifest.content.get("options", {}))
+            self._check_same_scans(manifest)
+            if all(_in_order(scan.slices_path, scan.record) for scan in manifest.all_scans()):
+                shutil.rmtree(self.work, ignore_errors=True)  # left by a run stopped at its end
+                return manifest
+            self._reopen(manifest)
+        elif options_path.is_file():
+            self._check_same(read_json(options_path, "note of options"))
+        elif self.out.is_dir() and any(self.out.iterdir()):
+            raise OptionError(
+                f"the folder {self.out} holds other files",
+                "a new or empty folder for prepared data",
+            )
+        write_json(options_path, self.options)
+        return None
+
+    def is_written(self, entry: Mapping[str, Any], scale: IntensityScale) -> bool:
+        """Whether a scan's slices are there, whole, and made as its entry says."""
+        note = self._note(entry)
+        if not note.is_file() or not _in_order(self.out / entry["slices"], entry):
+            return False
+        return bool(read_json(note, "note") == _plain(_made_of(entry, scale)))
+
+    def write(
+        self,
+        entry: Mapping[str, Any],
+        scale: IntensityScale,
+        parts: Iterator[NDArray[np.float32]],
+    ) -> None:
+        """Write a scan's slices, handed over some at a time, and note what they were made of."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+            "fortran_order": False,
+            "shape": (entry["count"], *entry["grid"]["shape"]),
+        }
+        with whole_file(self.out / entry["slices"]) as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts:
+                file.write(np.ascontiguousarray(part, dtype=np.float32).tobytes())
+        write_json(self._note(entry), _made_of(entry, scale))
+
+    def finish(self, content: Mapping[str, Any]) -> Manifest:
+        """Write the manifest and clear away what was only needed on the way to it."""
+        wanted = {entry["slices"] for entry in content["scans"]}
+        for path in (self.out / "slices").glob("*/*/*.npy"):  # of an interrupted run with others
+            if path.relative_to(self.out).as_posix() not in wanted:
+                path.unlink()
+        write_manifest(self.out, dict(content))
+        shutil.rmtree(self.work)
+        return read_manifest(self.out)
+
+    def _reopen(self, manifest: Manifest) -> None:
+        """Slices of a finished folder are gone or damaged: take it up again as unfinished."""
+        records: dict[str, dict[str, Any]] = {}
+        for entry in manifest.content["scans"]:
+            records.setdefault(entry["subject"], {})[entry["modality"]] = entry
+            write_json(self._note(entry), _made_of(entry, manifest.scale(entry["modality"])))
+        for subject, of in records.items():
+            self.source.restore(subject, of)
+        write_json(self.work / "options.json", self.options)
+        (self.out / FILE_NAME).unlink()
+
+    def _note(self, entry: Mapping[str, Any]) -> Path:
+        return self.work / f"{entry['subject']}.{entry['modality']}.written.json"
+
+    def _check_same(self, options: Mapping[str, Any]) -> None:
+        """Raise OptionError if the folder was begun with other options."""
+        for name, value in self.options.items():
+            if options.get(name) != _plain(value):
+                raise OptionError(
+                    f"{self.out} was prepared with {name.replace('_', '-')} {options.get(name)}, "
+                    f"not {_plain(value)}",
+                    remedy="choose another folder, or delete this one",
+                )
+
+    def _check_same_scans(self, manifest: Manifest) -> None:
+        """Raise OptionError if a finished folder was made from other scans."""
+        remedy = "choose another folder, or delete this one"
+        files, splits = self.source.files, self.source.splits
+        held = {(scan.subject, scan.modality): scan for scan in manifest.all_scans()}
+        wanted = {(s, m): splits[s] for s, of in files.items() for m in of}
+        if {place: scan.split for place, scan in held.items()} != wanted:
+            raise OptionError(
+                f"{self.out} was prepared from other subjects or splits", remedy=remedy
+            )
+        for (subject, modality), scan in held.items():
+            path = files[subject][modality]
+            stamp = {"file": path.as_posix(), **file_stamp(self.source.raw / path)}
+            if any(scan.record.get(name) != value for name, value in stamp.items()):
+                raise OptionError(
+                    f"{self.source.raw / path} has changed since {self.out} was made", "", remedy
+                )
+
+
+def _made_of(entry: Mapping[str, Any], scale: IntensityScale) -> dict[str, Any]:
+    return {"entry": entry, "scale": scale.to_dict()}
+
+
+def _plain(value: Any) -> Any:
+    """As the value looks after a trip through JSON: tuples are lists."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _in_order(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether the file holds an array of the entry's shape, whole."""
+    try:
+        slices = np.load(path, mmap_mode="r")  # raises where the file is shorter than its shape
+    except (OSError, ValueError, EOFError):
+        return False
+    return slices.shape == (entry["count"], *entry["grid"]["shape"])

@@ -1,0 +1,45 @@
+"""Where slices come from: what the recipe asks of scans in a folder or of other stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.preparation.discover import Found
+
+
+class Source(Protocol):
+    """Slices of some modalities on their own grids, and what was measured there."""
+
+    @property
+    def raw(self) -> Path:
+        """The folder that holds the files."""
+
+    @property
+    def files(self) -> Found:
+        """Subject → modality → path relative to `raw`; only subjects that are used."""
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """Subject → "train", "val" or "test"."""
+
+    @property
+    def unused(self) -> list[str]:
+        """Subjects that are in no split."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was asked of this kind of source, as the manifest holds it."""
+
+    def records(self, subject: str) -> dict[str, dict[str, Any]]:
+        """The first pass over a subject: modality → plain values, as `measure.measured` makes."""
+
+    def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
+        """The chosen native slices (n, y, x) in acquired units, in order, some at a time."""
+
+    def restore(self, subject: str, records: Mapping[str, Any]) -> None:
+        """Remember a subject's records from a manifest, so that it need not be read again."""

@@ -1,0 +1,91 @@
+"""RUN/history.csv, one line per validation, and RUN/curves.png, the same to look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from syndiff.anatomy.check import WARN_PX
+from syndiff.files import whole_file, write_text
+
+FILE, PICTURE = "history.csv", "curves.png"
+PANELS = {
+    "psnr_db": "PSNR (dB)",
+    "source_offset_px": "offset to source (px)",
+    "foreground_dice": "foreground Dice",
+    "way_back_error": "way back, error ÷ mean",
+}
+COLOURS = ("#0072b2", "#d55e00")
+
+
+def append(run: Path, step: int, minutes: float, scores: Mapping[str, float]) -> None:
+    """Add a line; what could not be measured is left empty, new columns come last."""
+    rows = read(run)
+    values = {"step": f"{step}", "minutes": f"{minutes:.2f}"}
+    values |= {k: f"{v:.4f}" if math.isfinite(v) else "" for k, v in scores.items()}
+    columns = list(dict.fromkeys([*(rows[0] if rows else ()), *values]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*rows, values])
+    write_text(run / FILE, text.getvalue())
+
+
+def read(run: Path) -> list[dict[str, str]]:
+    """The lines of a run's history; none if it has none yet."""
+    path = run / FILE
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def draw(run: Path) -> None:
+    """Write `curves.png`; nothing is written where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:  # a host that only trains needs no plots
+        return
+    rows = read(run)
+    panels = {
+        label: curves for name, label in PANELS.items() if (curves := _curves(rows, f"/{name}"))
+    }
+    if not panels:
+        return
+    figure = Figure(figsize=(3.4 * len(panels), 3.0), layout="constrained")
+    for axes, (label, curves) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        _plot(axes, label, curves)
+    with whole_file(run / PICTURE) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _plot(axes: Any, label: str, curves: Mapping[str, list[tuple[int, float]]]) -> None:
+    """One score over the steps, a line for each direction."""
+    for (direction, points), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, "o-", ms=3, lw=1.6, color=colour, label=direction)
+    if label == PANELS["source_offset_px"]:
+        axes.axhline(WARN_PX, color="#b3261e", ls="--", lw=1)
+        axes.set_ylim(bottom=0)
+    axes.set(title=label, xlabel="step")
+    axes.grid(color="#dde3e8", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _curves(rows: list[dict[str, str]], ending: str) -> dict[str, list[tuple[int, float]]]:
+    """Direction → (step, value) of the score whose columns end so."""
+    columns = [name for name in (rows[0] if rows else ()) if name.endswith(ending)]
+    curves = {
+        column.removesuffix(ending).replace("_to_", " → "): [
+            (int(row["step"]), float(row[column])) for row in rows if row[column]
+        ]
+        for column in columns
+    }
+    return {direction: points for direction, points in curves.items() if points}
