@@ -6,7 +6,7 @@
 The second contrast is moved by a known shift, as it is and also made like a network's output
 (blurred by a Gaussian of 1 px, 2 % noise), and its offset to the first is estimated by all slices
 at once (what `syndiff` reports), by the median over single slices, and by each slice alone.
-Prints a table of errors in pixels.
+Prints a table of errors in pixels, and what acquired pairs agree in when nothing is shifted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from syndiff import volume
+from syndiff.anatomy.agreement import dice, foreground
 from syndiff.anatomy.check import spread
 from syndiff.anatomy.offset import median_vector, offsets_between, stack_offset
 from syndiff.phantom import make_subject
-from syndiff.preparation.intensity import HU_WINDOW, foreground_mask
+from syndiff.preparation.intensity import (
+    HU_WINDOW,
+    IntensityScale,
+    foreground_mask,
+    window_scale,
+)
 
 SHIFTS = ((0, 0), (0.5, -0.3), (0, 1.25), (-2.5, 1.3), (-5, 0), (4.75, -4.4))  # px along y, x
 BLUR_PX, NOISE = 1.0, 0.02  # of what is made like a network's output; noise of the brightest
@@ -149,6 +155,23 @@ def table(title: str, subjects: list[dict[str, Stack]], own_offset: bool = False
         print(f"| {pair}{', blurred, noisy' * synthetic} | {' | '.join(cells)} |", flush=True)
 
 
+def agreement(title: str, subjects: list[dict[str, Stack]], ct: IntensityScale) -> None:
+    """Print, unshifted, the confidence of the offset and the Dice of the heads' outlines."""
+    print(f"\n{title}, unshifted\n")
+    print("| pair | confidence | Dice |")
+    print("|---|---|---|")
+    mr = IntensityScale("robust", "a.u.", 1.0, 1.0)
+    for a, b in itertools.combinations(subjects[0], 2):
+        found = [stack_offset(s[b], s[a]).confidence for s in subjects]
+        masks = [
+            [foreground(s[m].astype(np.float32), ct if m == "CT" else mr) for m in (a, b)]
+            for s in subjects
+        ]
+        overlap = [dice(*pair) or 0.0 for pair in masks]
+        cells = [", ".join(f"{v:.2f}" for v in values) for values in (found, overlap)]
+        print(f"| {a}, {b} | {' | '.join(cells)} |", flush=True)
+
+
 def _middle(values: list[float]) -> tuple[float, float]:
     """Median and 95th percentile of what is known."""
     return float(np.nanmedian(values)), float(np.nanpercentile(values, 95))
@@ -160,10 +183,18 @@ def main() -> None:
     parser.add_argument("--templates", type=Path, metavar="FOLDER")
     folder = parser.parse_args().templates
     if folder is not None:
-        table("Templates, 2 mm, 128 pixels", [templates(folder)], own_offset=True)
+        heads = [templates(folder)]
+        # The CT template's units are no HU: air is 0 there, as in MR.
+        agreement("Templates", heads, IntensityScale("robust", "a.u.", 1.0, 1.0))
+        table("Templates, 2 mm, 128 pixels", heads, own_offset=True)
         return
-    table("Virtual subjects, 3.5 mm, 64 pixels", [virtual(i, 3.5, 64) for i in (1, 2)])
-    table("Virtual subject, 2 mm, 128 pixels", [virtual(1, 2.0, 128)])
+    coarse, fine = [virtual(i, 3.5, 64) for i in (1, 2)], [virtual(1, 2.0, 128)]
+    for title, subjects in (
+        ("Virtual subjects, 3.5 mm, 64 pixels", coarse),
+        ("Virtual subject, 2 mm, 128 pixels", fine),
+    ):
+        agreement(title, subjects, window_scale())
+        table(title, subjects)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +22,11 @@ from typing import Any
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.files import read_json
-from syndiff.inference import digest, sidecar, translate_file
+from syndiff.inference import Model, sidecar, translate_file
 from syndiff.preparation.discover import SUFFIXES, find_scans
-from syndiff.translators import WEIGHTS, Translator, load_translator, locate, read_config
+from syndiff.translators import locate, read_config
 
+IMAGES = (".nii.gz", ".nii", ".mgz", ".mgh")  # what may lie side by side; DICOM is no single file
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
 RETRIES = 2  # of a task whose process died or that failed for a reason that is not the user's
 _computing = threading.Lock()  # of this process: the network works on one volume at a time
@@ -81,15 +83,12 @@ def translate_folder(
     Raises:
         UserError: the model, the folder or an option cannot be used.
     """
-    read_config(locate(model))  # a wrong model is one error, not one per volume
+    weights = Model.read(model).weights_sha256  # a wrong model is one error, not one per volume
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if workers < 1:
         raise OptionError(f"--workers {workers}", "1 or more")
     jobs = plan(model, folder, out)
-    weights = digest(locate(model) / WEIGHTS)
-    results = {
-        job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)
-    }
+    results = {job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)}
     left = [job for job in jobs if job not in results]
     for result in _run(str(model), left, workers, scheduler, options):
         results[result.job] = result
@@ -130,7 +129,7 @@ def _scans(folder: Path, sources: list[str]) -> list[tuple[Path, ...]]:
         files = sorted(
             p.relative_to(folder)
             for p in (folder.iterdir() if folder.is_dir() else ())
-            if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")
+            if p.name.lower().endswith(IMAGES) and not p.name.startswith(".")
         )
         if not files or len(sources) > 1:
             raise
@@ -187,36 +186,44 @@ def _run(
     # A worker that dies takes its tasks' results with it: each task may meet that twice.
     config.set({"distributed.scheduler.allowed-failures": RETRIES})
     workers = min(workers, len(jobs))
-    try:
-        cluster = scheduler or LocalCluster(
-            n_workers=workers,
-            threads_per_worker=TASKS_PER_PROCESS,
-            processes=workers > 1,
-            memory_limit=0,
-            dashboard_address=None,
-            host="127.0.0.1",
-            silence_logs=50,
-        )
-        client = Client(cluster, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise OptionError(
-            f"no dask scheduler answers at {scheduler} ({error})",
-            "an address such as tcp://host:8786",
-            "start one with 'dask scheduler', or use --workers",
-        ) from error
-    with client:
+    with ExitStack() as stack:
+        if scheduler:
+            client = stack.enter_context(_given(scheduler))
+        else:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=TASKS_PER_PROCESS,
+                processes=workers > 1,
+                memory_limit=0,
+                dashboard_address=None,
+                host="127.0.0.1",
+                silence_logs=50,
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
         options = options | {"threads": 0 if scheduler else _threads(workers)}
         tasks = {
             client.submit(work, model, job, options, pure=False, retries=RETRIES): job
             for job in jobs
         }
         for task in as_completed(tasks):
-            error = task.exception()
-            reason = f"failed {RETRIES + 1} times ({error!r})"
-            yield task.result() if error is None else Result(tasks[task], problem=reason)
+            problem = task.exception()
+            reason = f"failed {RETRIES + 1} times ({problem!r})"
+            yield task.result() if problem is None else Result(tasks[task], problem=reason)
             task.release()
-    if not scheduler:
-        cluster.close()
+
+
+def _given(scheduler: str) -> Any:
+    """A client of a scheduler that runs already."""
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"no dask scheduler answers at {scheduler} ({error})",
+            "an address such as tcp://host:8786",
+            "start one with 'dask scheduler', or use --workers",
+        ) from error
 
 
 def work(model: str, job: Job, options: dict[str, Any]) -> Result:
@@ -227,16 +234,14 @@ def work(model: str, job: Job, options: dict[str, Any]) -> Result:
     started = time.monotonic()
     found: list[str] = []
     options = dict(options)
-    translator = loaded(model, options.pop("threads"))
+    read = loaded(model, options.pop("threads"))
     options["device"] = _device(str(options.get("device", "auto")))
-    also = dict(zip(translator.sources[1:], job.inputs[1:], strict=True))
     try:
         translate_file(
-            model,
+            read,
             job.inputs[0],
             job.output,
-            also=also,
-            translator=translator,
+            also=dict(zip(read.translator.sources[1:], job.inputs[1:], strict=True)),
             turn=_computing,
             warn=found.append,
             **options,
@@ -247,13 +252,13 @@ def work(model: str, job: Job, options: dict[str, Any]) -> Result:
 
 
 @lru_cache(maxsize=1)
-def loaded(model: str, threads: int) -> Translator:
-    """The translator of this process, read once."""
+def loaded(model: str, threads: int) -> Model:
+    """The model of this process, read once."""
     import torch
 
     if threads:
         torch.set_num_threads(threads)
-    return load_translator(model)
+    return Model.read(model)
 
 
 def _threads(workers: int) -> int:
@@ -263,7 +268,7 @@ def _threads(workers: int) -> int:
 
 
 def _device(name: str) -> str:
-    """"auto" in a process of a cluster: its own GPU where there are several."""
+    """ "auto" in a process of a cluster: its own GPU where there are several."""
     import torch
 
     if name != "auto" or torch.cuda.device_count() < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
 @contextmanager
 def training_progress() -> Iterator[Callable[[Any], None]]:
     """Losses, PSNR and time left: a live bar in a terminal, else a line now and then."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not _is_first():
         yield _training_lines()
         return
     from rich.console import Console
@@ -64,6 +65,12 @@ def training_progress() -> Iterator[Callable[[Any], None]]:
             )
 
         yield report
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of a run on several devices, as its starter says."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
 
 
 def _training_lines(every: int = 100) -> Callable[[Any], None]:

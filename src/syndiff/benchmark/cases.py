@@ -21,13 +21,13 @@ from syndiff.benchmark.baseline import OfficialStep, official_sampling
 from syndiff.inference import translate_file, translate_slices
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.objectives.base import Batch, Objective
+from syndiff.objectives.methods import METHODS
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.translators import SliceNoise, Translator
 
 OURS, OFFICIAL, CALM = "syndiff", "official", "official, no anomaly detection"
-METHODS = ("syndiff",)
 
 
 class Thing(Protocol):
@@ -83,7 +83,7 @@ class Scene:
 
 def build_objective(method: str, settings: TrainSettings) -> Objective:
     """The objective of that name, one of METHODS."""
-    return SynDiff(settings.objective)
+    return METHODS[method].build(settings.objective)
 
 
 class _Handle:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from syndiff import __version__
-from syndiff.benchmark.cases import CALM, METHODS, OFFICIAL, Case, Scene, cases_of
+from syndiff.benchmark.cases import CALM, OFFICIAL, Case, Scene, cases_of
 from syndiff.benchmark.ceiling import DTYPES, Work, ceiling, describe_work
 from syndiff.benchmark.compare import FORMAT
 from syndiff.benchmark.counting import Counts, count
@@ -20,6 +20,7 @@ from syndiff.benchmark.measure import Call, Measured, held_bytes, measure
 from syndiff.benchmark.need import needed_step
 from syndiff.errors import OptionError
 from syndiff.inference import choose_device
+from syndiff.objectives.methods import METHODS
 from syndiff.objectives.syndiff import SynDiffSettings
 from syndiff.training.presets import TrainSettings, choose
 
@@ -100,7 +101,7 @@ def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, An
     """
     options.check()
     device = choose_device(options.device)
-    settings = options.settings or choose(options.preset, networks=options.networks)
+    settings = options.settings or choose(options.preset, options.networks, method=options.method)
     scene = Scene(options.method, settings, options.size, 1, options.precision, options.slices)
     rates = {}
     if options.repeats:

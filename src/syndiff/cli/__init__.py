@@ -11,13 +11,13 @@ import typer
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, models, demo, benchmark
+from syndiff.cli import data, training, translation, models, demo, benchmark
 
 # isort: on
 from syndiff.cli.app import app
 from syndiff.errors import UserError
 
-__all__ = ["app", "benchmark", "data", "demo", "main", "models", "training"]
+__all__ = ["app", "benchmark", "data", "demo", "main", "models", "training", "translation"]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -61,3 +62,12 @@ def numbers(option: str, text: str, count: int | None = None) -> list[float]:
     if count is not None and len(found) != count:
         raise OptionError(f"{option} {text}", f"{count} numbers, separated by commas")
     return found
+
+
+def named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
+    """Name and path of each NAME=PATH."""
+    for item in items or []:
+        name, mark, path = item.partition("=")
+        if not (mark and name and path):
+            raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
+        yield name, path

@@ -1,57 +1,15 @@
-"""Commands around a trained translator: translate, evaluate, info, export, import."""
+"""Commands around a trained translator: evaluate, info, export, import."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import BatchSize, Device, Seed, app, numbers
+from syndiff.cli.app import BatchSize, Device, Seed, app, named, numbers
 from syndiff.console import progress_bar, warn
 from syndiff.errors import OptionError
-
-
-@app.command()
-def translate(
-    model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
-    ],
-    image: Annotated[Path, typer.Argument(metavar="INPUT", help="Volume of the source modality.")],
-    output: Annotated[Path, typer.Argument(help="Result, .nii.gz or .nii.")],
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="MODALITY=PATH of a further source on INPUT's grid, if MODEL needs it."),
-    ] = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 8,
-    device: Device = "auto",
-    shared_noise: Annotated[
-        bool, typer.Option(help="One noise for all slices: coherent along z.")
-    ] = True,
-    check: Annotated[
-        bool, typer.Option(help="Measure whether the anatomy stays where it is.")
-    ] = True,
-) -> None:
-    """Translate a volume; the result lies on the grid of INPUT, in the target's units."""
-    from syndiff.inference import translate_file
-
-    with progress_bar("slices") as bar:
-        translate_file(
-            model,
-            image,
-            output,
-            also={name: Path(path) for name, path in _named("--also", also, "PD=PD.nii.gz")},
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            shared_noise=shared_noise,
-            check=check,
-            progress=bar,
-            warn=warn,
-        )
-    typer.echo(f"{output} (synthetic, not for diagnosis)")
 
 
 @app.command()
@@ -82,7 +40,7 @@ def evaluate(
     from syndiff.evaluation.evaluate import evaluate as run
 
     models: dict[str, Path] = {}
-    for name, path in _named("--model", model, "mine=run/translators/T1_to_T2"):
+    for name, path in named("--model", model, "mine=run/translators/T1_to_T2"):
         if name in models:
             raise OptionError(f"two models named {name!r}", "different names")
         models[name] = Path(path)
@@ -109,15 +67,6 @@ def evaluate(
     for message in results["warnings"]:
         warn(message)
     typer.echo(f"report: {out / 'report.html'}")
-
-
-def _named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
-    """Name and path of each NAME=PATH."""
-    for item in items or []:
-        name, mark, path = item.partition("=")
-        if not (mark and name and path):
-            raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
-        yield name, path
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands that train: train."""
+"""Commands that train: train, methods."""
 
 from __future__ import annotations
 
@@ -64,7 +64,12 @@ def train(
     ] = 0,
     seed: Seed = 0,
     precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
-    devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or a number of GPUs.")] = "auto",
+    devices: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, or a number of GPUs (processes without GPUs).")
+    ] = "auto",
+    nodes: Annotated[
+        int, typer.Option(min=0, help="Machines; 0: as many as torchrun or srun uses, else one.")
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
 ) -> None:
     """Train translators between modalities, from unpaired slices unless --pairing says else."""
@@ -95,6 +100,7 @@ def train(
             max_minutes=max_minutes or None,
             precision=precision,
             devices=devices,
+            nodes=nodes,
             resume=resume,
             report=report,
             warn=warn,
@@ -105,3 +111,25 @@ def train(
         typer.echo(f"translator: {path}")
     if outcome.interrupted:
         raise typer.Exit(130)
+
+
+@app.command()
+def methods(
+    size: Annotated[
+        int, typer.Option(min=32, help="Rows and columns of the counted slice.")
+    ] = 256,
+) -> None:
+    """List the methods: where they come from, parameters, operations per translated slice."""
+    from syndiff.benchmark.methods import describe_methods
+
+    typer.echo(f"Networks of the paper; a slice of {size}×{size} pixels.\n")
+    typer.echo(
+        f"{'method':10} {'paper':50} {'trained':>9} {'used':>9} {'GFLOP':>9} {'steps':>6}  noise"
+    )
+    for line in describe_methods(size=size):
+        typer.echo(
+            f"{line.method.name:10} {line.method.paper:50} {line.parameters / 1e6:7.1f} M "
+            f"{line.translator_parameters / 1e6:7.1f} M {line.gflop:9,.0f} "
+            f"{line.sampling_steps or 1:6}  {'yes' if line.method.stochastic else 'no'}"
+        )
+    typer.echo("\ntrained: parameters of all networks; used: of those that a translation needs.")

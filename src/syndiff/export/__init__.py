@@ -27,7 +27,6 @@ from syndiff.translators import (
     CONFIG,
     Explicit,
     OnnxTranslator,
-    Shape,
     SliceNoise,
     TorchProgramTranslator,
     Translator,
@@ -80,20 +79,15 @@ def export(
     translator = load_translator(model)
     explicit = translator.explicit()
     _check_part(translator, explicit, part)
+    say(f"tracing {translator.name}; large networks take minutes")
     with _whole_folder(out) as folder, torch.no_grad():
-        say(f"tracing {translator.name}; large networks take minutes")
-        inputs = inputs_of(translator, explicit, part)
-        file = folder / FORMATS[format].weights
-        if format == "onnx":
-            _write_onnx(translator, explicit, part, file)
-        else:
-            _write_program(translator, explicit, part, file)
-        write_json(folder / CONFIG, _config(translator, explicit, format, part, inputs, model))
-        largest = 0.0
+        write = {"onnx": _write_onnx, "torch": _write_program}[format]
+        write(translator, explicit, part, folder / FORMATS[format].weights)
+        origin = digest(locate(model) / translator.weights)
+        write_json(folder / CONFIG, _config(translator, explicit, format, part, origin))
         run = _runner(folder, format)
         for sizes, difference in _differences(translator, explicit, part, run):
             say(f"{sizes}: differs from torch by at most {difference:.1e}")
-            largest = max(largest, difference)
             if not difference <= TOLERANCE:  # nor if it is not a number
                 raise ModelError(
                     f"the exported {translator.name} differs from torch by {difference:.1e}",
@@ -157,14 +151,10 @@ def _write_program(translator: Translator, explicit: Explicit, part: str, file: 
 
 
 def _config(
-    translator: Translator,
-    explicit: Explicit,
-    format: str,
-    part: str,
-    inputs: Mapping[str, Shape],
-    model: str | Path,
+    translator: Translator, explicit: Explicit, format: str, part: str, origin: str
 ) -> dict[str, object]:
     """The translator's configuration, and how the exported file is to be called."""
+    inputs = inputs_of(translator, explicit, part)
     return translator.config | {
         "kind": FORMATS[format].kind,
         "export": {
@@ -176,7 +166,7 @@ def _config(
             "stochastic": translator.stochastic,
             "parameters": translator.parameter_count,
             "from_kind": translator.kind,
-            "from_weights_sha256": digest(locate(model) / translator.weights),
+            "from_weights_sha256": origin,
             "versions": {"syndiff": __version__, "torch": torch.__version__},
         },
     }

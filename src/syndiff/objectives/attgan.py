@@ -43,7 +43,8 @@ class AttGANSettings(CycleSettings):
         return {"name": "attention_unet", "channels": self.channels, "levels": self.levels}
 
 
-SMALL = AttGANSettings(cycle=10.0, channels=16, levels=4, patch_channels=32, patch_halvings=2)
+# For two CPU cores at 64×64; λ_cyc as in cGAN's.
+SMALL = AttGANSettings(cycle=2.0, channels=16, levels=4, patch_channels=32, patch_halvings=2)
 
 
 class AttGAN(CycleGAN):

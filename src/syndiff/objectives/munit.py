@@ -88,6 +88,7 @@ class MUNITSettings:
     scales: int = 3
 
 
+# For two CPU cores at 64×64; the paper's weights.
 SMALL = MUNITSettings(
     channels=16, blocks=2, hidden=64, cascade_channels=16, cascade_halvings=3, scales=2
 )

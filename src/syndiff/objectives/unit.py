@@ -28,9 +28,9 @@ shared latent space. The adversarial loss is the paper's logarithm in its non-sa
 
 Departures. SynDiff's text gives the weights 10, 1 and 10 but none for the KL terms; 0.01 keeps
 Liu et al.'s ratio to the reconstruction (0.1 to 100). All terms are means, over pixels or over
-the code, instead of sums. Networks: two halvings instead of three and instance normalisation
-(`networks/shared_latent.py`). Translation takes the mean of the code, so that it is deterministic
-as SynDiff's discussion has it.
+the code, instead of sums. Encoders and decoders are made of this package's ResNet's layers, with
+instance normalisation (`networks/shared_latent.py`). Translation takes the mean of the code, so
+that it is deterministic as SynDiff's discussion has it.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class UNITSettings:
         }
 
 
+# For two CPU cores at 64×64; the paper's weights.
 SMALL = UNITSettings(
     channels=20, blocks=2, upsampling="resize", cascade_channels=24, cascade_halvings=3
 )

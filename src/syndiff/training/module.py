@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.training.guard import DivergedError, Guard
 from syndiff.training.presets import TrainSettings
+from syndiff.training.processes import gathered, pooled_means
 
 
 class TranslationModule(L.LightningModule):
@@ -27,7 +28,7 @@ class TranslationModule(L.LightningModule):
     Attributes:
         step: batches seen so far, over all invocations.
         ema: moving average of the generators; the generators themselves if it is switched off.
-        means: mean of each loss term since `take_means`, on the device.
+        sums, counted: of each loss term of this process since `take_means`; on the device.
     """
 
     def __init__(self, objective: Objective, settings: TrainSettings, total_steps: int) -> None:
@@ -104,16 +105,15 @@ class TranslationModule(L.LightningModule):
         self.counted[name] = self.counted.get(name, 0) + 1
 
     def take_means(self) -> dict[str, float]:
-        """Mean of each term since the last call.
+        """Mean of each term since the last call, over all processes; each must call it.
 
         Raises:
             DivergedError: a term or a gradient was not finite.
         """
         step, players = self.guard.read()
         values = torch.stack([v.float() for v in self.sums.values()]).tolist() if self.sums else []
-        means = {
-            name: value / self.counted[name] for name, value in zip(self.sums, values, strict=True)
-        }
+        sums = dict(zip(self.sums, values, strict=True))
+        means = pooled_means(gathered((sums, self.counted)))
         self.sums, self.counted = {}, {}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad or players:

@@ -22,6 +22,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
@@ -32,6 +33,7 @@ from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.guard import DivergedError
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
+from syndiff.training.processes import is_loss, launched
 from syndiff.training.validation import validation_slices
 from syndiff.training.watch import LAST, Cards, Progress, Watch, load_state
 
@@ -60,6 +62,7 @@ def train(
     max_minutes: float | None = None,
     precision: str = "32",
     devices: str = "auto",
+    nodes: int = 0,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
@@ -77,16 +80,20 @@ def train(
         preset: its name, for the record.
         max_minutes: stop after this many minutes of this invocation.
         precision: "32" or "bf16".
-        devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand.
+        devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
+            number, there are as many as torchrun or srun has started processes for, else one.
+        nodes: machines of that many devices each; 0: as many as torchrun or srun uses, else one.
         resume: continue a run that was interrupted, or prolong one.
         report: told how it goes every few steps.
         warn: told, in words, what may spoil the result.
 
     Returns:
-        How it ended. An interrupted run is saved first.
+        How it ended, in the first process of the run; the others have nothing to tell. An
+        interrupted run is saved first.
 
     Raises:
-        UserError: the data, the run folder or an option cannot be used, or training diverged.
+        UserError: the data, the run folder or an option cannot be used, training diverged, or
+            another process of the run is gone.
     """
     data, run = Path(data), Path(run)
     sources = (source,) if isinstance(source, str) else tuple(source)
@@ -97,10 +104,13 @@ def train(
         raise OptionError(f"--pairing {settings.pairing} with {method.name}", "unpaired")
     asked = {"source": "+".join(sources), "target": target, "preset": preset}
     asked |= {"method": method.name} | asdict(settings)
-    trainer = _trainer(run, devices, precision)
+    trainer = _trainer(run, devices, nodes, precision)
     world, rank = trainer.world_size, trainer.global_rank
+    asked["processes"] = world
     if rank == 0:  # other processes find the folder as the first one has made it
         _check_folder(run, resume, asked)
+    else:
+        report, warn = _silent, _silent
     state = load_state(run / LAST) if resume and (run / LAST).exists() else None
 
     batches = training_batches(
@@ -141,20 +151,38 @@ def train(
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     if module.step < total:
         _fit(trainer, module, batches, total)
-    paths = watch.export(module) if trainer.is_global_zero else []
-    return Outcome(paths, module.step, watch.reason, watch.interrupted)
+    if rank:
+        return Outcome([], module.step)
+    return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
+
+
+def _silent(what: Any) -> None:
+    """Tell nobody: the first process of a run does."""
 
 
 def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches, total: int) -> None:
     """Train up to step `total`.
 
     Raises:
-        UserError: training diverged; the message names the slices of the first bad step.
+        UserError: training diverged, and the message names the slices of the first bad step; or
+            another process is gone. What all processes know, the first one alone raises.
     """
     steps = Steps(module.step, total)
     try:
         trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
-    except DivergedError as error:
+    except RuntimeError as error:
+        if trainer.world_size == 1 or not is_loss(error):
+            raise
+        raise UserError(
+            f"process {trainer.global_rank + 1} of {trainer.world_size} lost another one at step "
+            f"{module.step}: it was killed, or its device or the network failed",
+            remedy="--resume continues from the last checkpoint",
+        ) from error
+    except UserError as error:
+        if not trainer.is_global_zero:
+            return  # leaving by an error, it would be taken for the culprit
+        if not isinstance(error, DivergedError):
+            raise
         raise UserError(
             f"{error.found}, on {', '.join(batches.names(error.step))}",
             remedy="look at these slices in the prepared data; if they are sound, start a new run "
@@ -201,6 +229,8 @@ def _check_folder(run: Path, resume: bool, asked: dict[str, Any]) -> None:
     known["objective"] = defaults | before.get("objective", {})
     free = {"max_steps", "epochs", "validate_every"}  # may change without changing the steps made
     now, known = plain(asked), plain(known)
+    for values in (now, known):  # on fewer devices a run may go on with larger batches
+        values["batch_size × processes"] = values.pop("batch_size") * values.pop("processes", 1)
     changed = [k for k in now if k not in free and now[k] != known.get(k)]
     if changed:
         raise OptionError(
@@ -215,28 +245,51 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _trainer(run: Path, devices: str, precision: str) -> L.Trainer:
+def _trainer(run: Path, devices: str, nodes: int, precision: str) -> L.Trainer:
     """Lightning's engine with everything that we do ourselves switched off."""
-    accelerator, count = ("auto", devices) if devices.isdigit() else (devices, "1")
+    accelerator, count, nodes = _places(devices, nodes)
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("no CUDA device is available here", remedy="use --devices cpu")
     # Its hints (workers, logging interval, devices found) do not fit a loop that is ours.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric.utilities"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     if accelerator not in ("auto", "cpu", "cuda", "mps"):
         raise OptionError(f"--devices {devices}", "auto, cpu, cuda or a number")
-    return L.Trainer(
-        accelerator=accelerator,
-        devices=int(count),
-        strategy="ddp_find_unused_parameters_true" if int(count) > 1 else "auto",
-        precision=PRECISIONS[precision],  # type: ignore[arg-type]
-        max_epochs=1,  # an epoch of Lightning's is the rest of the run
-        logger=_logger(run),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=count,
+            num_nodes=nodes,
+            # Each player's backward leaves the other's parameters without gradients.
+            strategy="ddp_find_unused_parameters_true" if count * nodes > 1 else "auto",
+            precision=PRECISIONS[precision],  # type: ignore[arg-type]
+            max_epochs=1,  # an epoch of Lightning's is the rest of the run
+            logger=_logger(run),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise OptionError(f"--devices {devices} cannot be used: {error}") from error
+
+
+def _places(devices: str, nodes: int) -> tuple[str, int, int]:
+    """Accelerator, devices per node, and nodes.
+
+    Raises:
+        OptionError: there are not as many processes as these ask for.
+    """
+    count = int(devices) if devices.isdigit() else 0
+    here, there = launched() or (count or 1, 1)
+    if (count or here, nodes or there) != (here, there):
+        raise OptionError(
+            f"--devices {devices} --nodes {nodes or there}",
+            f"--devices {here} --nodes {there}, for which there are processes",
+            "torchrun or srun starts as many as are wanted",
+        )
+    return ("auto" if count else devices), here, there
 
 
 def _logger(run: Path) -> Any:

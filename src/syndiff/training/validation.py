@@ -22,8 +22,10 @@ from syndiff.preparation.manifest import Manifest
 from syndiff.training.guard import DivergedError
 from syndiff.training.subjects import stacks
 from syndiff.translators import Translator
+from syndiff.translators.sampling import Sampling
 
 MAX_SLICES = 16
+MAX_SAMPLING_STEPS = 20  # of the methods whose chains are long and can be respaced
 Slices = NDArray[np.float32]
 
 
@@ -114,8 +116,9 @@ def validate(
         return None
 
     def translate(by: Translator) -> Callable[[Slices], Slices]:
+        few = Sampling(steps=MAX_SAMPLING_STEPS if by.sampling_steps > MAX_SAMPLING_STEPS else 0)
         return lambda images: translate_slices(
-            by, images, seed=seed, device=device, batch_size=MAX_SLICES
+            by, images, seed=seed, device=device, batch_size=MAX_SLICES, sampling=few
         )
 
     made = translate(translator)(source)

@@ -24,6 +24,7 @@ from syndiff.preparation.manifest import Manifest
 from syndiff.training import history
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
+from syndiff.training.processes import by_the_first, gathered
 from syndiff.training.validation import ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
@@ -149,23 +150,33 @@ class Watch(L.Callback):
         module = _ours(pl_module)
         step, total = module.step, module.total_steps
         elapsed = time.monotonic() - self.started
-        out_of_time = self.max_seconds is not None and elapsed >= self.max_seconds
-        if trainer.world_size > 1:  # all processes must leave at the same step
-            out_of_time = trainer.strategy.reduce_boolean_decision(out_of_time, all=False)
-            self.interrupted = trainer.strategy.reduce_boolean_decision(
-                self.interrupted, all=False
-            )
-        if out_of_time:
+        if self.max_seconds is not None and elapsed >= self.max_seconds:
             self.reason = self.reason or "out of time"
-        ends = step >= total or out_of_time or self.interrupted
-        if step % REPORT_EVERY == 0 or ends:
+        ends = self._leaving(trainer) or step >= total
+        due = step % module.settings.validate_every == 0 or ends
+        if step % REPORT_EVERY == 0 or due:  # before saving: it raises if training diverged
             self._report(trainer, module, elapsed)
-        if (step % module.settings.validate_every == 0 or ends) and trainer.is_global_zero:
-            if not self.interrupted:
-                self._validate(trainer, module)
-            self.save(module)
+        if due:
+            by_the_first(trainer.is_global_zero, lambda: self._judge(trainer, module))
         if ends:
             trainer.should_stop = True
+
+    def _leaving(self, trainer: L.Trainer) -> bool:
+        """Whether a process has a reason to leave; all must leave at the same step."""
+        if trainer.world_size == 1:
+            return bool(self.reason)
+        if not trainer.strategy.reduce_boolean_decision(bool(self.reason), all=False):
+            return False
+        told = gathered((self.reason, self.interrupted))
+        self.reason = next(reason for reason, _ in told if reason)
+        self.interrupted = any(interrupted for _, interrupted in told)
+        return True
+
+    def _judge(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Validate, unless somebody is in a hurry, and save."""
+        if not self.interrupted:
+            self._validate(trainer, module)
+        self.save(module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore_signals()
@@ -238,7 +249,6 @@ class Watch(L.Callback):
 
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""
-        module.take_means()  # raises before a diverged state would overwrite a sound one
         content = module.state() | {"best_psnr_db": self.best, "best_step": self.best_step}
         save_state(self.run / LAST, content)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from syndiff.diffusion import Schedule, reverse
+from syndiff.errors import OptionError
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.preparation.orientation import OURS, SliceOrientation
 from syndiff.translators.base import SliceNoise, Translator
@@ -48,6 +50,22 @@ class AdversarialDiffusionTranslator(Translator):
             return self._turned(noise.normal(1, h, w))
 
         return self._turned_back(reverse(self.schedule, denoise, normal(), normal))
+
+    @property
+    def sampling_steps(self) -> int:
+        return self.schedule.steps
+
+    @sampling_steps.setter
+    def sampling_steps(self, steps: int) -> None:
+        if steps != self.schedule.steps:  # each large step is learned for itself
+            raise OptionError(f"{steps} sampling steps", f"{self.schedule.steps}, as trained")
+
+    def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
+        """x_0 as estimated from pure noise at the first of the reverse steps (Eq. 19)."""
+        x_T = self._turned(noise.normal(1, *source.shape[-2:]))
+        z = noise.normal(self.network.latent_dim)
+        last = torch.full((len(source),), self.schedule.steps - 1, device=source.device)
+        return self._turned_back(self.network(x_T, self._turned(source), last, z))
 
     def explicit(self) -> Explicit:
         draws = {"z": (self.network.latent_dim,), "noise": (1, "height", "width")}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from syndiff import __version__
-from syndiff.errors import ModelError
+from syndiff.errors import ModelError, OptionError
 from syndiff.files import whole_file, write_json
 from syndiff.translators.explicit import Explicit
 
@@ -103,6 +103,27 @@ class Translator(nn.Module, ABC):
     @property
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+    @property
+    def sampling_steps(self) -> int:
+        """Reverse steps of a translation; 0 where an image takes one pass."""
+        return 0
+
+    @sampling_steps.setter
+    def sampling_steps(self, steps: int) -> None:
+        raise OptionError(
+            f"{steps} sampling steps with {self.config.get('method', self.kind)}",
+            "none given: its number of steps is fixed by its training",
+        )
+
+    def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
+        """The first reverse step's estimate of the image, as `forward` takes and returns.
+
+        Raises:
+            OptionError: the method has no such estimate.
+        """
+        method = self.config.get("method", self.kind)
+        raise OptionError(f"--sampling regression with {method}", "chain")
 
     def explicit(self) -> Explicit:
         """`forward` with its noise as arguments, for `syndiff export`.

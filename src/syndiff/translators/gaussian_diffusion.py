@@ -101,7 +101,8 @@ class ParallelDiffusionTranslator(ChainTranslator):
     def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
         diffusion = self.diffusion
         release_time = self.config["release_time"]
-        released = [time + 1 < release_time for time in diffusion.time.tolist()]
+        times = diffusion.time.tolist() if release_time > 1 else diffusion.steps * [release_time]
+        released = [time + 1 < release_time for time in times]
 
         def step(side: str, x_t: Tensor, other: Tensor, t: Tensor) -> Tensor:
             epsilon = self.networks[side](x_t, other, diffusion.time[t])

@@ -1,0 +1,104 @@
+"""The command that translates volumes: translate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from syndiff.cli.app import BatchSize, Device, Seed, app, named
+from syndiff.console import progress_bar, warn
+from syndiff.errors import OptionError
+
+
+@app.command()
+def translate(
+    model: Annotated[
+        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+    ],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="Volume of the source modality, or a folder of them."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Argument(help="Result, .nii.gz or .nii; a folder if INPUT is one.")
+    ],
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="MODALITY=PATH of a further source on INPUT's grid, if MODEL needs it."),
+    ] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    shared_noise: Annotated[
+        bool, typer.Option(help="One noise for all slices: coherent along z.")
+    ] = True,
+    sampling: Annotated[
+        str,
+        typer.Option(
+            help="chain (the paper), expectation (mean of --samples chains) or regression "
+            "(the first step's estimate: fastest)."
+        ),
+    ] = "chain",
+    samples: Annotated[int, typer.Option(min=1, help="Chains of an expectation.")] = 8,
+    sampling_steps: Annotated[
+        int, typer.Option(min=0, help="Reverse steps of ddpm and unit_ddpm; 0: all 1000.")
+    ] = 0,
+    check: Annotated[
+        bool, typer.Option(help="Measure whether the anatomy stays where it is.")
+    ] = True,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes for a folder; with GPUs one per GPU.")
+    ] = 1,
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a dask scheduler for a folder: tcp://host:8786.")
+    ] = "",
+) -> None:
+    """Translate a volume, or a folder of them; each result lies on the grid of its source."""
+    from syndiff.inference import translate_file
+    from syndiff.translators.sampling import Sampling
+
+    options: dict[str, Any] = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": device,
+        "shared_noise": shared_noise,
+        "sampling": Sampling(sampling, samples, sampling_steps),
+        "check": check,
+    }
+    if image.is_dir():
+        if also:
+            raise OptionError("--also with a folder", "the sources side by side in the folder")
+        _translate_folder(model, image, output, workers=workers, scheduler=scheduler, **options)
+        return
+    with progress_bar("slices") as bar:
+        translate_file(
+            model,
+            image,
+            output,
+            also={name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")},
+            progress=bar,
+            warn=warn,
+            **options,
+        )
+    typer.echo(f"{output} (synthetic, not for diagnosis)")
+
+
+def _translate_folder(model: Path, folder: Path, out: Path, **options: Any) -> None:
+    """Exit with code 2 if a volume could not be translated; the others are."""
+    from syndiff.bulk import translate_folder
+
+    with progress_bar("volumes") as bar:
+        results = translate_folder(model, folder, out, progress=bar, warn=warn, **options)
+    failed = sum(bool(result.problem) for result in results)
+    skipped = sum(result.skipped for result in results)
+    made = len(results) - failed - skipped
+    typer.echo(
+        f"{made} volumes translated, {skipped} were done before, {failed} failed: {out} "
+        "(synthetic, not for diagnosis)"
+    )
+    if failed:
+        raise typer.Exit(2)

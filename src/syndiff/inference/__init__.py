@@ -1,0 +1,25 @@
+"""Translate slices, volumes and files; nothing in here knows of training."""
+
+from syndiff.inference.doubts import doubts, tissue_quantiles
+from syndiff.inference.files import Model, describe, digest, sidecar, translate_file
+from syndiff.inference.slices import choose_device, translate_slices
+from syndiff.inference.volumes import (
+    VolumeTranslator,
+    load_volume_translator,
+    translate_volume,
+)
+
+__all__ = [
+    "Model",
+    "VolumeTranslator",
+    "choose_device",
+    "describe",
+    "digest",
+    "doubts",
+    "load_volume_translator",
+    "sidecar",
+    "tissue_quantiles",
+    "translate_file",
+    "translate_slices",
+    "translate_volume",
+]

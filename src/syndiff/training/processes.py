@@ -1,0 +1,84 @@
+"""What the processes of one run owe each other: one process per device, on one node or several.
+
+Lightning starts them on one node; torchrun and srun start them on several. A single process is a
+group of one, for which everything here is a matter of course.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+from syndiff.errors import UserError
+
+T = TypeVar("T")
+# Words of gloo and NCCL for a peer that is gone or does not answer.
+LOST = ("connection closed", "connection reset", "broken pipe", "remote", "timed out", "socket")
+
+
+def launched() -> tuple[int, int] | None:
+    """(processes per node, nodes) if torchrun or srun has started this process, else None."""
+    env = os.environ
+    if dist.is_available() and dist.is_torchelastic_launched():
+        here, total = int(env["LOCAL_WORLD_SIZE"]), int(env["WORLD_SIZE"])
+        return here, total // here
+    if SLURMEnvironment.detect():
+        nodes = int(env.get("SLURM_NNODES", 1))
+        return int(env["SLURM_NTASKS"]) // nodes, nodes
+    return None
+
+
+def gathered(value: T) -> list[T]:
+    """What each process gives, in the order of their ranks; every process must call it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def pooled_means(
+    parts: Sequence[tuple[Mapping[str, float], Mapping[str, int]]],
+) -> dict[str, float]:
+    """Mean of each term over all processes.
+
+    Args:
+        parts: each process's sums and how many values are in them. A term may be missing in some,
+            as the one for pairs is where a process had none.
+    """
+    names = dict.fromkeys(name for sums, _ in parts for name in sums)
+    return {
+        name: sum(sums.get(name, 0.0) for sums, _ in parts)
+        / sum(counts.get(name, 0) for _, counts in parts)
+        for name in names
+    }
+
+
+def by_the_first(first: bool, work: Callable[[], None]) -> None:
+    """Let the first process do something while the others wait for it.
+
+    Args:
+        first: whether this process is the first one.
+        work: what it does.
+
+    Raises:
+        UserError: the first process's, in every process, so that all of them leave.
+    """
+    problem: UserError | None = None
+    if first:
+        try:
+            work()
+        except UserError as error:
+            problem = error
+    problem = gathered(problem)[0]
+    if problem is not None:
+        raise problem
+
+
+def is_loss(error: RuntimeError) -> bool:
+    """Whether an error means that another process is gone."""
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in LOST)

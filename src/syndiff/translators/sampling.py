@@ -1,0 +1,98 @@
+"""Ways to make an image from a stochastic translator, by name.
+
+chain        one run of the reverse process: the paper's; as sharp as an acquired image
+expectation  the mean of several chains, run as one batch: closer on average, and smoother
+regression   the first step's estimate of x_0 alone: costs one step (Rassmann et al., YODA, 2025,
+             report that it matches full chains)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from syndiff.errors import OptionError
+from syndiff.translators.base import SliceNoise, Translator
+
+WAYS = ("chain", "expectation", "regression")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a translator is run.
+
+    Attributes:
+        way: one of `WAYS`.
+        samples: chains that an expectation is the mean of.
+        steps: reverse steps of a chain that can be respaced (DDPM, UNIT-DDPM); 0: its own number.
+    """
+
+    way: str = "chain"
+    samples: int = 8
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise OptionError(f"--sampling {self.way}", f"one of {', '.join(WAYS)}")
+        if self.samples < 1:
+            raise OptionError(f"--samples {self.samples}", "1 or more")
+
+    @property
+    def images(self) -> int:
+        """Images that are computed for one slice."""
+        return self.samples if self.way == "expectation" else 1
+
+    def prepare(self, translator: Translator) -> None:
+        """Set the translator's number of steps.
+
+        Raises:
+            OptionError: its number of steps is fixed, or smaller than asked for.
+        """
+        if self.steps:
+            translator.sampling_steps = self.steps
+
+    def run(
+        self,
+        translator: Translator,
+        source: Tensor,
+        seed: int,
+        indices: Sequence[int],
+        shared: bool,
+    ) -> Tensor:
+        """Translate a batch.
+
+        Args:
+            translator: what to run.
+            source: (b, ca, h, w) in [-1, 1].
+            seed, indices, shared: of the noise, see `SliceNoise`. Chain k of an expectation is
+                what `chain` makes with the seed + k.
+
+        Returns:
+            (b, 1, h, w) in [-1, 1].
+
+        Raises:
+            OptionError: the translator has no first estimate to stop at.
+        """
+        noises = [
+            SliceNoise(seed + k, indices, shared, source.device) for k in range(self.images)
+        ]
+        if self.way == "regression":
+            return translator.estimate(source, noises[0])
+        if len(noises) == 1 or not translator.stochastic:
+            return translator(source, noises[0])
+        together = source.repeat(len(noises), 1, 1, 1)  # n·b ca h w
+        images = translator(together, _Together(noises))
+        return images.unflatten(0, (len(noises), len(source))).clamp(-1, 1).mean(0)
+
+
+class _Together(SliceNoise):
+    """The noise of several batches, one after the other."""
+
+    def __init__(self, noises: Sequence[SliceNoise]) -> None:
+        self.noises = noises
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.cat([noise.normal(*shape) for noise in self.noises])
