@@ -248,7 +248,7 @@ def test_one_pass_translators(tmp_path: Path) -> None:
 
 @pytest.fixture
 def retold(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Instead of tracing again, write the exported model with one bias changed by so much."""
+    """Instead of tracing again, write the exported model with one layer changed by so much."""
     import onnx
     from onnx import numpy_helper
 
@@ -257,12 +257,9 @@ def retold(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             model = onnx.load(exported / "model.onnx")
             (loop,) = model.graph.node
             (body,) = (a.g for a in loop.attribute if a.name == "body")
-            (bias,) = (i for i in body.initializer if i.name.endswith("out_conv.bias"))
-            bias.CopyFrom(
-                numpy_helper.from_array(
-                    numpy_helper.to_array(bias) + np.float32(change), bias.name
-                )
-            )
+            (weight,) = (i for i in body.initializer if i.name.endswith("out_conv.weight"))
+            changed = numpy_helper.to_array(weight) + np.float32(change)
+            weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
             onnx.save(model, file)
 
         monkeypatch.setattr("syndiff.export._write_onnx", write)

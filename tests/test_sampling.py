@@ -11,7 +11,7 @@ from syndiff.errors import OptionError
 from syndiff.inference import translate_slices
 from syndiff.translators import SliceNoise
 from syndiff.translators.sampling import Sampling
-from tests.test_contract import METHODS, build, translators
+from tests.test_contract import METHODS, translator_of
 from tests.test_translation import build as build_syndiff
 
 SLICES = np.random.default_rng(0).random((5, 32, 32), dtype=np.float32)
@@ -66,7 +66,7 @@ def test_unknown_ways_are_refused() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_sampling_steps_shorten_long_chains_only(name: str) -> None:
-    translator = translators(build(name))[0]
+    translator = translator_of(name)
     if name in ("ddpm", "unit_ddpm"):
         translate_slices(translator, SLICES, device="cpu", sampling=Sampling(steps=2))
         assert translator.sampling_steps == 2

@@ -196,7 +196,6 @@ def _run(
                 processes=workers > 1,
                 memory_limit=0,
                 dashboard_address=None,
-                host="127.0.0.1",
                 silence_logs=50,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))

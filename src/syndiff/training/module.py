@@ -51,8 +51,10 @@ class TranslationModule(L.LightningModule):
             (players.discriminators, s.discriminator_lr),
             (players.generators, s.generator_lr),
         ]
-        return [
-            torch.optim.Adam(group.parameters(), lr, betas=s.adam_betas, fused=True)
+        return [  # as a group, which may be empty: some methods have no discriminators
+            torch.optim.Adam(
+                [{"params": list(group.parameters())}], lr, betas=s.adam_betas, fused=True
+            )
             for group, lr in groups
         ]
 
