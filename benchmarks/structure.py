@@ -1,7 +1,8 @@
 """What binds a translator to its source's anatomy? Candidate terms, judged where truth is known.
 
     python benchmarks/structure.py OUT screen          each candidate on the one-shot modules alone
-    python benchmarks/structure.py OUT final A,B,none  all of SynDiff, three seeds, two budgets
+    python benchmarks/structure.py OUT repeat A,B,none two more seeds of these
+    python benchmarks/structure.py OUT final A,none    all of SynDiff, with seed 0 or the one given
     python benchmarks/structure.py OUT table           what has been measured so far
 
 Virtual subjects with lesions are trained on unpaired, and the T1 → T2 translators are scored on
@@ -55,7 +56,7 @@ NETWORKS: dict[str, Any] = {
     "patch_channels": 32,
 }
 EVERY = 3  # slices: a third of the test slices are scored
-SCREEN_STEPS, FINAL_STEPS, SEEDS = (1500, 3000), (1500, 3000), (0, 1, 2)
+SCREEN_STEPS, FINAL_STEPS, SEEDS = (1500, 3000), (1500, 3000), (1, 2)
 TISSUES = ("csf", "grey_matter", "white_matter")
 
 
@@ -496,12 +497,16 @@ def main(arguments: list[str]) -> None:
         "screen": lambda: [
             (n, 0, SCREEN_STEPS) for n in (arguments[2].split(",") if arguments[2:] else SCREENED)
         ],
-        "final": lambda: [(n, s, FINAL_STEPS) for s in SEEDS for n in arguments[2].split(",")],
+        "repeat": lambda: [(n, s, SCREEN_STEPS) for s in SEEDS for n in arguments[2].split(",")],
+        "final": lambda: [
+            (n, int((arguments[3:] or ["0"])[0]), FINAL_STEPS) for n in arguments[2].split(",")
+        ],
         "table": lambda: [],
     }
+    part = "final" if what == "final" else "screen"
     for name, seed, budgets in plans[what]():
-        if not (out / "runs" / f"{what}_{name}_{seed}_{max(budgets)}.json").exists():
-            train(name, seed, budgets, out, what)
+        if not (out / "runs" / f"{part}_{name}_{seed}_{max(budgets)}.json").exists():
+            train(name, seed, budgets, out, part)
     if what == "table":
         table(out)
 
