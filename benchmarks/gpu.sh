@@ -18,6 +18,7 @@ mkdir -p "$out"
 if [ -n "${BENCHMARK_TINY:-}" ]; then
   common="--device cpu --preset small --size 64 --repeats 1 --warmup 0"
   train=1 fewer=1 translate=1 slices=2 limit=600
+  export OMP_NUM_THREADS=1 # small networks on a busy machine: threads would wait for each other
 else
   common="--device cuda --preset github --size 256 --repeats 20 --warmup 5"
   train=1,2,4,8,16 fewer=1 translate=16,32 slices=160 limit=110

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from syndiff import cli
-from syndiff.benchmark.baseline import OfficialStep, official_sampling, plain_resampling
+from syndiff.benchmark.baseline import OfficialStep, official_sampling, plain_layers
 from syndiff.benchmark.cases import OurStep, Scene, TheirStep
 from syndiff.benchmark.ceiling import TINY_WORK, ceiling
 from syndiff.benchmark.compare import SAME, changes, read_benchmark
@@ -128,9 +128,7 @@ def test_each_network_is_run_as_often_as_the_method_needs(ours: list[Counts]) ->
             f"discriminators.diffusive_{m}": 3,
         }
     assert ours[1].calls == expected
-    assert ours[0].calls == expected | {
-        f"discriminators.diffusive_{m}": 4 for m in ("source", "target")
-    }
+    assert ours[0].calls == expected  # the penalty is taken on the pass over the real images
 
 
 def test_the_official_step_runs_its_generators_anew(theirs: list[Counts]) -> None:
@@ -141,7 +139,7 @@ def test_the_official_step_runs_its_generators_anew(theirs: list[Counts]) -> Non
 
 
 # Operations of a step with the gradient penalty, and of one without. They may only fall.
-HELD_TINY = {"ours": (382_087_520, 364_246_528), "theirs": (714_145_856, 699_322_624)}
+HELD_TINY = {"ours": (373_329_472, 364_246_528), "theirs": (714_145_856, 699_322_624)}
 HELD_PAPER = 6_000_921_286_912  # with the penalty, which the paper pays at every step
 
 
@@ -151,9 +149,9 @@ def test_operations_of_a_tiny_step_are_held(ours: list[Counts], theirs: list[Cou
 
 
 def test_allocations_of_a_tiny_step_are_held(ours: list[Counts]) -> None:
-    assert ours[1].allocations <= 3_242
-    assert ours[1].allocated_bytes <= 33_191_781
-    assert ours[0].peak_bytes <= 12_722_097  # weights, moments and averages included
+    assert ours[1].allocations <= 3_322
+    assert ours[1].allocated_bytes <= 33_699_013
+    assert ours[0].peak_bytes <= 12_261_953  # weights, moments and averages included
 
 
 def test_operations_grow_with_the_batch_alone(ours: list[Counts]) -> None:
@@ -271,9 +269,9 @@ def test_the_official_step_watches_for_anomalies_and_moves_all_players() -> None
     assert any(not a.equal(b) for a, b in zip(average, step.player.ema.values(), strict=True))
 
 
-def test_plain_resampling_is_exact_and_undone() -> None:
+def test_plain_layers_are_exact_and_undone() -> None:
     usual, x = ncsnpp.fir_up, torch.randn(1, 2, 8, 8)
-    with plain_resampling():
+    with plain_layers():
         assert ncsnpp.fir_up is not usual
         assert blocks.fir_up is ncsnpp.fir_up
         plain = [f(x) for f in (blocks.fir_up, blocks.fir_down, blocks.fir_filter)]
@@ -348,12 +346,12 @@ def test_results_are_json_with_a_line_per_case(results: dict, tmp_path: Path) ->
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     names = [(line["what"], line["variant"]) for line in results["cases"]]
     assert names == [
-        ("train", "syndiff"),
+        ("train", "ours"),
         ("train", "official"),
-        ("train", "official, no anomaly detection"),
-        ("translate", "syndiff"),
+        ("train", "official, unwatched"),
+        ("translate", "ours"),
         ("translate", "official"),
-        ("volume", "syndiff"),
+        ("volume", "ours"),
     ]
     for line in results["cases"]:
         assert set(SAME) <= set(line)
@@ -409,6 +407,7 @@ def test_other_files_are_no_benchmarks(tmp_path: Path) -> None:
     [
         (("--what", "trane"), "trane"),
         (("--method", "magic"), "magic"),
+        (("--method", "cyclegan", "--baseline"), "--method syndiff"),
         (("--preset", "huge"), "huge"),
         (("--networks", "vast"), "vast"),
         (("--size", "100"), "multiple of 32"),
@@ -448,7 +447,7 @@ def test_command_prints_a_table_and_writes_json(
     said = capsys.readouterr().out
     assert "GFLOP" in said
     assert "s/image" not in said  # nothing was timed
-    assert "no counts changed" in said
+    assert "counts that changed: 0" in said
     assert read_benchmark(out)["cases"][0]["flop_per_image"] > 0
 
 

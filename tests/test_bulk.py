@@ -1,4 +1,4 @@
-"""A folder of volumes: what is translated, what is skipped, what fails, over one process and two."""
+"""A folder of volumes: what is translated, skipped, fails; over one process and over two."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import torch
 from syndiff.errors import OptionError, UserError
 from syndiff.training.processes import by_the_first, gathered, is_loss, launched, pooled_means
 from syndiff.training.run import _places, train
-from syndiff.training.watch import load_state
+from syndiff.training.watch import LAST, load_state
 from tests.processes import SETTINGS
 from tests.tiny import write_prepared
 
@@ -96,6 +96,12 @@ def changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     """Fraction of all parameters that differ by more than a tenth of one step of Adam's."""
     pairs = [(a[group][name], t) for group in GROUPS for name, t in b[group].items()]
     return float(torch.cat([((x - y).abs() > 1e-4).flatten() for x, y in pairs]).float().mean())
+
+
+def history(run: Path) -> list[list[str]]:
+    """The validations, but for the minutes."""
+    lines = (run / "history.csv").read_text().splitlines()
+    return [row[:1] + row[2:] for row in csv.reader(lines)]
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +182,9 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(pair: tuple[list[Ended]
         )
         assert resumed["step"] == whole["step"] == 6
         assert same(resumed, whole)
-    first, second = ((folder / name / "history.csv").read_text() for name in ("killed", "whole"))
-    rows = [
-        [row[:1] + row[2:] for row in csv.reader(text.splitlines())] for text in (first, second)
-    ]
-    assert rows[0] == rows[1]  # but for the minutes
-    assert [row[0] for row in rows[0]] == ["step", "3", "6"]
+    resumed_rows, whole_rows = (history(folder / name) for name in ("killed", "whole"))
+    assert resumed_rows == whole_rows
+    assert [row[0] for row in whole_rows] == ["step", "3", "6"]  # written by one process alone
 
 
 def test_a_run_goes_on_with_fewer_processes_and_larger_batches(
@@ -244,9 +247,9 @@ def test_the_starter_says_how_many_there_are(
 def test_torchrun(data: Path, pair: tuple[list[Ended], Path], tmp_path: Path) -> None:
     script = tmp_path / "syndiff"  # torchrun runs a file, as $(which syndiff) is
     script.write_text("from tests.processes import main\nraise SystemExit(main())\n")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
-        + command(data, tmp_path / "run").split(),
+        [*torchrun, str(script), *command(data, tmp_path / "run").split()],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=True,
@@ -271,17 +274,15 @@ def test_a_signal_to_one_process_stops_all_and_saves(data: Path, tmp_path: Path)
     run = tmp_path / "run"
     words = command(data, run, "--max-steps", "100000")
     processes = [start(words, **where, **as_torchrun(rank)) for rank in (0, 1)]
-    while not (run / "checkpoints/last.pt").exists():
+    while not (run / LAST).exists():
         assert all(process.poll() is None for process in processes)
         time.sleep(0.5)
     processes[1].send_signal(signal.SIGTERM)
     first, second = ended(*processes)
     assert (first.code, second.code) == (130, 0)
     assert "stopped by SIGTERM at step" in first.out
-    states = [load_state(run / f"rank{rank}.pt") for rank in (0, 1)]
-    assert (
-        states[0]["step"] == states[1]["step"] == load_state(run / "checkpoints/last.pt")["step"]
-    )
+    *states, last = (load_state(run / name) for name in ("rank0.pt", "rank1.pt", LAST))
+    assert states[0]["step"] == states[1]["step"] == last["step"]
     assert same(*states)
 
 

@@ -273,7 +273,7 @@ def room(tmp_path, monkeypatch):
     monkeypatch.setattr(
         evaluate,
         "_predictor",
-        lambda t, *options: next(
+        lambda t, **options: next(
             held.predict[n] for n, other in held.translators.items() if t is other
         ),
     )

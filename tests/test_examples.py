@@ -21,7 +21,8 @@ SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
 def test_commands_and_options_exist(path: Path) -> None:
     subprocess.run(["bash", "-n", path], check=True)
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-    lines = re.findall(r"^syndiff .*$", path.read_text(), flags=re.MULTILINE)
+    command = r'^(?:srun .*?)?(syndiff .*?)(?: "\$\{again\[@\]\}")?$'
+    lines = re.findall(command, path.read_text(), flags=re.MULTILINE)
     assert lines
     for line in lines:
         _, name, *words = shlex.split(line)

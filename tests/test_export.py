@@ -159,6 +159,7 @@ def test_the_same_image_as_torch_at_any_batch_and_size(
         for folder in (original, exported)
     )
     np.testing.assert_allclose(image, expected, atol=CLOSE)
+    assert load_translator(exported).sampling_steps == 4
     options["seed"] = 4
     other = translate_slices(load_translator(exported), slices, **options)
     assert np.abs(other - image).max() > 1e-2
@@ -328,8 +329,10 @@ def test_unsuitable_options(original: Path, exported: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError, match="exported translator already"):
         export(exported, tmp_path / "out")
     long = ddpm(steps=51).save(tmp_path / "long")
-    with pytest.raises(OptionError, match="--part step"):
+    with pytest.raises(OptionError, match=r"--sampling-steps .* --part step"):
         export(long, tmp_path / "out")
+    with pytest.raises(OptionError, match="as trained"):
+        export(original, tmp_path / "out", sampling_steps=2)
     assert {p.name for p in tmp_path.iterdir()} == {"taken", "long"}
 
 

@@ -28,8 +28,8 @@ def test_least_squares_terms_by_hand() -> None:
 def test_gradient_penalty_of_a_known_function() -> None:
     # D(x) = Σ a x²: ∇D = 2 a x, so the penalty is the batch's mean of Σ (2 a x)².
     a = torch.tensor(0.5, requires_grad=True)
-    x = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, 1, 1, 2)
-    penalty = losses.gradient_penalty(lambda image: (a * image**2).sum(dim=(1, 2, 3)), x)
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, 1, 1, 2).requires_grad_()
+    penalty = losses.gradient_penalty((a * x**2).sum(dim=(1, 2, 3)), x)
     assert float(penalty.detach()) == pytest.approx((1 + 4 + 9 + 16) / 2)
     penalty.backward()  # reaches the discriminator's weights: d/da of 4 a² Σx²/2
     assert float(a.grad) == pytest.approx(8 * 0.5 * 30 / 2)

@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from syndiff.networks import step_discriminator
 from syndiff.networks.blocks import FIR_TAPS, fir_down, fir_up
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.resnet import ResNetGenerator
-from syndiff.networks.step_discriminator import StepDiscriminator, minibatch_deviation
+from syndiff.networks.step_discriminator import StepDiscriminator, leaky_relu, minibatch_deviation
 
 TINY = {
     "channels": 8,
@@ -126,3 +127,38 @@ def test_minibatch_deviation_by_hand() -> None:
     x = torch.stack([torch.zeros(1, 2, 2), torch.full((1, 2, 2), 2.0)])
     torch.testing.assert_close(minibatch_deviation(x, 4), torch.ones(2, 1, 2, 2))
     assert minibatch_deviation(x, 1).max() < 1e-3
+
+
+def test_leaky_relu_and_its_first_two_derivatives() -> None:
+    x = torch.linspace(-1.97, 2.03, 41, dtype=torch.float64).requires_grad_()  # not at the kinks
+    ours, theirs = leaky_relu(x), torch.nn.functional.leaky_relu(x, 0.2)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(y.sum(), x)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+    # a function whose gradient's gradient is not trivial
+    assert torch.autograd.gradgradcheck(lambda v: leaky_relu(v**2 - 1) * v, x)
+
+
+def test_a_gradient_penalty_of_the_discriminator_is_that_of_plain_torch(monkeypatch) -> None:
+    torch.manual_seed(0)
+    network = StepDiscriminator(stem=4, widths=(8, 8), time_dim=8)
+    for p in network.parameters():
+        torch.nn.init.normal_(p, 0, 0.2)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([0, 2])
+
+    def gradients() -> list[torch.Tensor]:
+        real = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(network(real, x, t).sum(), real, create_graph=True)
+        return torch.autograd.grad(
+            g.square().sum(), network.blocks.parameters(), allow_unused=True
+        )
+
+    ours = gradients()
+    monkeypatch.setattr(
+        step_discriminator, "leaky_relu", lambda v: torch.nn.functional.leaky_relu(v, 0.2)
+    )
+    for a, b in zip(ours, gradients(), strict=True):
+        if a is None:  # biases: the penalty does not depend on them
+            assert b is None or float(b.abs().max()) == 0
+        else:
+            torch.testing.assert_close(a, b)

@@ -18,9 +18,7 @@ SLICES = np.random.default_rng(0).random((5, 32, 32), dtype=np.float32)
 
 
 def run(sampling: Sampling, **options: object) -> np.ndarray:
-    return translate_slices(
-        build_syndiff(), SLICES, device="cpu", sampling=sampling, **options
-    )
+    return translate_slices(build_syndiff(), SLICES, device="cpu", sampling=sampling, **options)
 
 
 def test_an_expectation_is_the_mean_of_its_chains() -> None:

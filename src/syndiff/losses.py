@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,17 +33,17 @@ def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Ten
     return (real_logits - 1).square().mean() + fake_logits.square().mean()
 
 
-def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+def gradient_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """R1: the squared norm of the logit's gradient at real images, mean over the batch; Eq. 12.
 
-    Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018.
+    Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018. Made to be
+    differentiated again.
 
     Args:
-        discriminator: images → logits; called once, inside a double backward.
-        real: (b, c, h, w) real images.
+        logits: a discriminator's of `real`: the same that enter its adversarial loss.
+        real: (b, c, h, w) real images, with gradient.
     """
-    real = real.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,7 @@ class OfficialStep:
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """All turns; the terms of all players, weighted, by "player/term"."""
         draw = Draw(self.settings.seed, number, batch.source.device)
-        with plain_resampling(), torch.autograd.set_detect_anomaly(self.anomaly):
+        with plain_layers(), torch.autograd.set_detect_anomaly(self.anomaly):
             terms = self.diffusive_discriminators(batch, draw)
             terms |= self.one_shot_discriminators(batch)
             terms |= self.all_generators(batch, draw)
@@ -180,7 +181,7 @@ class OfficialStep:
 @torch.no_grad()
 def official_sampling(network: ncsnpp.NCSNpp, schedule: Schedule, source: Tensor) -> Tensor:
     """The reverse process from noise to an image, Eqs. 15, 19 and 20; b 1 h w in [-1, 1]."""
-    with plain_resampling():
+    with plain_layers():
         x = torch.randn_like(source)
         for index in reversed(range(schedule.steps)):
             t = torch.full((len(x),), index, dtype=torch.long, device=x.device)
@@ -215,12 +216,17 @@ def _up(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def plain_resampling() -> Iterator[None]:
-    """Inside, the networks resample by depth-wise convolutions, however they do it otherwise.
+def plain_layers() -> Iterator[None]:
+    """Inside, the networks use these plain layers, whatever they have become otherwise.
 
     A faster form in the networks would quicken the baseline too, and hide what it gained.
     """
-    plain = {"fir_filter": _filter, "fir_down": _down, "fir_up": _up}
+    plain = {
+        "fir_filter": _filter,
+        "fir_down": _down,
+        "fir_up": _up,
+        "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
+    }
     places = [
         (module, name)
         for module in (blocks, ncsnpp, step_discriminator)

@@ -27,7 +27,7 @@ from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.translators import SliceNoise, Translator
 
-OURS, OFFICIAL, CALM = "syndiff", "official", "official, no anomaly detection"
+OURS, OFFICIAL, CALM = "ours", "official", "official, unwatched"
 
 
 class Thing(Protocol):
@@ -292,6 +292,6 @@ def cases_of(what: str, scene: Scene, baseline: bool) -> list[Case]:
     else:
         return [Case(what, OURS, scene, VolumeFile, scene.slices)]
     found = [Case(what, OURS, scene, ours, scene.batch)]
-    if baseline and scene.method == "syndiff":
+    if baseline:
         found += [Case(what, name, theirs, build, scene.batch) for name, build in official]
     return found

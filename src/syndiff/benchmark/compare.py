@@ -71,8 +71,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    case = f"{new['what']}, {new['variant']}, {new['size']}×{new['size']}, batch {new['batch']}, "
-    case += new["precision"]
+    case = f"{new['what']}, {new['variant']}, {new['size']}², b{new['batch']}, {new['precision']}"
     found = []
     for names, exact in ((EXACT, True), (MEASURED, False)):
         for name, words in names.items():

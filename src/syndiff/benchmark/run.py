@@ -78,6 +78,8 @@ class Options:
             raise OptionError(f"--what {','.join(self.what)}", f"of {', '.join(WHATS)}, or all")
         if self.method not in METHODS:
             raise OptionError(f"the method {self.method!r}", f"one of {', '.join(METHODS)}")
+        if self.baseline and self.method != "syndiff":
+            raise OptionError(f"--baseline with {self.method}", "--method syndiff")
         if self.precision not in DTYPES:
             raise OptionError(f"the precision {self.precision!r}", f"one of {', '.join(DTYPES)}")
         if not self.batches or min(self.batches) < 1:

@@ -10,16 +10,20 @@ from rich.table import Table
 
 from syndiff.benchmark.compare import Change
 
-COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+Cell = Callable[[Mapping[str, Any]], str]
+WHOSE: dict[str, Cell] = {
     "what": lambda c: c["what"],
-    "whose": lambda c: c["variant"],
+    "whose": lambda c: c["variant"] + (f", {c['precision']}" if c["precision"] != "32" else ""),
     "batch": lambda c: str(c["batch"]),
-    "prec.": lambda c: c["precision"],
+}
+TIMES: dict[str, Cell] = {
     "s/image": lambda c: c.get("failure") or _number(c, "seconds_per_image", "{:.4g}"),
     "±": lambda c: _number(c, "spread", "{:.0%}"),
     "images/s": lambda c: _number(c, "images_per_s", "{:.3g}"),
     "×": lambda c: _number(c, "speedup", "{:.2f}"),
     "peak GB": lambda c: _number(c, "peak_bytes", "{:.2f}", 1e-9),
+}
+WORK: dict[str, Cell] = {
     "GFLOP": lambda c: _number(c, "flop_per_image", "{:.4g}", 1e-9),
     "needed": lambda c: _number(c, "flop_needed_per_image", "{:.4g}", 1e-9),
     "matmul": lambda c: _number(c, "share_of_matmul", "{:.0%}"),
@@ -28,17 +32,23 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def show(results: Mapping[str, Any]) -> None:
-    """The cases on standard output; empty columns are left out."""
-    cells = {name: [cell(c) for c in results["cases"]] for name, cell in COLUMNS.items()}
-    table = Table(box=None, pad_edge=False)
-    for name, values in cells.items():
-        if any(values):
-            table.add_column(name, justify="left" if name in ("what", "whose") else "right")
-    for row in zip(*(values for values in cells.values() if any(values)), strict=True):
-        table.add_row(*row)
+    """The cases on standard output: what they took, and the work they did; 80 columns each."""
     console = Console()
-    console.print(_heading(results))
-    console.print(table)
+    console.print(_heading(results), highlight=False)
+    for columns in (TIMES, WORK):
+        cells = {name: [cell(c) for c in results["cases"]] for name, cell in columns.items()}
+        filled = {name: values for name, values in cells.items() if any(values)}
+        if not filled:
+            continue
+        whose = {name: [cell(c) for c in results["cases"]] for name, cell in WHOSE.items()}
+        filled = whose | filled
+        table = Table(box=None, pad_edge=False)
+        for name in filled:
+            table.add_column(name, justify="left" if name in ("what", "whose") else "right")
+        for row in zip(*filled.values(), strict=True):
+            table.add_row(*row)
+        console.print()
+        console.print(table)
 
 
 def show_changes(found: Sequence[Change]) -> None:
@@ -50,14 +60,17 @@ def show_changes(found: Sequence[Change]) -> None:
         table.add_row(c.case, c.quantity, f"{c.old:.6g}", f"{c.new:.6g}", f"{c.percent:+.2f} %")
     console = Console()
     exact = sum(c.exact for c in found)
-    console.print(f"{exact or 'no'} counts changed")
+    console.print(f"counts that changed: {exact}", highlight=False)
     if found:
         console.print(table)
 
 
 def _heading(results: Mapping[str, Any]) -> str:
     machine, options = results["machine"], results["options"]
-    line = f"{machine['device']}, torch {machine['torch']}, {options['size']}×{options['size']}"
+    line = (
+        f"{options['method']}, preset {options['preset']}, {options['size']}×{options['size']}; "
+    )
+    line += f"{machine['device']}, torch {machine['torch']}"
     for precision, rates in results["ceiling"].get("flop_per_s", {}).items():
         line += (
             f"\n{precision}: {rates['matmul'] / 1e9:.4g} GFLOP/s in matrix products, "

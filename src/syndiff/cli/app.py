@@ -28,6 +28,19 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds the memory.")]
 
+Way = Annotated[
+    str,
+    typer.Option(
+        "--sampling",
+        help="chain (the paper), expectation (mean of --samples chains) or regression "
+        "(the first step's estimate: fastest).",
+    ),
+]
+Samples = Annotated[int, typer.Option(min=1, help="Chains of an expectation.")]
+SamplingSteps = Annotated[
+    int, typer.Option(min=0, help="Reverse steps of ddpm and unit_ddpm; 0: all 1000.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def _version(

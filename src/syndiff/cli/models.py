@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import BatchSize, Device, Seed, app, named, numbers
+from syndiff.cli.app import (
+    BatchSize,
+    Device,
+    Samples,
+    SamplingSteps,
+    Seed,
+    Way,
+    app,
+    named,
+    numbers,
+)
 from syndiff.console import progress_bar, warn
 from syndiff.errors import OptionError
 
@@ -35,6 +45,9 @@ def evaluate(
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
+    sampling: Way = "chain",
+    samples: Samples = 8,
+    sampling_steps: SamplingSteps = 0,
 ) -> None:
     """Compare translators with each other and with two baselines; write a report."""
     from syndiff.evaluation.evaluate import evaluate as run
@@ -56,6 +69,9 @@ def evaluate(
             profile=profile or None,
             batch_size=batch_size,
             device=device,
+            sampling=sampling,
+            samples=samples,
+            sampling_steps=sampling_steps,
             progress=bar,
         )
     for name, values in results["models"].items():
@@ -94,11 +110,14 @@ def export(
     part: Annotated[
         str, typer.Option(help="chain: source and noise to image; step: one reverse step.")
     ] = "chain",
+    sampling_steps: Annotated[
+        int, typer.Option(min=0, help="Reverse steps of ddpm; 0: all 1000.")
+    ] = 0,
 ) -> None:
     """Write a translator for other software; refused if it differs from torch."""
     from syndiff.export import export as run
 
-    run(model, out, format=format, part=part, say=lambda message: typer.echo(message))
+    run(model, out, format=format, part=part, sampling_steps=sampling_steps, say=typer.echo)
     typer.echo(f"exported: {out}")
 
 

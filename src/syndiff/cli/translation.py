@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from syndiff.cli.app import BatchSize, Device, Seed, app, named
+from syndiff.cli.app import BatchSize, Device, Samples, SamplingSteps, Seed, Way, app, named
 from syndiff.console import progress_bar, warn
 from syndiff.errors import OptionError
 
@@ -36,17 +36,9 @@ def translate(
     shared_noise: Annotated[
         bool, typer.Option(help="One noise for all slices: coherent along z.")
     ] = True,
-    sampling: Annotated[
-        str,
-        typer.Option(
-            help="chain (the paper), expectation (mean of --samples chains) or regression "
-            "(the first step's estimate: fastest)."
-        ),
-    ] = "chain",
-    samples: Annotated[int, typer.Option(min=1, help="Chains of an expectation.")] = 8,
-    sampling_steps: Annotated[
-        int, typer.Option(min=0, help="Reverse steps of ddpm and unit_ddpm; 0: all 1000.")
-    ] = 0,
+    sampling: Way = "chain",
+    samples: Samples = 8,
+    sampling_steps: SamplingSteps = 0,
     check: Annotated[
         bool, typer.Option(help="Measure whether the anatomy stays where it is.")
     ] = True,

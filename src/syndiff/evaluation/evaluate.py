@@ -62,6 +62,9 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 8,
     device: str = "auto",
+    sampling: str = "chain",
+    samples: int = 8,
+    sampling_steps: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score translators on prepared data, beside the baselines `copy` and `histogram`.
@@ -77,6 +80,8 @@ def evaluate(
             joined by "+".
         profile: name of a comparison profile; by default `paper`, and `fixed` for CT.
         seed, batch_size, device: how the models translate.
+        sampling, samples: see `syndiff.translators.sampling.Sampling`.
+        sampling_steps: of the models whose chains can be respaced; 0 for their own number.
         progress: called with (done, total, what is being done).
 
     Returns:
@@ -99,14 +104,16 @@ def evaluate(
     scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
     chosen = metrics.get_profile(profile) if profile else metrics.profile_for(scale.unit)
 
+    how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "device": device}
+    how |= {"sampling": sampling, "samples": samples, "sampling_steps": sampling_steps}
     predictors = {
-        name: _in_its_scale(_predictor(translator, seed, batch_size, device), translator, manifest)
+        name: _in_its_scale(_predictor(translator, **how), translator, manifest)
         for name, translator in translators.items()
     }
     predictors["copy"] = _of_first_source(baselines.copy)
     predictors["histogram"] = _of_first_source(histogram_baseline(manifest, sources[0], target))
     checks = {
-        name: _check(Path(models[name]), translator, manifest, seed, batch_size, device)
+        name: _check(Path(models[name]), translator, manifest, how)
         for name, translator in translators.items()
     }
     evaluation = evaluate_predictions(cases, predictors, chosen, checks=checks, progress=progress)
@@ -117,7 +124,7 @@ def evaluate(
         results["models"][name] |= _origin(Path(path))
     spacing_warnings = _spacing_warnings(translators, spacing_mm)
     results["warnings"] = _anatomy_warnings(evaluation) + spacing_warnings + _warnings(results)
-    results["provenance"] = _provenance(evaluation, data, seed, batch_size, device)
+    results["provenance"] = _provenance(evaluation, data, how)
     write_results(out, results, evaluation)
     return results
 
@@ -174,16 +181,18 @@ def _direction(
     return tuple(joined.split("+")), target
 
 
-def _predictor(translator: Any, seed: int, batch_size: int, device: str) -> Predict:
+def _predictor(
+    translator: Any, *, sampling: str, samples: int, sampling_steps: int, **options: Any
+) -> Predict:
     """The translator as a function of slices."""
     from syndiff.inference import translate_slices
+    from syndiff.translators.sampling import Sampling
 
-    return partial(
-        _translate, translate_slices, translator, seed=seed, batch_size=batch_size, device=device
-    )
+    way = Sampling(sampling, samples, sampling_steps if translator.respaceable else 0)
+    return partial(_translate, translate_slices, translator, sampling=way, **options)
 
 
-def _check(path: Path, translator: Any, manifest: Manifest, *options: Any) -> Check:
+def _check(path: Path, translator: Any, manifest: Manifest, how: dict[str, Any]) -> Check:
     """The comparison with the source; with the way back if the other direction lies beside."""
     back = _other_direction(path, translator)
     return partial(
@@ -191,7 +200,7 @@ def _check(path: Path, translator: Any, manifest: Manifest, *options: Any) -> Ch
         source_scale=manifest.scale(translator.sources[0]),
         target_scale=manifest.scale(translator.target),
         spacing_mm=manifest.spacing_mm,
-        translate_back=_in_its_scale(_predictor(back, *options), back, manifest) if back else None,
+        translate_back=_in_its_scale(_predictor(back, **how), back, manifest) if back else None,
     )
 
 
@@ -311,17 +320,13 @@ def _origin(path: Path) -> dict[str, Any]:
     return {"path": str(path), "config": files.read_json(config, "translator configuration")}
 
 
-def _provenance(
-    evaluation: Evaluation, data: Path, seed: int, batch_size: int, device: str
-) -> dict[str, Any]:
+def _provenance(evaluation: Evaluation, data: Path, how: dict[str, Any]) -> dict[str, Any]:
     count = sum(len(evaluation.of(evaluation.models[0], s)) for s in evaluation.subjects)
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "data": str(data.resolve()),
-        "seed": seed,
-        "batch_size": batch_size,
-        "device": device,
+        **how,
         "versions": {name: _version(name) for name in ("syndiff", "torch", "numpy", "scipy")}
         | {"python": platform.python_version(), "platform": platform.platform()},
         "seconds_per_slice": {n: round(s / count, 4) for n, s in evaluation.seconds.items()},

@@ -34,6 +34,7 @@ from syndiff.translators import (
     load_translator,
     locate,
 )
+from syndiff.translators.sampling import Sampling
 
 FORMATS = {"onnx": OnnxTranslator, "torch": TorchProgramTranslator}
 PARTS = ("chain", "step")
@@ -51,6 +52,7 @@ def export(
     *,
     format: str = "onnx",
     part: str = "chain",
+    sampling_steps: int = 0,
     say: Say = lambda message: None,
 ) -> Path:
     """Export a translator into a new folder, and compare the result with torch.
@@ -60,6 +62,7 @@ def export(
         out: folder to make: `config.json` with `model.onnx` or `model.pt2`.
         format: "onnx", or "torch" for a program of torch.export.
         part: "chain", source and all noise → image, or "step", one reverse step.
+        sampling_steps: of a chain that can be respaced (DDPM); 0: as many as in training.
         say: told what is being done, and every difference from torch.
 
     Returns:
@@ -77,6 +80,7 @@ def export(
         raise OptionError(f"{out} exists", "a new folder for the export")
     _require(format)
     translator = load_translator(model)
+    Sampling(steps=sampling_steps).prepare(translator)
     explicit = translator.explicit()
     _check_part(translator, explicit, part)
     say(f"tracing {translator.name}; large networks take minutes")
@@ -120,7 +124,7 @@ def _check_part(translator: Translator, explicit: Explicit, part: str) -> None:
         raise OptionError(
             f"a chain of {explicit.steps} steps",
             f"at most {LONGEST_CHAIN}",
-            "export one step with --part step and repeat it",
+            "give --sampling-steps if it can be respaced, or export one step with --part step",
         )
 
 

@@ -7,6 +7,7 @@ FIR down-sampling, the step's embedding added to the features of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,30 @@ from torch import Tensor, nn
 from syndiff.networks.blocks import RESCALE, conv, fir_down, linear, sinusoidal_embedding
 
 SLOPE = 0.2
+
+
+class _LeakyReLU(torch.autograd.Function):
+    """x where it is positive, else SLOPE · x.
+
+    Its slope is constant almost everywhere, so the gradient penalty's backward pass has nothing to
+    bring back through it to the forward pass. torch's own brings back explicit zeros, which every
+    layer below then multiplies: 0.6 of 6 TFLOP in a step of the paper's networks at 256×256.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return F.leaky_relu(x, SLOPE)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (positive,), (gradient,) = ctx.saved_tensors, gradients
+        return torch.where(positive, gradient, SLOPE * gradient)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """`_LeakyReLU` of x."""
+    return _LeakyReLU.apply(x)
 
 
 class DownBlock(nn.Module):
@@ -28,8 +53,8 @@ class DownBlock(nn.Module):
         self.skip = conv(in_channels, out_channels, size=1, bias=False)
 
     def forward(self, x: Tensor, step: Tensor) -> Tensor:
-        h = self.conv_0(F.leaky_relu(x, SLOPE)) + self.time(step)[:, :, None, None]
-        h = self.conv_1(fir_down(F.leaky_relu(h, SLOPE)))
+        h = self.conv_0(leaky_relu(x)) + self.time(step)[:, :, None, None]
+        h = self.conv_1(fir_down(leaky_relu(h)))
         return (h + self.skip(fir_down(x))) * RESCALE
 
 
@@ -76,13 +101,13 @@ class StepDiscriminator(nn.Module):
             (b, 1) logits.
         """
         first, second = self.time_layers
-        step = second(F.leaky_relu(first(sinusoidal_embedding(t, self.time_dim)), SLOPE))
-        step = F.leaky_relu(step, SLOPE)  # b d
+        step = second(leaky_relu(first(sinusoidal_embedding(t, self.time_dim))))
+        step = leaky_relu(step)  # b d
         h = self.stem(torch.cat([x_prev, x_t], dim=1))
         for block in self.blocks:
             h = block(h, step)
         h = torch.cat([h, minibatch_deviation(h, self.deviation_group)], dim=1)
-        h = F.leaky_relu(self.out_conv(h), SLOPE)
+        h = leaky_relu(self.out_conv(h))
         return self.out_linear(h.sum(dim=(2, 3)))
 
 

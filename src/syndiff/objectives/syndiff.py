@@ -42,8 +42,8 @@ the presets `paper` and `github`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -223,30 +223,23 @@ class SynDiff(Objective):
         penalised = draw.step % s.gradient_penalty_interval == 0
         for m, o in DIRECTIONS:
             if m in self.makes:
-                x_t, x_prev, t = fakes["x_t"][m], fakes["x_prev"][m], fakes["t"][m]
-                logits = (
-                    D[f"diffusive_{m}"](x_prev, x_t, t),
-                    D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t),
-                )
+                x_t, t = fakes["x_t"][m], fakes["t"][m]
+                x_prev = fakes["x_prev"][m].requires_grad_(penalised)
+                with full_precision(x_prev, penalised):
+                    real = D[f"diffusive_{m}"](x_prev, x_t, t)
+                    if penalised:
+                        weight = s.adversarial_diffusive * s.gradient_penalty
+                        terms[f"penalty_{m}"] = weight * losses.gradient_penalty(real, x_prev)
+                fake = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
                 terms[f"diffusive_{m}"] = (
-                    s.adversarial_diffusive * losses.adversarial_discriminator(*logits)
-                )  # Eq. 12
+                    s.adversarial_diffusive * losses.adversarial_discriminator(real, fake)
+                )  # Eq. 12, the penalty included
             if not self.supervised:
                 logits = D[f"one_shot_{m}"](batch[m]), D[f"one_shot_{m}"](fakes["guess"][o])
                 terms[f"one_shot_{m}"] = s.adversarial_one_shot * losses.adversarial_discriminator(
                     *logits
                 )  # Eq. 18
-            if m in self.makes and penalised:
-                weight = s.adversarial_diffusive * s.gradient_penalty
-                terms[f"penalty_{m}"] = weight * self._penalty(m, fakes)  # Eq. 12
         return terms  # their sum is Eq. 24
-
-    def _penalty(self, m: str, fakes: Fakes) -> Tensor:
-        """|∇ D_θ|² at the data's x_{t-k}."""
-        critic = partial(
-            self.discriminators[f"diffusive_{m}"], x_t=fakes["x_t"][m], t=fakes["t"][m]
-        )
-        return losses.gradient_penalty(critic, fakes["x_prev"][m])
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
@@ -299,6 +292,11 @@ class SynDiff(Objective):
                 "settings": asdict(self.settings),
             },
         )
+
+
+def full_precision(x: Tensor, wanted: bool) -> AbstractContextManager[Any]:
+    """Switches mixed precision off where a gradient is differentiated again, if wanted."""
+    return torch.autocast(x.device.type, enabled=False) if wanted else nullcontext()
 
 
 def distance(made: Tensor, acquired: Tensor, counted: Tensor) -> Tensor:

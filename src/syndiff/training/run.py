@@ -22,7 +22,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
@@ -102,7 +102,7 @@ def train(
     method = method_of(settings.objective)
     if settings.pairing != "unpaired" and not method.pairs:
         raise OptionError(f"--pairing {settings.pairing} with {method.name}", "unpaired")
-    asked = {"source": "+".join(sources), "target": target, "preset": preset}
+    asked: dict[str, Any] = {"source": "+".join(sources), "target": target, "preset": preset}
     asked |= {"method": method.name} | asdict(settings)
     trainer = _trainer(run, devices, nodes, precision)
     world, rank = trainer.world_size, trainer.global_rank

@@ -116,7 +116,8 @@ def validate(
         return None
 
     def translate(by: Translator) -> Callable[[Slices], Slices]:
-        few = Sampling(steps=MAX_SAMPLING_STEPS if by.sampling_steps > MAX_SAMPLING_STEPS else 0)
+        long = by.respaceable and by.sampling_steps > MAX_SAMPLING_STEPS
+        few = Sampling(steps=MAX_SAMPLING_STEPS if long else 0)
         return lambda images: translate_slices(
             by, images, seed=seed, device=device, batch_size=MAX_SLICES, sampling=few
         )

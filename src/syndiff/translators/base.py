@@ -51,11 +51,13 @@ class Translator(nn.Module, ABC):
         config: everything but the weights; JSON.
         kind: name under which `load_translator` finds the class.
         stochastic: whether the noise changes the result.
+        respaceable: whether `sampling_steps` can be set to fewer.
         weights: name of the file that holds them.
     """
 
     kind: str
     stochastic: bool
+    respaceable: bool = False
     weights: str = WEIGHTS
 
     def __init__(self, config: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ class ChainTranslator(Translator):
     """
 
     stochastic = True
+    respaceable = True
     networks: nn.ModuleDict
 
     def __init__(

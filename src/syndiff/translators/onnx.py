@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from syndiff.errors import ModelError
+from syndiff.errors import ModelError, OptionError
 from syndiff.translators.base import SliceNoise, Translator
 from syndiff.translators.explicit import Explicit, explicit_noise
 
@@ -40,6 +40,18 @@ class ExportedTranslator(Translator):
     @property
     def parameter_count(self) -> int:
         return int(self.export["parameters"])
+
+    @property
+    def sampling_steps(self) -> int:
+        return int(self.export["steps"])
+
+    @sampling_steps.setter
+    def sampling_steps(self, steps: int) -> None:
+        if steps != self.sampling_steps:
+            raise OptionError(f"{steps} sampling steps", f"{self.sampling_steps}, as exported")
+
+    def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
+        raise OptionError("--sampling regression with an exported translator", "chain")
 
     def explicit(self) -> Explicit:
         raise ModelError(

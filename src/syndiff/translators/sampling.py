@@ -76,9 +76,7 @@ class Sampling:
         Raises:
             OptionError: the translator has no first estimate to stop at.
         """
-        noises = [
-            SliceNoise(seed + k, indices, shared, source.device) for k in range(self.images)
-        ]
+        noises = [SliceNoise(seed + k, indices, shared, source.device) for k in range(self.images)]
         if self.way == "regression":
             return translator.estimate(source, noises[0])
         if len(noises) == 1 or not translator.stochastic:
