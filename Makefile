@@ -1,11 +1,11 @@
 # make install | demo | test | lint | format | clean
 # Each target makes .venv when it is missing and installs what it needs; a second call is instant.
 # Another interpreter:  make install PYTHON=python3.12
-# More pytest options:  make test PYTEST_FLAGS="-n 2 -k volume"
+# Other pytest options: make test PYTEST_FLAGS="-k volume"
 # Paths stay relative, so that the folder's own path may hold spaces.
 
 PYTHON ?= python3
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 STAMP := .venv/.installed
 

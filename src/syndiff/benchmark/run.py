@@ -135,7 +135,8 @@ def _side_by_side(
     for case in cases:
         program = OFFICIAL if case.variant == CALM else case.variant  # the same operations
         if program not in counted:
-            say(f"counting: {case.what}, {program}, batch {case.scene.batch}")
+            if case.what in COUNTED:
+                say(f"counting: {case.what}, {program}, batch {case.scene.batch}")
             counted[program] = _counted(case)
         lines.append(_line(case, options) | counted[program])
     if options.repeats:
