@@ -206,8 +206,13 @@ CANDIDATES: dict[str, type[Candidate]] = {
     "acquired": Acquired,
     "acquired_mind": AcquiredMind,
     "paper": Candidate,  # the preset `paper` in full, on the same networks
+    "paper_mind": Mind,  # and with the structure term
 }
-SCREENED = [n for n, c in CANDIDATES.items() if n != "paper" and c not in (Acquired, AcquiredMind)]
+SCREENED = [
+    n
+    for n, c in CANDIDATES.items()
+    if not n.startswith("paper") and c not in (Acquired, AcquiredMind)
+]
 
 
 def slopes(x: Tensor) -> Tensor:

@@ -51,9 +51,9 @@ SCREEN_STEPS, FINAL_STEPS, SEEDS = (1500, 3000), (1500, 3000), (1, 2)
 def train(name: str, seed: int, budgets: tuple[int, ...], out: Path, part: str) -> None:
     """Train a candidate to its longest budget; score it at each."""
     manifest = data(out)
-    settings = preset("paper" if name == "paper" else "small")
+    settings = preset("paper" if name.startswith("paper") else "small")
     objective_settings = replace(settings.objective, structure=0.0, **NETWORKS)
-    if name == "paper":
+    if name.startswith("paper"):
         small = preset("small").objective
         same = ("multipliers", "blocks", "attention_levels", "step_time_dim", "patch_halvings")
         same += ("latent_embedding",)
