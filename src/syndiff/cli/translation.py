@@ -61,7 +61,7 @@ def translate(
         "sampling": Sampling(sampling, samples, sampling_steps),
         "check": check,
     }
-    if image.is_dir():
+    if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
         _translate_folder(model, image, output, workers=workers, scheduler=scheduler, **options)
