@@ -26,7 +26,6 @@ WAYS = (
     Sampling("chain"),
     Sampling("expectation", samples=2),
     Sampling("expectation", samples=8),
-    Sampling("expectation", samples=32),
     Sampling("regression"),
 )
 EVERY = 2  # slices
