@@ -13,6 +13,7 @@ from syndiff.bulk import TASKS_PER_PROCESS, plan, renamed, translate_folder
 from syndiff.errors import DataError, ModelError, OptionError
 from syndiff.files import read_json
 from syndiff.inference import sidecar, translate_file
+from syndiff.translators.sampling import Sampling
 from tests.test_translation import build, head
 
 
@@ -90,6 +91,8 @@ def test_what_is_done_is_not_done_again(model: Path, scans: Path, tmp_path: Path
     assert skipped(seed=0) == [False, True, True]
     assert skipped(seed=1) == [False, False, False]
     assert read_json(sidecar(first), "side-car")["seed"] == 1
+    assert skipped(seed=1, sampling=Sampling("regression")) == [False, False, False]
+    assert skipped(seed=1, sampling=Sampling("regression")) == [True, True, True]
 
 
 def test_two_processes_make_the_same(model: Path, scans: Path, tmp_path: Path) -> None:

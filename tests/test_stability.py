@@ -405,3 +405,22 @@ def test_settings_of_an_older_version_can_be_resumed(data: Path, tmp_path: Path)
     path.write_text(json.dumps(kept))
     run_of(data, run, resume=True, settings=settings(max_steps=5))
     assert load_state(run / "checkpoints/last.pt")["step"] == 5
+
+
+def test_the_gradient_penalty_is_taken_in_full_precision() -> None:
+    torch.manual_seed(0)
+    objective = SynDiff(TINY)
+    for p in objective.discriminators.parameters():  # layers that start silent have no gradient
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, 0, 0.15)
+    batch, draw = Batch(torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)), Draw(0, 0)
+    fakes = objective.generate(batch, draw)
+
+    def penalty() -> torch.Tensor:
+        return objective.discriminator_losses(batch, fakes.detached(), draw)["penalty_target"]
+
+    full = penalty()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = penalty()
+    assert float(full.detach()) > 0
+    assert torch.equal(full, mixed)

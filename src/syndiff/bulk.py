@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,8 @@ def finished(job: Job, weights: str, options: dict[str, Any]) -> bool:
     try:
         record = read_json(sidecar(job.output), "side-car")
         same = [record[key] == options[key] for key in ("seed", "shared_noise") if key in options]
+        if "sampling" in options:
+            same.append(record["sampling"] == asdict(options["sampling"]))
         return record["translator"]["weights_sha256"] == weights and all(same)
     except (UserError, KeyError, TypeError):
         return False
