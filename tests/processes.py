@@ -1,8 +1,8 @@
 """One process of a run on several devices: `python -m tests.processes ARGUMENTS OF syndiff`.
 
-It is `syndiff` with the smallest networks as preset `small`. Several command lines, with `then`
-between them, run one after the other in the same processes. Each process leaves its state and the
-reported losses in RUN/rank0.pt, RUN/rank1.pt … at the end of training.
+It is `syndiff` with each method's smallest networks as preset `small`. Several command lines, with
+`then` between them, run one after the other in the same processes. Each process leaves its state
+and the reported losses in RUN/rank0.pt, RUN/rank1.pt … at the end of training.
 
 A run in a folder "killed" loses process 1 at step 4, unless it is resumed; in a run in a folder
 "spoilt", process 1 meets a slice that is not finite at step 2.
@@ -16,11 +16,13 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from syndiff.objectives.methods import METHODS
 from syndiff.training import presets
 from syndiff.training.data import Batches
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.watch import Watch, save_state
+from tests.test_contract import METHODS as SMALLEST
 from tests.tiny import TINY
 
 SETTINGS = TrainSettings(
@@ -73,6 +75,8 @@ def main() -> int:
     from syndiff.cli import main as syndiff
 
     presets.PRESETS["small"] = SETTINGS
+    for name, (_, settings) in SMALLEST.items():
+        METHODS[name] = replace(METHODS[name], small=settings)
     leave_states()
     script, *words = sys.argv
     lines = " ".join(words).split(" then ")

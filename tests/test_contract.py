@@ -6,6 +6,8 @@ A new method adds its class and its smallest settings to METHODS.
 from __future__ import annotations
 
 import copy
+import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from syndiff.benchmark.cases import OurStep, Scene
 from syndiff.inference import translate_slices
 from syndiff.objectives.attgan import AttGAN, AttGANSettings
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
@@ -23,6 +26,10 @@ from syndiff.objectives.sagan import SAGAN, SAGANSettings
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.objectives.unit import UNIT, UNITSettings
 from syndiff.objectives.unit_ddpm import UnitDDPM, UnitDDPMSettings
+from syndiff.preparation.manifest import read_manifest
+from syndiff.training.data import training_batches
+from syndiff.training.presets import TrainSettings
+from syndiff.training.validation import validation_slices
 from syndiff.translators import Translator, load_translator
 from tests.tiny import TINY
 
@@ -198,6 +205,88 @@ def test_no_weight_is_held_twice(name: str) -> None:
     assert len(held) == len(set(held))
     average = copy.deepcopy(objective.generators)  # as the moving average is made
     assert not {p.data_ptr() for p in average.parameters()} & set(held)
+
+
+def tethered(name: str, **changes: Any) -> OurStep:
+    """The training module's own step on a fixed batch, with the method's smallest networks."""
+    base = TrainSettings(objective=METHODS[name][1], generator_lr=3e-3, discriminator_lr=1e-3)
+    return OurStep(Scene(name, replace(base, **changes), SIZE, 2, "32"), torch.device("cpu"))
+
+
+def living() -> tuple[int, int]:
+    """Bytes of all tensors that Python holds, and how many of these hold a graph."""
+    kinds = (torch.Tensor, torch.nn.Parameter)  # not the fake ones that another test may have left
+    tensors = [o for o in gc.get_objects() if type(o) in kinds]
+    return sum(t.nbytes for t in tensors), sum(t.grad_fn is not None for t in tensors)
+
+
+@every_method
+def test_a_step_leaves_no_image_and_no_graph(name: str) -> None:
+    step = tethered(name)
+    for number in range(2):  # makes moments, gradients and sums, with and without lazy terms
+        step(number)
+    gc.collect()
+    gc.disable()  # what a step made must be gone by itself, not once a cycle is found
+    try:
+        before = living()
+        for number in range(2, 4):
+            step(number)
+        assert living() == before
+        assert before[1] == 0
+    finally:
+        gc.enable()
+
+
+def slopes(name: str, **changes: Any) -> torch.Tensor:
+    """The generators' gradients in a step, against discriminators that have stepped in it."""
+    step = tethered(name, **changes)
+    step(0)
+    return gradients(step.module.objective.generators)
+
+
+@every_method
+def test_recomputing_changes_nothing_but_memory(name: str) -> None:
+    torch.testing.assert_close(slopes(name, recompute=True), slopes(name))
+
+
+@every_method
+def test_a_batch_in_parts_is_the_same_batch(name: str) -> None:
+    settings = METHODS[name][1]
+    if name == "syndiff":  # a part sees its own samples' deviation only
+        settings = replace(settings, deviation_group=1)
+    whole = slopes(name, objective=settings)
+    parts = slopes(name, objective=settings, accumulate=2)
+    torch.testing.assert_close(parts, whole, atol=1e-4 * whole.abs().max().item(), rtol=1e-2)
+
+
+@every_method
+def test_a_tiny_training_improves_its_objective(name: str, prepared: Path) -> None:
+    """On slices of somebody else, with the same draws before and after."""
+    manifest = read_manifest(prepared)
+    unseen = validation_slices(manifest, ("T1",), "T2").sources
+    probe = Batch(*(torch.from_numpy(unseen[m][:4] * 2 - 1) for m in ("T1", "T2")))
+    batches = training_batches(
+        manifest, ("T1",), "T2",
+        pairing="unpaired", shared=False, batch_size=2, seed=0, augment=False,
+    )  # fmt: skip
+    module = tethered(name, final_lr=None).module
+
+    @torch.no_grad()
+    def own() -> float:
+        """The generators' terms that are not an opponent's opinion, over some draws."""
+        total = 0.0
+        for at in range(4):
+            draw = Draw(seed=99, step=at)
+            fakes = module.objective.generate(probe, draw)
+            terms = module.objective.generator_losses(probe, fakes, draw)
+            opinions = ("adversarial", "one_shot", "diffusive")
+            total += sum(v.item() for k, v in terms.items() if not k.startswith(opinions))
+        return total
+
+    before = own()
+    for number in range(40):
+        module.training_step(batches[number], number)
+    assert own() < 0.8 * before
 
 
 # --- translation ----------------------------------------------------------------------------

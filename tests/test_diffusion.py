@@ -25,11 +25,34 @@ def test_gamma_follows_the_continuous_schedule() -> None:
     assert schedule.alpha_bar[-1] == pytest.approx(4.3e-5, rel=0.02)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 8])
-def test_posterior_is_bayes_rule(steps: int) -> None:
+def test_a_thousand_steps_follow_equation_10() -> None:
+    # With k = 1, at t = 1 … T; the schedule starts at ε instead of 0.
+    T, schedule = 1000, Schedule(1000)
+    t = torch.arange(1, T + 1, dtype=torch.float64) * (1 - EPSILON) + T * EPSILON
+    k = 1 - EPSILON
+    exponent = 0.1 * k / T + 19.9 * (2 * t * k - k * k) / (2 * T * T)
+    torch.testing.assert_close(schedule.gamma, (1 - (-exponent).exp()).float())
+    assert schedule.alpha_bar[-1] == pytest.approx(Schedule(4).alpha_bar[-1].item(), rel=1e-5)
+
+
+def test_a_chain_cut_short_meets_the_same_noise_at_the_times_it_keeps() -> None:
+    whole, few = Schedule(1000), Schedule(1000).respaced(20)
+    assert few.steps == len(few.gamma) == 20
+    assert (few.time[0], few.time[-1]) == (0, 999)
+    torch.testing.assert_close(few.alpha_bar, whole.alpha_bar[few.time])
+    assert float((1 - few.gamma).prod()) == pytest.approx(float(whole.alpha_bar[-1]), rel=1e-4)
+    assert few.respaced(1000).gamma.equal(whole.gamma)
+    assert Schedule(1000).respaced(1).time.tolist() == [999]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(1), Schedule(2), Schedule(4), Schedule(8), Schedule(1000).respaced(6)],
+    ids=["1", "2", "4", "8", "6 of 1000"],
+)
+def test_posterior_is_bayes_rule(schedule: Schedule) -> None:
     # q(x_prev | x_t, x_0) of two Gaussians, by completing the square.
-    schedule = Schedule(steps)
-    for i in range(steps):
+    for i in range(schedule.steps):
         gamma = float(schedule.gamma[i])
         prior_variance = 1 - float(schedule.alpha_bar_prev[i])
         precision = (1 - gamma) / gamma + (1 / prior_variance if prior_variance else math.inf)

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from syndiff.errors import OptionError, UserError
+from syndiff.objectives.methods import METHODS
 from syndiff.training.processes import by_the_first, gathered, is_loss, launched, pooled_means
 from syndiff.training.run import _places, train
 from syndiff.training.watch import LAST, load_state
@@ -130,6 +131,26 @@ def pair(data: Path, killed: tuple[Ended, Path]) -> tuple[list[Ended], Path]:
 def test_processes_have_the_same_parameters(pair: tuple[list[Ended], Path]) -> None:
     first, second = (load_state(pair[1] / f"whole/rank{rank}.pt") for rank in (0, 1))
     assert first["step"] == second["step"] == 6
+    assert same(first, second)
+    assert first["losses"] == second["losses"]
+
+
+@pytest.fixture(scope="module")
+def eight(data: Path) -> Path:
+    """A short run of every method on two processes."""
+    folder = data.parent / "eight"
+    lines = [
+        command(data, folder / name, "--method", name, "--max-steps", "3") for name in METHODS
+    ]
+    ends = two(" then ".join(lines), as_torchrun)
+    assert [end.code for end in ends] == [0, 0], ends[0].err
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_the_same_parameters_in_both_processes(name: str, eight: Path) -> None:
+    first, second = (load_state(eight / name / f"rank{rank}.pt") for rank in (0, 1))
+    assert first["step"] == second["step"] == 3
     assert same(first, second)
     assert first["losses"] == second["losses"]
 

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from syndiff import volume as volumes
 from syndiff.errors import OptionError
 from syndiff.evaluation.evaluate import evaluate
 from syndiff.files import read_json
 from syndiff.inference import translate_file
+from syndiff.networks.patchgan import MultiScaleDiscriminator
+from syndiff.objectives.base import Draw
 from syndiff.objectives.methods import METHODS, method_named, method_of
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings, choose, preset
 from syndiff.training.run import train
 from tests.test_contract import METHODS as TINY_METHODS
+from tests.test_contract import batch
 
 OTHERS = [name for name in METHODS if name != "syndiff"]
 every_other = pytest.mark.parametrize("name", OTHERS)
@@ -108,6 +113,37 @@ def test_what_a_method_has_not_is_refused() -> None:
         method_named("ddpm").build(TINY_METHODS["ddpm"][1], source_channels=2)
     with pytest.raises(OptionError, match="pairs"):
         method_named("munit").build(TINY_METHODS["munit"][1], supervised=True)
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "unit", "munit", "attgan", "sagan", "ddpm"])
+def test_small_discriminators_see_half_a_slice(name: str) -> None:
+    # Of 64 pixels. Those of UNIT and MUNIT learned much more slowly from patches of 22.
+    objective = METHODS[name].build(METHODS[name].small)
+    for which, network in objective.discriminators.items():
+        first = network.scales[0] if isinstance(network, MultiScaleDiscriminator) else network
+        patch = jump = 1
+        for layer in first.modules():
+            if isinstance(layer, nn.Conv2d):
+                patch += (layer.kernel_size[0] - 1) * jump
+                jump *= layer.stride[0]
+        assert patch >= 32, which
+
+
+def test_an_empty_translation_does_not_pay_in_unit_ddpm() -> None:
+    # Nothing is easier to denoise; the structure term is what makes it dear.
+    assert METHODS["unit_ddpm"].small.structure > 0
+    objective = METHODS["unit_ddpm"].build(
+        replace(TINY_METHODS["unit_ddpm"][1], structure=1.0), source_channels=1
+    )
+    images, draw = batch(), Draw(seed=0, step=0)
+    fakes = objective.generate(images, draw)
+    terms = {}
+    for kind in ("empty", "inverted"):
+        made = {"empty": torch.full_like(images.source, -1.0), "inverted": -images.source}
+        fakes["other_0"]["source"] = made[kind]
+        terms[kind] = float(objective.generator_losses(images, fakes, draw)["structure_source"])
+    assert terms["empty"] > 0.1
+    assert terms["inverted"] == pytest.approx(0, abs=1e-6)
 
 
 def tiny(name: str, steps: int) -> TrainSettings:

@@ -56,7 +56,7 @@ def test_weights_and_schedules_are_the_papers() -> None:
 def test_small_networks_are_small(name: str) -> None:
     method, _ = METHODS[name]
     objective = method(MODULES[name].SMALL)
-    assert sum(p.numel() for p in objective.parameters()) < 2e6
+    assert sum(p.numel() for p in objective.parameters()) < 3e6
 
 
 # --- cycle-consistency ----------------------------------------------------------------------

@@ -438,7 +438,7 @@ def test_sources_must_be_complete_and_on_one_grid(run: Path) -> None:
     [
         ({"source": ["T1", "T1"]}, "modalities that differ"),
         ({"source": ["T1", "T2"]}, "modalities that differ"),
-        ({"source": []}, "modalities that differ"),
+        ({"source": [], "settings": settings(pairing="mixed")}, "unpaired"),
         ({"settings": settings(pairing="some")}, "unpaired, paired, mixed"),
     ],
 )

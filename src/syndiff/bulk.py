@@ -23,6 +23,7 @@ from typing import Any
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.files import read_json
 from syndiff.inference import Model, sidecar, translate_file
+from syndiff.memory import keep_freed
 from syndiff.preparation.discover import SUFFIXES, find_scans
 from syndiff.translators import locate, read_config
 
@@ -83,7 +84,9 @@ def translate_folder(
     Raises:
         UserError: the model, the folder or an option cannot be used.
     """
-    weights = Model.read(model).weights_sha256  # a wrong model is one error, not one per volume
+    read = Model.read(model)  # a wrong model is one error, not one per volume
+    read.translator.require_source()
+    weights = read.weights_sha256
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if workers < 1:
         raise OptionError(f"--workers {workers}", "1 or more")
@@ -167,7 +170,8 @@ def finished(job: Job, weights: str, options: dict[str, Any]) -> bool:
         return False
     try:
         record = read_json(sidecar(job.output), "side-car")
-        same = [record[key] == options[key] for key in ("seed", "shared_noise") if key in options]
+        plain = ("seed", "shared_noise", "precision")
+        same = [record[key] == options[key] for key in plain if key in options]
         if "sampling" in options:
             same.append(record["sampling"] == asdict(options["sampling"]))
         return record["translator"]["weights_sha256"] == weights and all(same)
@@ -257,6 +261,7 @@ def loaded(model: str, threads: int) -> Model:
     """The model of this process, read once."""
     import torch
 
+    keep_freed()
     if threads:
         torch.set_num_threads(threads)
     return Model.read(model)

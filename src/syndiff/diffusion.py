@@ -26,22 +26,40 @@ class Schedule(nn.Module):
     which is Eq. 10 with both terms negative (as printed, the first has a plus; γ would then be
     negative for small t).
 
+    A chain may be respaced: it then takes fewer and larger steps between some of the times that
+    the network was trained on.
+
+    Args:
+        steps: T/k of the training.
+        beta_min, beta_max: bounds of the noise (Eq. 10).
+        kept: how many steps this chain takes; 0 takes all.
+
     Attributes:
+        steps: of this chain.
+        time: (steps,) each step's index in the training's count, for the network.
         gamma: (steps,) γ_t, entry i for step i + 1.
         alpha_bar: (steps,) ᾱ_t = Π (1 - γ), likewise.
     """
 
+    time: Tensor
     gamma: Tensor
     alpha_bar: Tensor
 
-    def __init__(self, steps: int = 4, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
+    def __init__(
+        self, steps: int = 4, beta_min: float = 0.1, beta_max: float = 20.0, kept: int = 0
+    ) -> None:
         super().__init__()
+        self.trained = (steps, beta_min, beta_max)
+        self.steps = kept or steps
+        # Downwards, so that a single step is the last one, which starts from pure noise.
+        time = torch.linspace(steps - 1, 0, self.steps, dtype=torch.float64).round().long().flip(0)
+        self.register_buffer("time", time, persistent=False)
         s = torch.linspace(0, 1, steps + 1, dtype=torch.float64) * (1 - EPSILON) + EPSILON
+        s = torch.cat([s[:1], s[time + 1]])  # where the steps of this chain begin and end
         integral = beta_min * s + (beta_max - beta_min) * s.square() / 2
         gamma = -torch.expm1(-integral.diff())  # Eq. 10
         alpha_bar = (1 - gamma).cumprod(0)
         alpha_bar_prev = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])  # ᾱ_{t-k}
-        self.steps = steps
         self._keep("gamma", gamma)
         self._keep("alpha_bar", alpha_bar)
         self._keep("alpha_bar_prev", alpha_bar_prev)
@@ -56,6 +74,10 @@ class Schedule(nn.Module):
     def _at(self, name: str, t: Tensor) -> Tensor:
         """One coefficient per sample, shaped to multiply images: b → b 1 1 1."""
         return getattr(self, name)[t][:, None, None, None]
+
+    def respaced(self, steps: int) -> Schedule:
+        """The same process in fewer steps, on the same device."""
+        return Schedule(*self.trained, kept=steps).to(self.gamma.device)
 
     def diffuse(
         self, x_0: Tensor, t: Tensor, noise_prev: Tensor, noise: Tensor

@@ -215,6 +215,11 @@ def _up(x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, 4 * _kernel(x), stride=2, padding=1, groups=x.shape[1])
 
 
+def _norm_silu(x: Tensor, modulation: Tensor) -> Tensor:
+    scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+    return F.silu(scale * F.group_norm(x, blocks.groups_of(x.shape[1]), eps=1e-6) + shift)
+
+
 @contextmanager
 def plain_layers() -> Iterator[None]:
     """Inside, the networks use these plain layers, whatever they have become otherwise.
@@ -225,6 +230,8 @@ def plain_layers() -> Iterator[None]:
         "fir_filter": _filter,
         "fir_down": _down,
         "fir_up": _up,
+        "norm_silu": _norm_silu,
+        "channels_innermost": lambda x: x,
         "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
     }
     places = [

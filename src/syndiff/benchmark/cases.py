@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from syndiff import volume as volumes
 from syndiff.benchmark.baseline import OfficialStep, official_sampling
 from syndiff.inference import translate_file, translate_slices
+from syndiff.memory import freed_memory
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.objectives.base import Batch, Objective
 from syndiff.objectives.methods import METHODS
@@ -135,7 +136,7 @@ class OurStep:
 
     def __call__(self, number: int) -> None:
         self.module.step = number
-        with autocast(self.module.device, self.precision):
+        with freed_memory(kept=True), autocast(self.module.device, self.precision):
             self.module.training_step(Batch(*self.images), 0)
 
     counted = __call__
@@ -151,7 +152,8 @@ class TheirStep:
         self.networks = by_name(objective)
 
     def __call__(self, number: int) -> None:
-        self.player.step(Batch(*self.images), number)
+        with freed_memory(kept=False):
+            self.player.step(Batch(*self.images), number)
 
     def counted(self, number: int) -> None:
         self.player.anomaly = False  # it reads values, which fake tensors have not
@@ -182,12 +184,13 @@ class OurTranslation:
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
-        with autocast(self.device, self.scene.precision):
+        with freed_memory(kept=True):
             translate_slices(
                 self.translator,
                 ((self.source + 1) / 2)[:, 0].cpu().numpy(),
                 batch_size=self.scene.batch,
                 device=str(self.device),
+                precision=self.scene.precision,
             )
 
     @torch.no_grad()
@@ -208,7 +211,8 @@ class TheirTranslation:
         self.networks: dict[str, nn.Module] = {"generators.diffusive_target": self.network}
 
     def __call__(self, number: int) -> None:
-        official_sampling(self.network, self.schedule, self.source).cpu()
+        with freed_memory(kept=False):
+            official_sampling(self.network, self.schedule, self.source).cpu()
 
     @torch.no_grad()
     def counted(self, number: int) -> None:
@@ -227,13 +231,14 @@ class VolumeFile:
         volumes.write(_head(scene.size, scene.slices), self.folder / "in.nii.gz")
 
     def __call__(self, number: int) -> None:
-        with autocast(self.device, self.scene.precision):
+        with freed_memory(kept=True):
             translate_file(
                 self.folder / "translator",
                 self.folder / "in.nii.gz",
                 self.folder / "out.nii.gz",
                 batch_size=self.scene.batch,
                 device=str(self.device),
+                precision=self.scene.precision,
             )
 
     counted = __call__

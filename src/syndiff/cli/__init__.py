@@ -16,12 +16,14 @@ from syndiff.cli import data, training, translation, models, demo, benchmark
 # isort: on
 from syndiff.cli.app import app
 from syndiff.errors import UserError
+from syndiff.memory import keep_freed
 
 __all__ = ["app", "benchmark", "data", "demo", "main", "models", "training", "translation"]
 
 
 def main() -> None:
     """Entry point: every mendable error is one line and exit code 2."""
+    keep_freed()
     try:
         app()
     except UserError as error:

@@ -27,6 +27,9 @@ Modalities = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds the memory.")]
+Precision = Annotated[
+    str, typer.Option(help="32; or bf16 (mixed): faster where the processor has it.")
+]
 
 Way = Annotated[
     str,
@@ -38,7 +41,8 @@ Way = Annotated[
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Chains of an expectation.")]
 SamplingSteps = Annotated[
-    int, typer.Option(min=0, help="Reverse steps of ddpm and unit_ddpm; 0: all 1000.")
+    int,
+    typer.Option(min=0, help="Reverse steps of ddpm, unit_ddpm, SynDiff's l1 projector; 0: all."),
 ]
 
 

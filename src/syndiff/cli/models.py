@@ -10,6 +10,7 @@ import typer
 from syndiff.cli.app import (
     BatchSize,
     Device,
+    Precision,
     Samples,
     SamplingSteps,
     Seed,
@@ -48,6 +49,7 @@ def evaluate(
     sampling: Way = "chain",
     samples: Samples = 8,
     sampling_steps: SamplingSteps = 0,
+    precision: Precision = "32",
 ) -> None:
     """Compare translators with each other and with two baselines; write a report."""
     from syndiff.evaluation.evaluate import evaluate as run
@@ -72,6 +74,7 @@ def evaluate(
             sampling=sampling,
             samples=samples,
             sampling_steps=sampling_steps,
+            precision=precision,
             progress=bar,
         )
     for name, values in results["models"].items():

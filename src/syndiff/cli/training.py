@@ -9,6 +9,7 @@ import typer
 
 from syndiff.cli.app import Seed, app, listed
 from syndiff.console import training_progress, warn
+from syndiff.errors import OptionError
 
 
 @app.command()
@@ -16,7 +17,11 @@ def train(
     data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
     run: Annotated[Path, typer.Argument(help="Folder for the run; new, unless --resume.")],
     source: Annotated[
-        str, typer.Option(help="Modality to translate from; several together: T1,PD.")
+        str,
+        typer.Option(
+            help="Modality to translate from; several together: T1,PD; "
+            "none: learn the target alone, for 'syndiff sample'."
+        ),
     ] = "T1",
     target: Annotated[
         str, typer.Option(help="Modality to make; with one source both directions are trained.")
@@ -46,6 +51,18 @@ def train(
     batch_size: Annotated[
         int, typer.Option(min=0, help="Slices of each modality per step; 0: the preset's.")
     ] = 0,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Parts that a batch goes through in: less memory, same gradients, slower."
+        ),
+    ] = 1,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Keep fewer activations: less memory, same gradients, slower."
+        ),
+    ] = False,
     structure: Annotated[
         float, typer.Option(help="Weight of the structure term; negative: the preset's.")
     ] = -1.0,
@@ -58,6 +75,10 @@ def train(
         typer.Option(
             "--set", help="NAME=VALUE of the method's hyper-parameters; repeat for several."
         ),
+    ] = None,
+    one_shot: Annotated[
+        Path | None,
+        typer.Option(help="Earlier run whose one-shot module this one begins with."),
     ] = None,
     validate_every: Annotated[
         int, typer.Option(min=0, help="Steps between validations; 0: the preset's.")
@@ -83,6 +104,8 @@ def train(
         assignments=assignments or (),
         max_steps=max_steps or None,
         batch_size=batch_size or None,
+        accumulate=accumulate,
+        recompute=recompute,
         structure=structure if structure >= 0 else None,
         spectral_norm=spectral_norm or None,
         pairing=pairing,
@@ -93,9 +116,10 @@ def train(
         outcome = fit(
             data,
             run,
-            source=listed(source),
+            source=_sources(source),
             target=target,
             settings=settings,
+            one_shot=one_shot,
             preset=preset,
             max_minutes=max_minutes or None,
             precision=precision,
@@ -111,6 +135,14 @@ def train(
         typer.echo(f"translator: {path}")
     if outcome.interrupted:
         raise typer.Exit(130)
+
+
+def _sources(text: str) -> list[str]:
+    """Of --source; "none" → []."""
+    sources = listed(text)
+    if not sources:
+        raise OptionError("an empty --source", "a modality, or none")
+    return [] if sources == ["none"] else sources
 
 
 @app.command()

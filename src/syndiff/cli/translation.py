@@ -1,4 +1,4 @@
-"""The command that translates volumes: translate."""
+"""Commands that make images: translate, sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from syndiff.cli.app import BatchSize, Device, Samples, SamplingSteps, Seed, Way, app, named
+from syndiff.cli.app import (
+    BatchSize,
+    Device,
+    Precision,
+    Samples,
+    SamplingSteps,
+    Seed,
+    Way,
+    app,
+    named,
+)
 from syndiff.console import progress_bar, warn
 from syndiff.errors import OptionError
 
@@ -39,6 +49,7 @@ def translate(
     sampling: Way = "chain",
     samples: Samples = 8,
     sampling_steps: SamplingSteps = 0,
+    precision: Precision = "32",
     check: Annotated[
         bool, typer.Option(help="Measure whether the anatomy stays where it is.")
     ] = True,
@@ -59,6 +70,7 @@ def translate(
         "device": device,
         "shared_noise": shared_noise,
         "sampling": Sampling(sampling, samples, sampling_steps),
+        "precision": precision,
         "check": check,
     }
     if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
@@ -77,6 +89,35 @@ def translate(
             **options,
         )
     typer.echo(f"{output} (synthetic, not for diagnosis)")
+
+
+@app.command()
+def sample(
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a translator trained with --source none.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the slices: .nii.gz, .png and .json.")],
+    count: Annotated[int, typer.Option(min=1, help="Slices to make.")] = 16,
+    seed: Seed = 0,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    sampling_steps: SamplingSteps = 0,
+) -> None:
+    """Make slices of a modality from noise alone (unconditional synthesis)."""
+    from syndiff.inference import sample as run
+
+    with progress_bar("slices") as bar:
+        run(
+            model,
+            out,
+            count=count,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            sampling_steps=sampling_steps,
+            progress=bar,
+        )
+    typer.echo(f"{out}: {count} slices (synthetic, not for diagnosis)")
 
 
 def _translate_folder(model: Path, folder: Path, out: Path, **options: Any) -> None:

@@ -65,6 +65,7 @@ def evaluate(
     sampling: str = "chain",
     samples: int = 8,
     sampling_steps: int = 0,
+    precision: str = "32",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score translators on prepared data, beside the baselines `copy` and `histogram`.
@@ -79,7 +80,7 @@ def evaluate(
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
         profile: name of a comparison profile; by default `paper`, and `fixed` for CT.
-        seed, batch_size, device: how the models translate.
+        seed, batch_size, device, precision: how the models translate.
         sampling, samples: see `syndiff.translators.sampling.Sampling`.
         sampling_steps: of the models whose chains can be respaced; 0 for their own number.
         progress: called with (done, total, what is being done).
@@ -105,6 +106,7 @@ def evaluate(
     chosen = metrics.get_profile(profile) if profile else metrics.profile_for(scale.unit)
 
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "device": device}
+    how["precision"] = precision
     how |= {"sampling": sampling, "samples": samples, "sampling_steps": sampling_steps}
     predictors = {
         name: _in_its_scale(_predictor(translator, **how), translator, manifest)
@@ -160,6 +162,7 @@ def _direction(
     """Sources and target: the models', which must agree with each other and with the options."""
     claims: dict[tuple[str, str], str] = {}
     for name, translator in translators.items():
+        translator.require_source()
         has = ("+".join(translator.sources), translator.target)
         if has != (source or has[0], target or has[1]):
             raise OptionError(

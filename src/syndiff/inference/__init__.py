@@ -3,6 +3,7 @@
 from syndiff.inference.doubts import doubts, tissue_quantiles
 from syndiff.inference.files import Model, describe, digest, sidecar, translate_file
 from syndiff.inference.slices import choose_device, translate_slices
+from syndiff.inference.synthesis import sample, sample_slices
 from syndiff.inference.volumes import (
     VolumeTranslator,
     load_volume_translator,
@@ -17,6 +18,8 @@ __all__ = [
     "digest",
     "doubts",
     "load_volume_translator",
+    "sample",
+    "sample_slices",
     "sidecar",
     "tissue_quantiles",
     "translate_file",

@@ -51,6 +51,15 @@ class Model:
         weights = digest(locate(path) / translator.weights)
         return cls(translator, other_direction(path, translator), weights)
 
+    def record(self) -> dict[str, Any]:
+        """Where an image comes from, for its side-car."""
+        return {
+            "name": self.translator.name,
+            "method": self.translator.config.get("method"),
+            "weights_sha256": self.weights_sha256,
+            "training": self.translator.config.get("training", {}),
+        }
+
 
 def translate_file(
     model: str | Path | Model,
@@ -113,18 +122,14 @@ def translate_file(
         "source_modality": translator.source,
         "source_file": ", ".join(Path(file).name for file in files.values()),
         "unit": translator.config["intensity"][translator.target]["unit"],
-        "translator": {
-            "name": translator.name,
-            "method": translator.config.get("method"),
-            "weights_sha256": model.weights_sha256,
-            "training": translator.config.get("training", {}),
-        },
+        "translator": model.record(),
         "seed": options.get("seed", 0),
         "shared_noise": options.get("shared_noise", True),
         "sampling": asdict(options.get("sampling", CHAIN)),
+        "precision": options.get("precision", "32"),
         "anatomy": found[0].to_dict() if found else None,
         "warnings": doubts_found,
-        "versions": {"syndiff": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions(),
         "seconds": round(time.monotonic() - started, 2),
     }
     write_json(sidecar(output), record)
@@ -136,6 +141,11 @@ def sidecar(output: str | Path) -> Path:
     path = Path(output)
     stem = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
     return path.with_name(f"{stem}.json")
+
+
+def versions() -> dict[str, str]:
+    """Of the software that makes an image, for its side-car."""
+    return {"syndiff": __version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
 def digest(path: Path) -> str:
@@ -153,7 +163,7 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
     target = IntensityScale.from_dict(config["intensity"][translator.target])
     top = float(target.restore(np.ones(1))[0])
     return [
-        ("translates", f"{' and '.join(translator.sources)} → {translator.target}"),
+        ("translates", f"{' and '.join(translator.sources) or 'noise'} → {translator.target}"),
         ("method", f"{config.get('method')} ({config['kind']})"),
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: --seed changes the result" if translator.stochastic else "none"),

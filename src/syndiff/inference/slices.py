@@ -16,6 +16,7 @@ from syndiff.translators.sampling import Sampling
 
 Progress = Callable[[int, int], None]
 CHAIN = Sampling()
+PRECISIONS = ("32", "bf16")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -43,6 +44,7 @@ def translate_slices(
     device: str = "auto",
     shared_noise: bool = True,
     sampling: Sampling = CHAIN,
+    precision: str = "32",
     indices: NDArray[Any] | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
@@ -56,12 +58,19 @@ def translate_slices(
         device: "auto", "cpu", "cuda", …
         shared_noise: one noise for all slices, so that a volume is coherent along z.
         sampling: a chain, the expectation of several, or a regression.
+        precision: "32"; or "bf16", mixed: about twice as fast where the processor has it, and as
+            near to "32" as bf16 is.
         indices: (n,) each slice's index in its volume, 0 … n - 1 if not given.
         progress: called with (slices done, slices in all).
 
     Returns:
         (n, h, w) float32 in [0, 1].
+
+    Raises:
+        OptionError: a batch size, device, precision or way of sampling that there is not.
     """
+    if precision not in PRECISIONS:
+        raise OptionError(f"the precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise OptionError(f"a batch size of {batch_size}", "1 or more")
     target_device = choose_device(device)
@@ -78,7 +87,8 @@ def translate_slices(
             sampling.run, translator, seed=seed, indices=places[part].tolist(), shared=shared_noise
         )
         batch = torch.from_numpy(np.ascontiguousarray(slices[part], dtype=np.float32))
-        result[part] = _translate_batch(run, batch.to(target_device), translator.size_multiple)
+        with torch.autocast(target_device.type, torch.bfloat16, enabled=precision == "bf16"):
+            result[part] = _translate_batch(run, batch.to(target_device), translator.size_multiple)
         if progress:
             progress(part.stop, n)
     return result

@@ -38,6 +38,7 @@ def translate_volume(
     device: str = "auto",
     shared_noise: bool = True,
     sampling: Sampling = CHAIN,
+    precision: str = "32",
     progress: Progress | None = None,
     warn: Warn | None = None,
     checked: Callable[[AnatomyCheck], None] | None = None,
@@ -49,7 +50,8 @@ def translate_volume(
         translator: what to apply.
         volume: the acquired image, in acquired units (HU for CT); with several sources the first.
         also: the other sources by modality, on the grid of `volume`.
-        seed, batch_size, device, shared_noise, sampling, progress: see `translate_slices`.
+        seed, batch_size, device, shared_noise, sampling, precision, progress: see
+            `translate_slices`.
         warn: told, in words, what may spoil the result.
         checked: told whether the anatomy stayed where it is, on a few slices as the network saw
             them; not measured if not given.
@@ -60,10 +62,11 @@ def translate_volume(
         brightness of the training scans.
 
     Raises:
-        OptionError: the other sources are not those that the translator needs.
+        OptionError: the translator takes no source, or others than are given.
         GeometryError: they lie on another grid.
         VolumeError: a volume holds no tissue, or is not in HU where CT is asked for.
     """
+    translator.require_source()
     acquired = [
         Acquired.of(modality, scan, translator.config["intensity"][modality])
         for modality, scan in in_order(translator.sources, volume, also or {}).items()
@@ -90,6 +93,7 @@ def translate_volume(
     kept = SpreadSlices(tissue)
     how: dict[str, Any] = {
         "seed": seed, "batch_size": batch_size, "device": device, "sampling": sampling,
+        "precision": precision,
     }  # fmt: skip
     done = 0
     for start in range(0, len(tissue), batch_size):

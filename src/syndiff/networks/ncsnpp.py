@@ -19,6 +19,7 @@ from syndiff.networks.blocks import (
     RESCALE,
     PixelNorm,
     SelfAttention,
+    channels_innermost,
     conv,
     fir_down,
     fir_filter,
@@ -55,21 +56,39 @@ class ResidualBlock(nn.Module):
         return 2 * self.in_channels, 2 * self.out_channels
 
     def forward(self, x: Tensor, modulations: Sequence[Tensor], bias: Tensor) -> Tensor:
-        h = F.silu(adaptive_norm(x, modulations[0]))
+        h = norm_silu(x, modulations[0])
         if self.resample == "up":
             h, x = fir_up(h), fir_up(x)
         elif self.resample == "down":
             h, x = fir_down(h), fir_down(x)
-        h = self.conv_0(h) + bias[:, :, None, None]  # f' = f + m (Sec. III-B.1)
-        h = F.silu(adaptive_norm(h, modulations[1]))
+        h = self.conv_0(h).add_(bias[:, :, None, None])  # f' = f + m (Sec. III-B.1)
+        h = norm_silu(h, modulations[1])
         h = self.conv_1(F.dropout(h, self.dropout, self.training))
-        return (self.skip(x) + h) * RESCALE
+        return h.add_(self.skip(x)).mul_(RESCALE)
 
 
-def adaptive_norm(x: Tensor, modulation: Tensor) -> Tensor:
-    """Group normalisation with scale and shift from the latent; x b c h w, modulation b 2c."""
-    scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
-    return torch.addcmul(shift, F.group_norm(x, groups_of(x.shape[1]), eps=1e-6), scale)
+def norm_silu(x: Tensor, modulation: Tensor) -> Tensor:
+    """Group normalisation with scale and shift from the latent, then SiLU.
+
+    Args:
+        x: (b, c, h, w).
+        modulation: (b, 2c), the scales, then the shifts.
+    """
+    scale, shift = modulation.chunk(2, dim=1)
+    return F.silu(group_norm(x, scale, shift), inplace=not torch.is_grad_enabled())
+
+
+def group_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Group normalisation whose scale and shift, each (b, c), differ between the samples."""
+    b, c = x.shape[:2]
+    groups, eps = groups_of(c), 1e-6
+    if b == 1:
+        return F.group_norm(x, groups, scale[0], shift[0], eps)
+    if x.is_contiguous():  # all samples' channels as those of one: still one pass
+        rows = x.view(1, b * c, *x.shape[2:])
+        return F.group_norm(rows, b * groups, scale.flatten(), shift.flatten(), eps).view_as(x)
+    normal = F.group_norm(x, groups, eps=eps)  # channels innermost
+    return torch.addcmul(shift[:, :, None, None], normal, scale[:, :, None, None])
 
 
 class PyramidDown(nn.Module):
@@ -189,6 +208,8 @@ class NCSNpp(nn.Module):
 
         pyramid = torch.cat([x_t, source], dim=1)  # b 1+ca h w
         h = self.stem(pyramid)
+        if not torch.is_grad_enabled():
+            h = channels_innermost(h)
         skips = [h]
         for level in range(self.levels):
             for _ in range(self.blocks):
@@ -197,7 +218,8 @@ class NCSNpp(nn.Module):
                     h = next(attention)(h)
                 skips.append(h)
             if level < self.levels - 1:
-                h = pyramid = (self.pyramid[level](pyramid) + block(h)) * RESCALE
+                h = block(h)  # first, since a sum has the layout of its first term
+                h = pyramid = h.add_(self.pyramid[level](pyramid)).mul_(RESCALE)
                 skips.append(h)
         h = block(next(attention)(block(h)))
         for level in reversed(range(self.levels)):

@@ -13,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from syndiff.networks.blocks import RESCALE, conv, fir_down, linear, sinusoidal_embedding
+from syndiff.networks.blocks import (
+    RESCALE,
+    channels_innermost,
+    conv,
+    fir_down,
+    linear,
+    sinusoidal_embedding,
+)
 
 SLOPE = 0.2
 
@@ -28,13 +35,14 @@ class _LeakyReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x > 0)
-        return F.leaky_relu(x, SLOPE)
+        y = F.leaky_relu(x, SLOPE)
+        ctx.save_for_backward(y)  # it has the sign of x, and the next layer keeps it anyway
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (positive,), (gradient,) = ctx.saved_tensors, gradients
-        return torch.where(positive, gradient, SLOPE * gradient)
+        (y,), (gradient,) = ctx.saved_tensors, gradients
+        return torch.ops.aten.leaky_relu_backward(gradient, y.detach(), SLOPE, True)
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -53,9 +61,9 @@ class DownBlock(nn.Module):
         self.skip = conv(in_channels, out_channels, size=1, bias=False)
 
     def forward(self, x: Tensor, step: Tensor) -> Tensor:
-        h = self.conv_0(leaky_relu(x)) + self.time(step)[:, :, None, None]
+        h = self.conv_0(leaky_relu(x)).add_(self.time(step)[:, :, None, None])
         h = self.conv_1(fir_down(leaky_relu(h)))
-        return (h + self.skip(fir_down(x))) * RESCALE
+        return h.add_(self.skip(fir_down(x))).mul_(RESCALE)
 
 
 class StepDiscriminator(nn.Module):
@@ -103,7 +111,7 @@ class StepDiscriminator(nn.Module):
         first, second = self.time_layers
         step = second(leaky_relu(first(sinusoidal_embedding(t, self.time_dim))))
         step = leaky_relu(step)  # b d
-        h = self.stem(torch.cat([x_prev, x_t], dim=1))
+        h = channels_innermost(self.stem(torch.cat([x_prev, x_t], dim=1)))
         for block in self.blocks:
             h = block(h, step)
         h = torch.cat([h, minibatch_deviation(h, self.deviation_group)], dim=1)

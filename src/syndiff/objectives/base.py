@@ -23,7 +23,8 @@ class Batch:
     """Slices of both modalities.
 
     Attributes:
-        source: (b, ca, h, w) in [-1, 1]; ca > 1 with several source modalities.
+        source: (b, ca, h, w) in [-1, 1]; ca > 1 with several source modalities,
+            0 without any.
         target: (b, cb, h, w) in [-1, 1].
         paired: (b,) bool, whether source and target of sample i show the same slice of the same
             person; otherwise they are unrelated. None paired unless given. It stays in the host's
@@ -45,6 +46,17 @@ class Batch:
         """The images on a device."""
         source, target = (x.to(device, non_blocking=True) for x in (self.source, self.target))
         return Batch(source, target, self.paired)
+
+    def parts(self, count: int) -> list[Batch]:
+        """So many batches of equal size that make up this one.
+
+        Raises:
+            ValueError: the samples cannot be shared out evenly.
+        """
+        if len(self.source) % count:
+            raise ValueError(f"{len(self.source)} samples in {count} parts")
+        each = (x.chunk(count) for x in (self.source, self.target, self.paired))
+        return [Batch(*part) for part in zip(*each, strict=True)] if count > 1 else [self]
 
     def acquired(self, modality: str, otherwise: Tensor) -> Tensor:
         """The acquired images of the paired samples and, for all other samples, `otherwise`."""
@@ -118,11 +130,14 @@ class Objective(nn.Module, ABC):
         generators: stepped by the generators' optimizer and averaged by EMA.
         discriminators: stepped by the discriminators' optimizer; empty where there are none.
         makes: the modalities that there are translators towards, the one asked for first.
+        steps_per_epoch: steps of a pass over the data, which training tells; a method may change
+            its course after some passes.
     """
 
     generators: nn.ModuleDict
     discriminators: nn.ModuleDict
     makes: tuple[str, ...] = ("target", "source")
+    steps_per_epoch: int = 1
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:

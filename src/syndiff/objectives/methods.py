@@ -38,6 +38,7 @@ class Method:
         stochastic: whether its translations depend on a seed.
         several_sources: whether it takes several source modalities.
         pairs: whether it can use pairs.
+        unconditional: whether it can do without a source.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     stochastic: bool
     several_sources: bool = True
     pairs: bool = False
+    unconditional: bool = False
 
     def build(
         self, settings: Any, source_channels: int = 1, supervised: bool = False
@@ -57,14 +59,16 @@ class Method:
         """The objective with freshly drawn weights.
 
         Raises:
-            OptionError: it cannot take several sources, or pairs.
+            OptionError: it cannot take several sources or none, or pairs.
         """
         if source_channels > 1 and not self.several_sources:
             raise OptionError(f"{source_channels} sources with {self.name}", "one")
+        if not source_channels and not self.unconditional:
+            raise OptionError(f"no source with {self.name}", "one")
         if supervised and not self.pairs:
             raise OptionError(f"pairs with {self.name}", "--pairing unpaired")
         options: dict[str, Any] = (
-            {"source_channels": source_channels} if source_channels > 1 else {}
+            {"source_channels": source_channels} if source_channels != 1 else {}
         )
         if supervised:
             options["supervised"] = True
@@ -76,7 +80,8 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             "syndiff", "SynDiff", "Özbey et al., IEEE TMI 2023",
-            syndiff.SynDiff, syndiff.SynDiffSettings, None, {}, True, pairs=True,
+            syndiff.SynDiff, syndiff.SynDiffSettings, None, {}, True,
+            pairs=True, unconditional=True,
         ),
         Method(
             "cyclegan", "cGAN", "Zhu et al., ICCV 2017; Dar et al., IEEE TMI 2019",

@@ -25,12 +25,19 @@ trained, the condition is an acquired image of o and only G_θ is needed.
 Extensions of the paper's discussion (Sec. VI). Several source modalities are channels of one
 source image. A batch may hold pairs: G_θ is then conditioned on the acquired image of o instead of
 the guess, and |guess - acquired o|_1 replaces the one-shot cycle; |x_0 - x̂_0|_1 becomes a
-pixel-wise loss by that alone. What a run does not need is not built:
+pixel-wise loss by that alone. The variants of the paper's ablations (Sec. V-E) are settings, and
+unconditional synthesis is training without a source: an image without channels. What a run does
+not need is neither built nor computed:
 
 | run                          | left out                                                         |
 |------------------------------|------------------------------------------------------------------|
 | several sources              | the diffusive pair towards the source: sources are not made      |
 | every sample is one of pairs | the one-shot pairs: there is nothing to guess                    |
+| no source                    | both of these                                                    |
+| λ_2φ or λ_2θ is 0            | the discriminators of that module                                |
+| λ_1φ is 0                    | the round trip                                                   |
+| `diffusive` is false         | the diffusive pairs: the one-shot generators translate           |
+| after `one_shot_epochs`      | whatever trains the one-shot module; G_φ goes on guessing        |
 
 Departures. The discriminators are not given the source image as a condition, as in the official
 code (the paper's notation suggests it for D_φ and then omits it). The gradient penalty may be
@@ -51,15 +58,25 @@ from torch import Tensor, nn
 
 from syndiff import losses
 from syndiff.diffusion import Schedule
+from syndiff.errors import OptionError
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.networks.patchgan import PatchDiscriminator
-from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.spectral import normalise_spectrally
 from syndiff.networks.step_discriminator import StepDiscriminator
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
-from syndiff.translators import AdversarialDiffusionTranslator, Translator
+from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
+from syndiff.translators.one_shot import generator
 
 DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
+WEIGHTS = (
+    "cycle_one_shot",
+    "cycle_diffusive",
+    "adversarial_one_shot",
+    "adversarial_diffusive",
+    "gradient_penalty",
+    "structure",
+)
+LEAST = {"steps": 1, "gradient_penalty_interval": 1} | dict.fromkeys(WEIGHTS, 0)
 
 
 @dataclass(frozen=True)
@@ -74,15 +91,21 @@ class SynDiffSettings:
         gradient_penalty: η (Eq. 12).
         gradient_penalty_interval: steps between two penalties; 1 is the paper's.
         structure: weight of the structure term between an image and its one-shot translation.
+        diffusive: whether there is a diffusive module; else the one-shot module is all there is.
+        one_shot_epochs: n_ND, passes over the data after which the one-shot module is frozen;
+            0: from the start, negative: never.
         deviation_group: samples that share a minibatch-deviation channel; 1 is off.
         channels, multipliers, blocks, attention_levels, time_dim, latent_dim, latent_embedding,
             latent_layers: of the diffusive generators, see `NCSNpp`.
         one_shot_channels, one_shot_blocks, upsampling: of the one-shot generators, see
-            `ResNetGenerator`.
+            `syndiff.networks.resnet`.
         step_stem, step_widths, step_time_dim: of the diffusive discriminators, see
             `StepDiscriminator`.
         patch_channels, patch_halvings: of the one-shot discriminators, see `PatchDiscriminator`.
         spectral_norm: spectral normalisation of all discriminators.
+
+    Raises:
+        OptionError: a number that must be 1 or more is not, or a weight is negative.
     """
 
     steps: int = 4
@@ -95,6 +118,8 @@ class SynDiffSettings:
     gradient_penalty: float = 0.5
     gradient_penalty_interval: int = 10
     structure: float = 0.0
+    diffusive: bool = True
+    one_shot_epochs: float = -1.0
     deviation_group: int = 4
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
@@ -113,6 +138,11 @@ class SynDiffSettings:
     patch_channels: int = 64
     patch_halvings: int = 3
     spectral_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:
+                raise OptionError(f"{name}={getattr(self, name)}", f"{least} or more")
 
     @property
     def network(self) -> dict[str, Any]:
@@ -139,8 +169,14 @@ class SynDiff(Objective):
 
     Args:
         settings: hyper-parameters.
-        source_channels: number of source modalities.
+        source_channels: number of source modalities; 0 for unconditional synthesis.
         supervised: every sample of every batch is paired.
+
+    Attributes:
+        diffuses: the modalities that have a diffusive pair.
+
+    Raises:
+        OptionError: the settings leave a module without anything to learn from.
     """
 
     def __init__(
@@ -149,26 +185,22 @@ class SynDiff(Objective):
         super().__init__()
         self.settings = s = settings
         self.channels = {"source": source_channels, "target": 1}
-        self.supervised = supervised
+        self.supervised = supervised or not source_channels  # then there is nothing to guess
         self.makes = ("target", "source") if source_channels == 1 else ("target",)
+        self.diffuses = self.makes if s.diffusive else ()
+        self._refuse_idleness()
         self.schedule = Schedule(**s.schedule)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
-        for m, o in DIRECTIONS:
-            if not supervised:
-                self.generators[f"one_shot_to_{m}"] = ResNetGenerator(
-                    in_channels=self.channels[o],
-                    out_channels=self.channels[m],
-                    channels=s.one_shot_channels,
-                    blocks=s.one_shot_blocks,
-                    upsampling=s.upsampling,
-                )
-            if m in self.makes:
+        for m, _ in DIRECTIONS:
+            if not self.supervised:
+                self.generators[f"one_shot_to_{m}"] = generator(self._one_shot_network(m))
+            if m in self.diffuses:
                 self.generators[f"diffusive_{m}"] = NCSNpp(**self._network(m))
-            if not supervised:
+            if s.adversarial_one_shot and self.one_shot_learns(0):
                 self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(
                     self.channels[m], channels=s.patch_channels, halvings=s.patch_halvings
                 )
-            if m in self.makes:
+            if s.adversarial_diffusive and m in self.diffuses:
                 self.discriminators[f"diffusive_{m}"] = StepDiscriminator(
                     stem=s.step_stem,
                     widths=s.step_widths,
@@ -178,26 +210,57 @@ class SynDiff(Objective):
         if s.spectral_norm:
             normalise_spectrally(self.discriminators)
 
+    def one_shot_learns(self, step: int) -> bool:
+        """Whether the one-shot module is trained at this step."""
+        epochs = self.settings.one_shot_epochs
+        return not self.supervised and (epochs < 0 or step < epochs * self.steps_per_epoch)
+
+    def _refuse_idleness(self) -> None:
+        s, one_shot = self.settings, self.one_shot_learns(0)
+        if not self.diffuses and not one_shot:
+            raise OptionError("diffusive=false", "a one-shot module that is trained, unpaired")
+        if self.diffuses and not (s.cycle_diffusive or s.adversarial_diffusive):
+            raise OptionError("no loss for the diffusive module", "a weight above 0")
+        if one_shot and not (s.cycle_one_shot or s.adversarial_one_shot or s.structure):
+            raise OptionError("no loss for the one-shot module", "a weight above 0")
+
     def _network(self, m: str) -> dict[str, Any]:
         """Arguments of G_θ^m: x_t and the other modality are its input channels."""
-        o = "target" if m == "source" else "source"
-        return self.settings.network | {"in_channels": 1 + self.channels[o]}
+        return self.settings.network | {"in_channels": 1 + self.channels[dict(DIRECTIONS)[m]]}
+
+    def _one_shot_network(self, m: str) -> dict[str, Any]:
+        """Name and arguments of G_φ^m."""
+        return {
+            "name": "resnet",
+            "in_channels": self.channels[dict(DIRECTIONS)[m]],
+            "out_channels": self.channels[m],
+            "channels": self.settings.one_shot_channels,
+            "blocks": self.settings.one_shot_blocks,
+            "upsampling": self.settings.upsampling,
+        }
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
-        G, fakes = self.generators, Fakes()
+        fakes, learning = Fakes(), self.one_shot_learns(draw.step)
         for m, o in DIRECTIONS:
-            x_0, made = batch[m], {}
+            made: dict[str, Tensor] = {}
             condition = batch[o]  # the acquired image, where there are pairs
-            if not self.supervised:
-                guess = made["guess"] = G[f"one_shot_to_{o}"](x_0)  # Eq. 16
-                condition = batch.acquired(o, otherwise=guess)
-                if not batch.paired.all():
-                    made["round_trip"] = G[f"one_shot_to_{m}"](guess)  # Eq. 21
-            if m in self.makes:
-                made |= self._denoise(m, x_0, condition, draw)
+            if not self.supervised and (learning or m in self.diffuses):
+                made = self._guess(m, o, batch, learning)
+                condition = batch.acquired(o, otherwise=made["guess"])
+            if m in self.diffuses:
+                made |= self._denoise(m, batch[m], condition, draw)
             for name, value in made.items():
                 fakes[name][m] = value
         return fakes
+
+    def _guess(self, m: str, o: str, batch: Batch, learning: bool) -> dict[str, Tensor]:
+        """The one-shot module's images of modality o, and of m again."""
+        G = self.generators
+        with nullcontext() if learning else torch.no_grad():
+            made = {"guess": G[f"one_shot_to_{o}"](batch[m])}  # Eq. 16
+        if learning and self.settings.cycle_one_shot and not batch.paired.all():
+            made["round_trip"] = G[f"one_shot_to_{m}"](made["guess"])  # Eq. 21
+        return made
 
     def _denoise(self, m: str, x_0: Tensor, condition: Tensor, draw: Draw) -> dict[str, Tensor]:
         """One reverse step of the diffusive module, from an x_t of the data."""
@@ -207,22 +270,19 @@ class SynDiff(Objective):
         )
         z = draw.normal(len(x_0), self.settings.latent_dim)
         denoised = self.generators[f"diffusive_{m}"](x_t, condition, t, z)  # Eq. 19
-        denoised_prev = self.schedule.sample_posterior(  # Eqs. 15, 20
-            denoised, x_t, t, draw.normal(*x_0.shape)
-        )
-        return {
-            "t": t,
-            "x_prev": x_prev,
-            "x_t": x_t,
-            "denoised": denoised,
-            "denoised_prev": denoised_prev,
-        }
+        made = {"t": t, "x_prev": x_prev, "x_t": x_t, "denoised": denoised}
+        if self.settings.adversarial_diffusive:
+            made["denoised_prev"] = self.schedule.sample_posterior(  # Eqs. 15, 20
+                denoised, x_t, t, draw.normal(*x_0.shape)
+            )
+        return made
 
     def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        penalised = draw.step % s.gradient_penalty_interval == 0
+        learning = self.one_shot_learns(draw.step)
+        penalised = s.gradient_penalty > 0 and draw.step % s.gradient_penalty_interval == 0
         for m, o in DIRECTIONS:
-            if m in self.makes:
+            if f"diffusive_{m}" in D:
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 x_prev = fakes["x_prev"][m].requires_grad_(penalised)
                 with full_precision(x_prev, penalised):
@@ -234,7 +294,7 @@ class SynDiff(Objective):
                 terms[f"diffusive_{m}"] = (
                     s.adversarial_diffusive * losses.adversarial_discriminator(real, fake)
                 )  # Eq. 12, the penalty included
-            if not self.supervised:
+            if f"one_shot_{m}" in D and learning:
                 logits = D[f"one_shot_{m}"](batch[m]), D[f"one_shot_{m}"](fakes["guess"][o])
                 terms[f"one_shot_{m}"] = s.adversarial_one_shot * losses.adversarial_discriminator(
                     *logits
@@ -243,25 +303,27 @@ class SynDiff(Objective):
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
+        learning = self.one_shot_learns(draw.step)
         for m, o in DIRECTIONS:
             x_0 = batch[m]
-            if m in self.makes:
+            if f"diffusive_{m}" in D:
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 logits = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
                 terms[f"diffusive_{m}"] = s.adversarial_diffusive * losses.adversarial_generator(
                     logits
                 )  # Eq. 11
-            if not self.supervised:
+            if f"one_shot_{o}" in D and learning:
                 logits = D[f"one_shot_{o}"](fakes["guess"][m])
                 terms[f"one_shot_{o}"] = s.adversarial_one_shot * losses.adversarial_generator(
                     logits
                 )  # Eq. 17
+            if s.cycle_one_shot and learning:
                 terms |= self._one_shot_distances(batch, fakes, m, o)
-            if m in self.makes:
+            if s.cycle_diffusive and m in self.diffuses:
                 terms[f"cycle_diffusive_{m}"] = s.cycle_diffusive * losses.cycle(
                     fakes["denoised"][m], x_0
                 )  # Eq. 22; with an acquired condition this is a pixel-wise loss
-            if s.structure and not self.supervised:
+            if s.structure and learning:
                 terms[f"structure_{m}"] = s.structure * losses.structure(
                     *by_channel(x_0, fakes["guess"][m])
                 )
@@ -281,16 +343,19 @@ class SynDiff(Objective):
     def translator(
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
     ) -> Translator:
+        card = {**card, "method": "syndiff", "settings": asdict(self.settings)}
+        if not self.diffuses:
+            network = self._one_shot_network(to)
+            return OneShotTranslator(generators[f"one_shot_to_{to}"], {**card, "network": network})
+        of_diffusion = {
+            "network": self._network(to),
+            "schedule": self.settings.schedule,
+            # A generator that is trained by ℓ1 alone estimates x_0 from any x_t, wherever a step
+            # may lead from there; an adversarial one knows its own large steps only.
+            "respaceable": not self.settings.adversarial_diffusive,
+        }
         return AdversarialDiffusionTranslator(
-            cast(NCSNpp, generators[f"diffusive_{to}"]),
-            self.schedule,
-            {
-                **card,
-                "method": "syndiff",
-                "network": self._network(to),
-                "schedule": self.settings.schedule,
-                "settings": asdict(self.settings),
-            },
+            cast(NCSNpp, generators[f"diffusive_{to}"]), self.schedule, {**card, **of_diffusion}
         )
 
 

@@ -21,6 +21,7 @@ acquired source is noised to that step (`translators.ParallelDiffusionTranslator
 | diffusion                    | q, p_θ          | the two processes, with T steps              |
 | x_t; noise; epsilon          | x_t^A; ε; ε_θ^A | of the acquired image                        |
 | other_t; other_noise, …      | x̃_t^B; ε; ε_θ^B | of the translated image                      |
+| other_0                      | g^A(x_0^A), x̃_0 | an image of m translated to o                |
 | round_trip                   | g^B(g^A(x_0^A)) | x_0 there and back                           |
 | cycle                        | λ_cyc           | 1 in SynDiff's comparison                    |
 | release_time                 | t_r             | 1: the source is noised anew at every step   |
@@ -29,7 +30,9 @@ Departures. Denoisers and translation functions step together, each on its own l
 turn. The reverse variance is fixed to β̃_t, the lower of the two that Ho et al. (2020) tried, which
 fewer steps bear better. The denoisers are the U-Net of the DDPM comparison with the noise as its
 only output, and g is SynDiff's one-shot ResNet, so that the compared methods differ in what they
-do and not in their networks.
+do and not in their networks. `structure` adds a term to L_φ that Sasaki et al. do not have; it is
+0 but in `SMALL`, where without it g soon made empty images: nothing is easier to denoise, and a
+trace too faint to see was enough to lead back.
 """
 
 from __future__ import annotations
@@ -74,6 +77,7 @@ class UnitDDPMSettings:
         cycle: λ_cyc, weight of the cycle-consistency of the translation functions.
         release_time: t_r, from 1 to T: the step, counted from the image, below which a translation
             denoises the source too instead of noising it anew.
+        structure: weight of the structure term between an image and its translation.
         channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
             `UNet`.
         one_shot_channels, one_shot_blocks, upsampling: of the translation functions, see
@@ -83,6 +87,7 @@ class UnitDDPMSettings:
     steps: int = 1000
     cycle: float = 1.0
     release_time: int = 1
+    structure: float = 0.0
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 2
@@ -113,6 +118,7 @@ class UnitDDPMSettings:
 
 SMALL = UnitDDPMSettings(
     cycle=2.0,
+    structure=5.0,
     channels=16,
     multipliers=(1, 2, 3, 4),
     blocks=1,
@@ -152,6 +158,7 @@ class UnitDDPM(Objective):
             for name, value in {
                 "noise": noise,
                 "other_noise": other_noise,
+                "other_0": other_0,
                 "round_trip": round_trip,
                 "epsilon": epsilon,
                 "other_epsilon": other_epsilon,
@@ -163,15 +170,19 @@ class UnitDDPM(Objective):
         return {}
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
-        terms = {}
+        s, terms = self.settings, {}
         for m, o in DIRECTIONS:
             terms[f"denoise_{m}"] = F.mse_loss(fakes["epsilon"][m], fakes["noise"][m])  # L_θ
             terms[f"translate_to_{o}"] = F.mse_loss(
                 fakes["other_epsilon"][m], fakes["other_noise"][m]
             )  # L_φ
-            terms[f"cycle_{m}"] = self.settings.cycle * losses.cycle(
+            terms[f"cycle_{m}"] = s.cycle * losses.cycle(
                 fakes["round_trip"][m], batch[m]
             )  # L_cyc, in L_φ
+            if s.structure:  # in L_φ, too
+                terms[f"structure_{m}"] = s.structure * losses.structure(
+                    batch[m], fakes["other_0"][m]
+                )
         return terms
 
     def translator(

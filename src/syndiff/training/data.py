@@ -6,7 +6,8 @@ uninterrupted one sees, without any stored state.
 
 unpaired  source and target each in their own order: position p of one is in its pass p // n over
           its n slices, and every pass has its own permutation
-paired    one such order over the paired slices; source and target are the same slice
+paired    one such order over the paired slices; source and target are the same slice. Without
+          source modalities the target's slices are drawn so, and a source has no channels
 mixed     a pass over the paired slices and the longer side of the unpaired ones, in one order
           that says of each position which of the two it shows
 """
@@ -26,7 +27,7 @@ from torch.utils.data import Dataset, Sampler
 from syndiff.objectives.base import Batch
 from syndiff.preparation.manifest import Manifest
 from syndiff.training.slices import Slices, sound_slices
-from syndiff.training.subjects import mixed_scans, paired_scans, training_scans
+from syndiff.training.subjects import lone_scans, mixed_scans, paired_scans, training_scans
 
 PAIRINGS = ("unpaired", "paired", "mixed")
 MAX_SHIFT = 3  # pixels, of the augmentation
@@ -242,7 +243,7 @@ def training_batches(
 
     Args:
         manifest: of the prepared data.
-        sources, target: modalities.
+        sources, target: modalities; without sources only the target is drawn.
         pairing: "unpaired", "paired" or "mixed".
         shared: every unpaired subject serves both sides.
         batch_size, seed, augment, rank, world: see `Batches`.
@@ -252,6 +253,8 @@ def training_batches(
         DataError: the data do not hold what the pairing needs.
     """
     drawing = (batch_size, seed, augment, rank, world)
+    if not sources:
+        return PairedBatches(sound_slices(lone_scans(manifest, target), warn), *drawing)
     if pairing == "paired":
         pairs = paired_scans(manifest, sources, target, warn)
         return PairedBatches(sound_slices(pairs, warn), *drawing)

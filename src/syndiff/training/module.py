@@ -2,24 +2,32 @@
 
 Order of a step, as in the official code: discriminators first, then the generators against the
 updated discriminators; both see the fakes of the same forward.
+
+Where memory is short the batch goes through in parts (`accumulate`), and the generators' blocks
+keep nothing but their inputs (`recompute`). The gradients stay the same.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from syndiff.objectives.base import Batch, Draw, Objective
+from syndiff.networks import ncsnpp, resnet, unet
+from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.training.guard import DivergedError, Guard
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import gathered, pooled_means
+
+Made = tuple[Batch, Fakes, Draw]  # a part of a batch, and what the generators made of it
 
 
 class TranslationModule(L.LightningModule):
@@ -41,6 +49,8 @@ class TranslationModule(L.LightningModule):
             if settings.ema_decay
             else objective.generators
         )
+        if settings.recompute:
+            recompute_blocks(objective.generators)
         self.sums: dict[str, Tensor] = {}
         self.counted: dict[str, int] = {}
         self.guard = Guard(("discriminators", "generators"))
@@ -68,38 +78,69 @@ class TranslationModule(L.LightningModule):
             (generators, self.settings.generator_lr),
         ):
             self._set_rate(optimizer, base)
-        draw = Draw(
-            self.settings.seed, self.step, self.device, self.global_rank, self.trainer.world_size
-        )
-        fakes = self.objective.generate(batch, draw)
-
-        terms = self.objective.discriminator_losses(batch, fakes.detached(), draw)
-        self._descend(discriminators, terms, "discriminators")
+        parts = batch.parts(self.settings.accumulate)
+        if len(parts) == 1:
+            draw = self._draw()
+            fakes = self.objective.generate(batch, draw)
+            made: Iterable[Made] = [(batch, fakes, draw)]
+            self._descend(discriminators, self._discriminator_losses(made), "discriminators")
+        else:
+            seen = self._made(parts, gradients=False)
+            self._descend(discriminators, self._discriminator_losses(seen), "discriminators")
+            # Anew: the graphs of all parts together would be what there is no memory for.
+            made = self._made(parts, gradients=True)
         with frozen(self.objective.discriminators):
-            terms = self.objective.generator_losses(batch, fakes, draw)
-            self._descend(generators, terms, "generators")
+            self._descend(generators, self._generator_losses(made), "generators")
 
         self.step += 1
         self._update_ema()
+
+    def _draw(self, part: int = 0, parts: int = 1) -> Draw:
+        """The randomness of a part: its rows of what is drawn for the global batch."""
+        rank, world = self.global_rank * parts + part, self.trainer.world_size * parts
+        return Draw(self.settings.seed, self.step, self.device, rank, world)
+
+    def _made(self, parts: Sequence[Batch], gradients: bool) -> Iterator[Made]:
+        """Each part in turn, with its fakes and its randomness."""
+        for number, part in enumerate(parts):
+            draw = self._draw(number, len(parts))
+            with torch.set_grad_enabled(gradients):
+                fakes = self.objective.generate(part, draw)
+            yield part, fakes, draw
+
+    def _discriminator_losses(self, made: Iterable[Made]) -> Iterator[dict[str, Tensor]]:
+        for part, fakes, draw in made:
+            yield self.objective.discriminator_losses(part, fakes.detached(), draw)
+
+    def _generator_losses(self, made: Iterable[Made]) -> Iterator[dict[str, Tensor]]:
+        for part, fakes, draw in made:
+            yield self.objective.generator_losses(part, fakes, draw)
 
     def _optimizers(self) -> list[Any]:
         """The discriminators' and the generators', wrapped by Lightning."""
         return list(self.optimizers())
 
-    def _descend(self, optimizer: Any, terms: Mapping[str, Tensor], player: str) -> None:
-        """One step of one player on the sum of its terms."""
-        if not terms:
-            return
-        total = torch.stack(list(terms.values())).sum()
+    def _descend(
+        self, optimizer: Any, losses: Iterable[Mapping[str, Tensor]], player: str
+    ) -> None:
+        """One step of one player on the sum of its terms, a mean over the parts of the batch."""
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(total)
+        found: list[dict[str, Tensor]] = []
+        for terms in losses:
+            if not terms:
+                return
+            self.manual_backward(
+                torch.stack(list(terms.values())).sum() / self.settings.accumulate
+            )
+            found.append({name: value.detach() for name, value in terms.items()})
         parameters = getattr(self.objective, player).parameters()
         # A fused optimizer leaves weights and moments alone where this is 1, on the device.
         optimizer.optimizer.found_inf = self.guard.check(player, parameters, self.step)
         optimizer.step()
         stopped = self.guard.stopped_before(self.step)  # only the first bad step's terms tell
-        for name, value in terms.items():
-            self._count(f"{player}/{name}", torch.where(stopped, 0.0, value.detach()))
+        for terms in found:
+            for name, value in terms.items():
+                self._count(f"{player}/{name}", torch.where(stopped, 0.0, value))
 
     def _count(self, name: str, value: Tensor) -> None:
         """Add to the running sums on the device: reading them is what costs a synchronisation."""
@@ -180,3 +221,17 @@ def frozen(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.requires_grad_(True)
+
+
+def recompute_blocks(networks: nn.Module) -> None:
+    """Have residual blocks keep their inputs only, and run once more on the way back."""
+    for module in networks.modules():
+        if isinstance(module, ncsnpp.ResidualBlock | resnet.ResidualBlock | unet.ResidualBlock):
+            module.forward = partial(_recomputed, module, module.forward)  # type: ignore[method-assign]
+
+
+def _recomputed(module: nn.Module, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """A block's output; weights that are held fixed for once are not on the way back."""
+    if not next(module.parameters()).requires_grad:
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False)

@@ -32,6 +32,11 @@ class TrainSettings:
         epochs: passes over the longer modality, unless `max_steps` is given.
         max_steps: batches to train for; 0 means by `epochs`.
         batch_size: slices of each modality per step.
+        accumulate: parts that a batch goes through in, one after the other; less memory, the
+            same gradients (but for minibatch deviation, which sees a part only) for one more
+            forward of the generators.
+        recompute: the generators' residual blocks keep no activations and run again on the way
+            back; less memory, the same gradients.
         generator_lr, discriminator_lr: Adam's learning rates.
         final_lr: where the cosine decay of both ends; None keeps them constant.
         linear_decay_epochs: instead of the cosine, both fall to 0 in a line over these last
@@ -52,6 +57,8 @@ class TrainSettings:
     epochs: int = 50
     max_steps: int = 0
     batch_size: int = 1
+    accumulate: int = 1
+    recompute: bool = False
     generator_lr: float = 1.6e-4
     discriminator_lr: float = 1e-4
     final_lr: float | None = 1e-5

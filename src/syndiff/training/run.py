@@ -33,11 +33,11 @@ from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.guard import DivergedError
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
+from syndiff.training.pretrained import SETTINGS, begin_one_shot
 from syndiff.training.processes import is_loss, launched
 from syndiff.training.validation import validation_slices
 from syndiff.training.watch import LAST, Cards, Progress, Watch, load_state
 
-SETTINGS = "settings.json"
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -58,6 +58,7 @@ def train(
     source: str | Sequence[str],
     target: str,
     settings: TrainSettings,
+    one_shot: Path | None = None,
     preset: str = "",
     max_minutes: float | None = None,
     precision: str = "32",
@@ -69,14 +70,16 @@ def train(
 ) -> Outcome:
     """Train translators between modalities of a prepared data folder.
 
-    With one source both directions are trained, with several the one towards the target.
+    With one source both directions are trained, with several the one towards the target, and
+    without any the target is learned by itself (unconditional synthesis).
 
     Args:
         data: folder made by `prepare`.
         run: folder for everything the run makes; new, unless `resume`.
-        source: modality, or several that are given to the translator together.
+        source: modality, or several that are given to the translator together; or none, ().
         target: modality; the validation's headline is source → target.
         settings: objective and optimisation.
+        one_shot: an earlier run whose one-shot module this one begins with.
         preset: its name, for the record.
         max_minutes: stop after this many minutes of this invocation.
         precision: "32" or "bf16".
@@ -99,11 +102,14 @@ def train(
     sources = (source,) if isinstance(source, str) else tuple(source)
     manifest = read_manifest(data)
     _check(manifest, sources, target, settings.pairing, precision)
+    if settings.batch_size % settings.accumulate:
+        parts = f"--accumulate {settings.accumulate} of a batch of {settings.batch_size}"
+        raise OptionError(parts, "a number that divides the batch size")
     method = method_of(settings.objective)
     if settings.pairing != "unpaired" and not method.pairs:
         raise OptionError(f"--pairing {settings.pairing} with {method.name}", "unpaired")
     asked: dict[str, Any] = {"source": "+".join(sources), "target": target, "preset": preset}
-    asked |= {"method": method.name} | asdict(settings)
+    asked |= {"method": method.name, "one_shot": str(one_shot or "")} | asdict(settings)
     trainer = _trainer(run, devices, nodes, precision)
     world, rank = trainer.world_size, trainer.global_rank
     asked["processes"] = world
@@ -126,27 +132,33 @@ def train(
         world=world,
         warn=warn,
     )
-    if rank == 0:
-        write_json(run / SETTINGS, asked)  # from here on there is a run
     total = settings.max_steps or settings.epochs * batches.steps_per_epoch
     torch.manual_seed(settings.seed)  # the networks' first weights
     supervised = settings.pairing == "paired"
     objective = method.build(settings.objective, len(sources), supervised)
+    objective.steps_per_epoch = batches.steps_per_epoch
+    if not state:
+        begin_one_shot(objective, one_shot, sources, target)
+    if rank == 0:
+        write_json(run / SETTINGS, asked)  # from here on there is a run
     module = TranslationModule(objective, settings, total)
     if state:
         module.load_networks(state)
     if total <= module.step and state:
         warn(f"the run already has {module.step} steps of {total}: exporting only")
+    record = batches.record() | ({"one_shot_of": Path(one_shot).name} if one_shot else {})
     watch = Watch(
         run,
-        Cards(manifest, sources, target, settings, preset, batches.record()),
+        Cards(manifest, sources, target, settings, preset, record),
         validation_slices(manifest, sources, target),
         state,
         max_minutes,
         report,
         warn,
     )
-    if not watch.slices.paired:
+    if not sources:
+        warn("without a source there is nothing to compare with: validation only makes pictures")
+    elif not watch.slices.paired:
         warn("no paired validation subject: no PSNR; the last average is kept, not the best")
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     if module.step < total:
@@ -194,7 +206,7 @@ def _check(
     manifest: Manifest, sources: tuple[str, ...], target: str, pairing: str, precision: str
 ) -> None:
     """Raise before anything is written if the options make no sense."""
-    if not sources or len({*sources, target}) <= len(sources):
+    if len({*sources, target}) <= len(sources):
         raise OptionError(
             f"source {', '.join(sources)} and target {target}", "modalities that differ"
         )
@@ -206,6 +218,8 @@ def _check(
             )
     if pairing not in PAIRINGS:
         raise OptionError(f"the pairing {pairing!r}", f"one of {', '.join(PAIRINGS)}")
+    if not sources and pairing != "unpaired":
+        raise OptionError(f"--pairing {pairing} without a source", "unpaired")
     if precision not in PRECISIONS:
         raise OptionError(f"the precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
 
@@ -224,10 +238,11 @@ def _check_folder(run: Path, resume: bool, asked: dict[str, Any]) -> None:
         return
     before = read_json(run / SETTINGS, "run", "check the path, or start without --resume")
     # What an older version did not know of had the value that is the default now.
-    known = asdict(TrainSettings()) | {"method": "syndiff"} | before
+    known = asdict(TrainSettings()) | {"method": "syndiff", "one_shot": ""} | before
     defaults = asdict(method_named(known["method"]).settings())
     known["objective"] = defaults | before.get("objective", {})
-    free = {"max_steps", "epochs", "validate_every"}  # may change without changing the steps made
+    # These may change without changing the steps made.
+    free = {"max_steps", "epochs", "validate_every", "accumulate", "recompute"}
     now, known = plain(asked), plain(known)
     for values in (now, known):  # on fewer devices a run may go on with larger batches
         values["batch_size × processes"] = values.pop("batch_size") * values.pop("processes", 1)

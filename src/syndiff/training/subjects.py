@@ -47,6 +47,15 @@ def training_scans(
     return deal(sources, targets, shared, warn)
 
 
+def lone_scans(manifest: Manifest, target: str) -> list[Stack]:
+    """The training scans of the target alone, for unconditional synthesis.
+
+    Raises:
+        DataError: there are none.
+    """
+    return list(_sides(manifest, target, target, None)[1].values())
+
+
 def paired_scans(
     manifest: Manifest, sources: Sequence[str], target: str, warn: Warn | None = None
 ) -> list[Stack]:

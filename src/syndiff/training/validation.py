@@ -35,7 +35,7 @@ class ValidationSlices:
 
     Attributes:
         sources: a translator's `source` → (n, c, h, w) float32 in [0, 1]; a direction for which
-            there is no validation subject is left out.
+            there is no validation subject is left out. An unconditional one's is "", with c = 0.
         references: target modality → (n, h, w), slice i belonging to slice i of the sources;
             empty without paired subjects.
         scales: each modality's intensity rule.
@@ -55,10 +55,13 @@ class ValidationSlices:
 
 @dataclass(frozen=True)
 class Validation:
-    """What became of one direction: its scores, its check, and rows of slices to look at."""
+    """What became of one direction: its scores, its check, and rows of slices to look at.
+
+    Without a source there is nothing to score or check.
+    """
 
     scores: dict[str, float]
-    check: AnatomyCheck
+    check: AnatomyCheck | None
     pictures: tuple[Slices, ...]
 
 
@@ -71,7 +74,7 @@ def validation_slices(manifest: Manifest, sources: Sequence[str], target: str) -
     if pairs is not None:
         images = dict(zip(modalities, np.moveaxis(pairs, 1, 0), strict=True))
         found = {"+".join(sources): pairs[:, :-1], target: pairs[:, -1:]}
-        references = {m: images[m] for m in (target, *sources)}
+        references = {m: images[m] for m in (target, *sources)} if sources else {}
     else:
         for names in (tuple(sources), (target,)):
             slices = _read(manifest, names)
@@ -119,13 +122,16 @@ def validate(
         long = by.respaceable and by.sampling_steps > MAX_SAMPLING_STEPS
         few = Sampling(steps=MAX_SAMPLING_STEPS if long else 0)
         return lambda images: translate_slices(
-            by, images, seed=seed, device=device, batch_size=MAX_SLICES, sampling=few
-        )
+            by, images, seed=seed, device=device, batch_size=MAX_SLICES, sampling=few,
+            shared_noise=bool(by.sources),
+        )  # fmt: skip
 
     made = translate(translator)(source)
     if not np.isfinite(made).all():
         step = int(translator.config["training"]["steps"]) - 1
         raise DivergedError(step, [f"images of {translator.name}"])
+    if not translator.sources:
+        return Validation({}, None, (made, slices.sources[translator.target][:, 0]))
     check = check_anatomy(
         source,
         made,

@@ -70,7 +70,7 @@ class Cards:
         target: str,
         settings: TrainSettings,
         preset: str,
-        data: Mapping[str, int],
+        data: Mapping[str, Any],
     ) -> None:
         self.manifest, self.settings, self.preset, self.data = manifest, settings, preset, data
         self.modalities = {"source": tuple(sources), "target": (target,)}
@@ -219,7 +219,8 @@ class Watch(L.Callback):
                 continue
             scores |= {f"{name}/{key}": value for key, value in found.scores.items()}
             self._picture(trainer, name, panel(found.pictures), module.step)
-            self._doubt(name, found.check.warnings(f"what {name} makes at step {module.step}"))
+            if found.check:
+                self._doubt(name, found.check.warnings(f"what {name} makes at step {module.step}"))
         module.ema.train()
         if not scores:
             return

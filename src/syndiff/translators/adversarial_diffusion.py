@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from syndiff.diffusion import Schedule, reverse
-from syndiff.errors import OptionError
+from syndiff.errors import ModelError, OptionError
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.preparation.orientation import OURS, SliceOrientation
 from syndiff.translators.base import SliceNoise, Translator
@@ -21,6 +20,10 @@ class AdversarialDiffusionTranslator(Translator):
 
     A network that was trained elsewhere may know slices that lie otherwise than ours
     (`slice_orientation` in the configuration): they are turned to it, and the result back.
+
+    Without source modalities it is unconditional: its source is an image without channels, of
+    which only the batch and the size matter. A network that was trained without the adversarial
+    loss says so (`respaceable` in the configuration), and its chain can be cut short.
     """
 
     kind = "adversarial_diffusion"
@@ -29,6 +32,7 @@ class AdversarialDiffusionTranslator(Translator):
     def __init__(self, network: NCSNpp, schedule: Schedule, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.network, self.schedule = network, schedule
+        self.respaceable = bool(self.config.get("respaceable"))
         self.orientation = SliceOrientation(self.config.get("slice_orientation", OURS))
 
     @classmethod
@@ -44,7 +48,8 @@ class AdversarialDiffusionTranslator(Translator):
         source = self._turned(source)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.network(x_t, source, t, noise.normal(self.network.latent_dim))
+            z = noise.normal(self.network.latent_dim)
+            return self.network(x_t, source, self.schedule.time[t], z)
 
         def normal() -> Tensor:
             return self._turned(noise.normal(1, h, w))
@@ -57,24 +62,30 @@ class AdversarialDiffusionTranslator(Translator):
 
     @sampling_steps.setter
     def sampling_steps(self, steps: int) -> None:
-        if steps != self.schedule.steps:  # each large step is learned for itself
-            raise OptionError(f"{steps} sampling steps", f"{self.schedule.steps}, as trained")
+        trained, *_ = self.schedule.trained
+        if self.respaceable and 1 <= steps <= trained:
+            self.schedule = self.schedule.respaced(steps)
+        elif steps != self.schedule.steps:  # each large step is learned for itself
+            fewer = "1 to " if self.respaceable else ""
+            raise OptionError(f"{steps} sampling steps", f"{fewer}{trained}, as trained")
 
     def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
         """x_0 as estimated from pure noise at the first of the reverse steps (Eq. 19)."""
         x_T = self._turned(noise.normal(1, *source.shape[-2:]))
         z = noise.normal(self.network.latent_dim)
-        last = torch.full((len(source),), self.schedule.steps - 1, device=source.device)
+        last = self.schedule.time[-1:].expand(len(source))
         return self._turned_back(self.network(x_T, self._turned(source), last, z))
 
     def explicit(self) -> Explicit:
+        if not self.sources:
+            raise ModelError(f"{self.name} makes images from noise alone: it cannot be exported")
         draws = {"z": (self.network.latent_dim,), "noise": (1, "height", "width")}
         return Explicit(self._step, draws, self.schedule.steps)
 
     def _step(self, x_t: Tensor, source: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
         """One step of `forward`, all images as our slices lie; b 1 h w."""
         x_t, source, noise = self._turned(x_t), self._turned(source), self._turned(noise)
-        x_0 = self.network(x_t, source, t, z)  # Eq. 19
+        x_0 = self.network(x_t, source, self.schedule.time[t], z)  # Eq. 19
         return self._turned_back(self.schedule.sample_posterior(x_0, x_t, t, noise))  # Eq. 15
 
     def _turned(self, image: Tensor) -> Tensor:

@@ -81,13 +81,26 @@ class Translator(nn.Module, ABC):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The source modalities in the order of the channels."""
+        """The source modalities in the order of the channels; none if it is unconditional."""
         return tuple(self.config["sources"])
 
     @property
     def source(self) -> str:
         """The source modality; several are joined by "+"."""
         return "+".join(self.sources)
+
+    def require_source(self) -> None:
+        """Make sure that there is something to translate.
+
+        Raises:
+            OptionError: it is unconditional.
+        """
+        if not self.sources:
+            raise OptionError(
+                f"{self.name} makes images from noise alone and translates nothing",
+                "a translator with a source",
+                "use 'syndiff sample'",
+            )
 
     @property
     def target(self) -> str:
@@ -100,7 +113,8 @@ class Translator(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        return f"{self.source}_to_{self.target}"
+        """As its folder is called: "T1_to_T2"; "T2" if it is unconditional."""
+        return f"{self.source}_to_{self.target}" if self.sources else self.target
 
     @property
     def parameter_count(self) -> int:

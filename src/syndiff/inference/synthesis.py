@@ -1,0 +1,130 @@
+"""Unconditional synthesis: slices of a modality from noise alone, each of nobody."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.errors import OptionError
+from syndiff.files import whole_file, write_json
+from syndiff.inference.files import Model, versions
+from syndiff.inference.slices import Progress, translate_slices
+from syndiff.preparation.intensity import IntensityScale
+from syndiff.translators import Translator
+from syndiff.translators.sampling import Sampling
+
+if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
+    from syndiff.volume import Volume
+
+LARGEST_GRID = 64  # slices in the picture
+DISPLAY_PERCENTILE = 99.9
+NOT_FOR = "for research, not for diagnosis"
+
+
+def sample_slices(translator: Translator, count: int, **options: Any) -> NDArray[np.float32]:
+    """Draw slices from an unconditional translator.
+
+    Args:
+        translator: without source modalities.
+        count: how many; slice i depends on the seed and i alone.
+        options: seed, batch_size, device, sampling and progress of `translate_slices`.
+
+    Returns:
+        (count, h, w) in [0, 1].
+
+    Raises:
+        OptionError: the translator needs a source.
+    """
+    if translator.sources:
+        raise OptionError(
+            f"{translator.name} needs a {translator.source} image to translate",
+            "a translator that was trained with --source none",
+            "use 'syndiff translate'",
+        )
+    h, w = translator.config["size"]
+    nothing = np.empty((count, 0, h, w), np.float32)  # a source image has no channels
+    return translate_slices(translator, nothing, shared_noise=False, **options)
+
+
+def sample(
+    model: str | Path,
+    out: str | Path,
+    *,
+    count: int = 16,
+    seed: int = 0,
+    batch_size: int = 8,
+    device: str = "auto",
+    sampling_steps: int = 0,
+    progress: Progress | None = None,
+) -> Volume:
+    """Write synthetic slices as OUT/synthetic_T1.nii.gz, .png and .json (for T1).
+
+    Args:
+        model: folder of an unconditional translator.
+        out: folder, made if need be.
+        count: how many slices; they are stacked along z, each of them by itself.
+        seed: of the noise.
+        batch_size, device, progress: see `translate_slices`.
+        sampling_steps: reverse steps of a chain that can be respaced; 0: all.
+
+    Returns:
+        The stack, in output units: HU for CT, else the brightness of the training scans.
+
+    Raises:
+        UserError: the model cannot be used, or needs a source.
+    """
+    from syndiff import volume as volumes
+
+    read, started = Model.read(model), time.monotonic()
+    translator, sampling = read.translator, Sampling(steps=sampling_steps)
+    how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "device": device}
+    slices = sample_slices(translator, count, sampling=sampling, progress=progress, **how)
+    scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
+    spacing_mm = translator.spacing_mm
+    stack = volumes.Volume(
+        np.ascontiguousarray(volumes.from_slices(scale.restore(slices))),
+        np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # along z slices are only counted
+    )
+    stem = Path(out) / f"synthetic_{translator.target}"
+    volumes.write(
+        stack, f"{stem}.nii.gz", f"{volumes.SYNTHETIC_MARK}: {translator.target} of nobody"
+    )
+    write_picture(Path(f"{stem}.png"), slices, f"Synthetic {translator.target}: {NOT_FOR}")
+    record = {
+        "synthetic": True,
+        "not_for": "diagnosis",
+        "modality": translator.target,
+        "source_modality": None,
+        "slices": count,
+        "slices_are": "unrelated to each other: no volume of a person",
+        "unit": scale.unit,
+        "translator": read.record(),
+        "seed": seed,
+        "sampling_steps": translator.sampling_steps,
+        "versions": versions(),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    write_json(f"{stem}.json", record)
+    return stack
+
+
+def write_picture(path: Path, slices: NDArray[np.float32], title: str) -> None:
+    """Slices (n, h, w) side by side, anterior up and the patient's right on the left."""
+    from matplotlib.figure import Figure
+
+    shown = slices[:LARGEST_GRID, ::-1]
+    columns = int(np.ceil(np.sqrt(len(shown))))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.6 * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    top = max(float(np.percentile(shown, DISPLAY_PERCENTILE)), 1e-6)
+    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if place < len(shown):
+            axes.imshow(shown[place], cmap="gray", vmin=0, vmax=top)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
