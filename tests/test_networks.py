@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from syndiff.networks import step_discriminator
 from syndiff.networks.blocks import FIR_TAPS, fir_down, fir_up
-from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.networks.ncsnpp import NCSNpp, norm_silu
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.step_discriminator import StepDiscriminator, leaky_relu, minibatch_deviation
@@ -51,6 +51,54 @@ def test_fir_resampling_is_upfirdn() -> None:
     x = torch.randn(2, 3, 8, 12)
     torch.testing.assert_close(fir_down(x), upfirdn(x, 1, 2, (1, 1)))
     torch.testing.assert_close(fir_up(x), upfirdn(x, 2, 1, (2, 1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_fir_resampling_keeps_type_and_layout(dtype: torch.dtype) -> None:
+    exact = torch.randn(2, 3, 8, 12)
+    x = exact.to(dtype).contiguous(memory_format=torch.channels_last)
+    for resample in (fir_down, fir_up):
+        with torch.autocast("cpu", torch.bfloat16):  # which is not asked
+            y = resample(x)
+        assert y.dtype == dtype
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(y.float(), resample(exact), atol=0.03, rtol=0.02)
+
+
+@pytest.mark.parametrize("resample", [fir_down, fir_up])
+def test_fir_resampling_has_its_first_two_derivatives(resample) -> None:
+    x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(resample, x)
+    assert torch.autograd.gradgradcheck(lambda v: resample(v) ** 2, x)  # the gradient penalty's
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalisation_takes_each_samples_own_weights(
+    batch: int, layout: torch.memory_format
+) -> None:
+    x = torch.randn(batch, 8, 4, 6).contiguous(memory_format=layout)
+    modulation = torch.randn(batch, 16)
+    scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+    normal = F.group_norm(x, 2, eps=1e-6)  # four channels a group
+    torch.testing.assert_close(norm_silu(x, modulation), F.silu(normal * scale + shift))
+    with torch.no_grad():  # there it works in place, on what is its own
+        before = x.clone()
+        torch.testing.assert_close(norm_silu(x, modulation), F.silu(normal * scale + shift))
+        torch.testing.assert_close(x, before)
+
+
+def test_the_layout_changes_no_value() -> None:
+    network = awake(NCSNpp(**TINY))
+    inputs = (
+        torch.randn(2, 1, 8, 8),
+        torch.randn(2, 1, 8, 8),
+        torch.tensor([0, 3]),
+        torch.randn(2, 6),
+    )
+    with torch.no_grad():  # channels innermost
+        fast = network(*inputs)
+    torch.testing.assert_close(fast, network(*inputs).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_generator_uses_every_input() -> None:

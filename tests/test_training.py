@@ -347,6 +347,7 @@ def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
         ({"source": "T1", "target": "CT"}, DataError, "holds no CT"),
         ({"precision": "16"}, OptionError, "precision"),
         ({"devices": "tpu"}, OptionError, "--devices"),
+        ({"settings": settings(batch_size=2, accumulate=3)}, OptionError, "divides the batch"),
         ({"resume": True}, UserError, "no run"),
     ],
 )

@@ -98,6 +98,20 @@ def test_the_result_depends_on_source_and_seed_not_on_the_batch() -> None:
     assert np.abs(translate_slices(translator, 1 - slices, device="cpu") - whole).max() > 1e-3
 
 
+def test_mixed_precision_is_near_and_says_so(folder: Path, tmp_path: Path) -> None:
+    slices = np.random.default_rng(0).random((3, 32, 32), np.float32)
+    exact, mixed = (
+        translate_slices(build(), slices, device="cpu", precision=p) for p in ("32", "bf16")
+    )
+    error = float(np.sqrt(np.mean((mixed - exact) ** 2)))
+    assert 0 < error < 0.02  # of random weights; not float32 after all
+    volumes.write(head(), tmp_path / "a.nii.gz")
+    translate_file(folder, tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", precision="bf16")
+    assert json.loads((tmp_path / "b.json").read_text())["precision"] == "bf16"
+    with pytest.raises(OptionError, match="one of 32, bf16"):
+        translate_slices(build(), slices, precision="16")
+
+
 def test_noise_is_shared_between_slices_or_each_slices_own() -> None:
     shared = SliceNoise(0, [3, 7], shared=True).normal(1, 4, 4)
     assert torch.equal(shared[0], shared[1])

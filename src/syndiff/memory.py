@@ -11,10 +11,11 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Parameters of glibc's mallopt(3), by its numbers: what we set, and its defaults.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+# Parameters of glibc's mallopt(3) by its numbers; what we set, and where glibc's own, which grow
+# with what is freed, come to rest.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28}
-_RETURNED = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 2**17, _TOP_PAD: 2**17}
+_RETURNED = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17}
 _kept = False
 
 

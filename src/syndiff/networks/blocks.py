@@ -71,7 +71,8 @@ class _Up(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
         ctx.gain, c = gain, x.shape[1]
         with _as_it_is(x):
-            wide = x.float() if x.device.type == "cpu" else x
+            slow = x.device.type == "cpu" and x.dtype == torch.bfloat16
+            wide = x.float() if slow else x
             kernel = fir_kernel(c, wide) * gain
             up = F.conv_transpose2d(wide, kernel, stride=2, padding=1, groups=c)
             return up.to(x.dtype)
