@@ -248,6 +248,7 @@ def translator(sources=("T1",), target="T2", spacing_mm=3.5, scale=MR_SCALE):
         source="+".join(sources),
         target=target,
         spacing_mm=spacing_mm,
+        require_source=lambda: None,
         config=config,
     )
 
