@@ -13,14 +13,14 @@ from syndiff import memory
 COUNT_PAGES = """
 import resource, sys, torch
 from syndiff.memory import freed_memory
-def faults():
-    torch.ones(48 * 2**20, dtype=torch.uint8)
+def faults(times=12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(4):
+    for _ in range(times):
         torch.ones(48 * 2**20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 for kept in False, True:
     with freed_memory(kept):
+        faults()  # the heap has to grow first
         print(faults())
 """
 
@@ -29,7 +29,7 @@ for kept in False, True:
 def test_kept_memory_is_not_asked_for_again() -> None:
     said = subprocess.run([sys.executable, "-c", COUNT_PAGES], capture_output=True, text=True)
     returned, kept = (int(line) for line in said.stdout.split())
-    assert kept < returned / 4
+    assert kept < returned / 2
 
 
 def test_outside_it_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
