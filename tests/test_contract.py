@@ -259,6 +259,20 @@ def test_a_batch_in_parts_is_the_same_batch(name: str) -> None:
     torch.testing.assert_close(parts, whole, atol=1e-4 * whole.abs().max().item(), rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, [2]), ({"recompute": True}, [2, 2]), ({"accumulate": 2}, [1, 1, 1, 1])],
+)
+def test_how_often_a_block_runs_and_on_how_much(
+    changes: dict[str, Any], expected: list[int]
+) -> None:
+    step, seen = tethered("syndiff", **changes), []
+    block = step.module.objective.generators["diffusive_target"].residual[0]
+    block.conv_0.register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
+    step(0)
+    assert seen == expected  # batch sizes
+
+
 @every_method
 def test_a_tiny_training_improves_its_objective(name: str, prepared: Path) -> None:
     """On slices of somebody else, with the same draws before and after."""

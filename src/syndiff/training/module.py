@@ -85,8 +85,9 @@ class TranslationModule(L.LightningModule):
             made: Iterable[Made] = [(batch, fakes, draw)]
             self._descend(discriminators, self._discriminator_losses(made), "discriminators")
         else:
-            seen = self._made(parts, gradients=False)
-            self._descend(discriminators, self._discriminator_losses(seen), "discriminators")
+            if len(self.objective.discriminators):
+                seen = self._made(parts, gradients=False)
+                self._descend(discriminators, self._discriminator_losses(seen), "discriminators")
             # Anew: the graphs of all parts together would be what there is no memory for.
             made = self._made(parts, gradients=True)
         with frozen(self.objective.discriminators):
