@@ -1,8 +1,9 @@
 """One process of a run on several devices: `python -m tests.processes ARGUMENTS OF syndiff`.
 
 It is `syndiff` with each method's smallest networks as preset `small`. Several command lines, with
-`then` between them, run one after the other in the same processes. Each process leaves its state
-and the reported losses in RUN/rank0.pt, RUN/rank1.pt … at the end of training.
+`then` between them, run one after the other in the same processes. At the end of training each
+process leaves its state, the reported losses and the bytes it sent for gradients in RUN/rank0.pt,
+RUN/rank1.pt …
 
 A run in a folder "killed" loses process 1 at step 4, unless it is resumed; in a run in a folder
 "spoilt", process 1 meets a slice that is not finite at step 2.
@@ -14,10 +15,14 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partialmethod
 from typing import Any
 
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
 from syndiff.objectives.methods import METHODS
-from syndiff.training import presets
+from syndiff.training import presets, processes
 from syndiff.training.data import Batches
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
@@ -35,6 +40,7 @@ SETTINGS = TrainSettings(
     discriminator_lr=1e-3,
     final_lr=None,
 )
+EXCHANGED: list[int] = []
 
 
 def leave_states() -> None:
@@ -47,12 +53,25 @@ def leave_states() -> None:
         return losses[-1]
 
     def ended(watch: Watch, trainer: Any, module: Any) -> None:
-        state = module.state() | {"losses": list(losses)}
+        state = module.state() | {"losses": list(losses), "exchanged": sum(EXCHANGED)}
         save_state(watch.run / f"rank{trainer.global_rank}.pt", state)
         losses.clear()
+        EXCHANGED.clear()
         on_train_end(watch, trainer, module)
 
     TranslationModule.take_means, Watch.on_train_end = taken, ended  # type: ignore[method-assign]
+
+
+def count_exchange() -> None:
+    """Bytes that each process sends for gradients, in buckets that several fit of a network."""
+    made = DistributedDataParallel.__init__
+    DistributedDataParallel.__init__ = partialmethod(made, bucket_cap_mb=0.004)  # type: ignore[method-assign,assignment]
+
+    def exchanged(group: Any, bucket: Any) -> Any:
+        EXCHANGED.append(bucket.buffer().nbytes)
+        return allreduce_hook(group, bucket)
+
+    processes.allreduce_hook = exchanged
 
 
 def go_wrong(run: str, resumed: bool) -> None:
@@ -78,6 +97,7 @@ def main() -> int:
     for name, (_, settings) in SMALLEST.items():
         METHODS[name] = replace(METHODS[name], small=settings)
     leave_states()
+    count_exchange()
     script, *words = sys.argv
     lines = " ".join(words).split(" then ")
     code = 0

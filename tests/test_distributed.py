@@ -135,6 +135,28 @@ def test_processes_have_the_same_parameters(pair: tuple[list[Ended], Path]) -> N
     assert first["losses"] == second["losses"]
 
 
+def test_each_gradient_is_exchanged_once_per_step(pair: tuple[list[Ended], Path]) -> None:
+    """But for the bucket in which the two players meet, which is sent in both turns."""
+    state = load_state(pair[1] / "whole/rank0.pt")
+    players = ("generators", "discriminators")
+    needed = state["step"] * sum(t.nbytes for p in players for t in state[p].values())
+    assert needed <= state["exchanged"] < 1.2 * needed
+
+
+def test_parts_of_a_batch_on_two_processes(data: Path, tmp_path: Path) -> None:
+    """The same run as without parts, and gradients are exchanged no more often."""
+    lines = [
+        command(data, tmp_path / f"of_{n}", "--max-steps", "3", "--accumulate", n) for n in "12"
+    ]
+    ends = two(" then ".join(lines), as_torchrun)
+    assert [end.code for end in ends] == [0, 0], ends[0].err
+    whole, parts = (load_state(tmp_path / f"of_{n}/rank0.pt") for n in "12")
+    assert parts["losses"][0] == pytest.approx(whole["losses"][0], rel=1e-5)
+    assert changed(parts, whole) < 0.02
+    assert same(parts, load_state(tmp_path / "of_2/rank1.pt"))
+    assert parts["exchanged"] == whole["exchanged"]
+
+
 @pytest.fixture(scope="module")
 def eight(data: Path) -> Path:
     """A short run of every method on two processes."""

@@ -16,15 +16,16 @@ from syndiff.errors import DataError, ModelError, OptionError, UserError
 from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
-from syndiff.training.data import MAX_SHIFT, UnpairedBatches, shift
+from syndiff.training.data import UnpairedBatches, training_batches
 from syndiff.training.module import TranslationModule, frozen
 from syndiff.training.presets import PRESETS, TrainSettings, choose, preset
 from syndiff.training.run import train
 from syndiff.training.slices import Slices
 from syndiff.training.subjects import training_scans
+from syndiff.training.views import Shelf, View
 from syndiff.training.watch import Progress, load_state
 from syndiff.translators import load_translator
-from tests.tiny import TINY
+from tests.tiny import TINY, write_prepared
 
 
 def settings(**changes: object) -> TrainSettings:
@@ -114,13 +115,32 @@ def test_draws_of_two_processes_are_those_of_one() -> None:
         torch.testing.assert_close(joined, whole.integers(9, 4))
 
 
-def test_shift_brings_in_air() -> None:
-    image = np.ones((5, 6), np.float32)
-    moved = shift(image, 2, -1)
-    assert moved[:2].max() == 0
-    assert moved[:, -1].max() == 0
-    assert moved[2:, :-1].min() == 1
-    assert MAX_SHIFT >= 1
+def test_a_view_is_mirrored_then_shifted_and_air_comes_in() -> None:
+    image = np.random.default_rng(0).random((2, 5, 6), np.float32) / 2 + 0.5
+    shelf = Shelf(Slices(tuple((c[None],) for c in image), ("a", "b"), "M"))
+    shown = (shelf.show([View(1, True, 2, -1), View(0), View(1, False, -1, 3)]) + 1) / 2
+    assert shown.shape == (3, 1, 5, 6)
+    first, second, third = shown[:, 0].numpy()
+    np.testing.assert_allclose(first[2:, :-1], image[1, :-2, ::-1][:, 1:], atol=1e-6)
+    assert first[:2].max() == first[:, -1].max() == 0
+    np.testing.assert_allclose(second, image[0], atol=1e-6)
+    np.testing.assert_allclose(third[:-1, 3:], image[1, 1:, :3], atol=1e-6)
+    assert third[-1].max() == third[:, :3].max() == 0
+
+
+@pytest.mark.parametrize("pairing", ["unpaired", "paired", "mixed"])
+def test_slices_kept_on_a_device_make_the_same_batches(tmp_path: Path, pairing: str) -> None:
+    data = write_prepared(tmp_path / "data", {"train1": "T1 T2", "train2": "T1|T2"})
+    asked = {"pairing": pairing, "shared": True, "batch_size": 4, "seed": 1, "augment": True}
+    read, kept = (training_batches(read_manifest(data), ["T1"], "T2", **asked) for _ in "ab")  # type: ignore[arg-type]
+    needed = sum(shelf.bytes for shelf in kept.shelves)
+    assert not kept.keep_on(torch.device("cpu"), needed - 1)
+    assert all(shelf.kept is None for shelf in kept.shelves)
+    assert kept.keep_on(torch.device("cpu"), needed)
+    assert sum(shelf.kept.nbytes for shelf in kept.shelves if shelf.kept is not None) == needed
+    for step in range(6):
+        for image in ("source", "target", "paired"):
+            assert getattr(read[step], image).equal(getattr(kept[step], image))
 
 
 # --- one step -------------------------------------------------------------------------------

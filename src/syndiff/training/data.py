@@ -17,6 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from syndiff.objectives.base import Batch
 from syndiff.preparation.manifest import Manifest
 from syndiff.training.slices import Slices, sound_slices
 from syndiff.training.subjects import lone_scans, mixed_scans, paired_scans, training_scans
+from syndiff.training.views import Shelf, View
 
 PAIRINGS = ("unpaired", "paired", "mixed")
 MAX_SHIFT = 3  # pixels, of the augmentation
@@ -41,14 +43,12 @@ class Sample:
     """What one position shows.
 
     Attributes:
-        source: (ca, h, w) in [0, 1].
-        target: (1, h, w) in [0, 1].
-        names: subject, modality and slice of either, or of both at once.
+        views: of source and target, or the one of both where they are `paired`.
+        names: subject, modality and slice of each view.
         paired: source and target are one slice of one person.
     """
 
-    source: NDArray[np.float32]
-    target: NDArray[np.float32]
+    views: tuple[View, ...]
     names: tuple[str, ...]
     paired: bool
 
@@ -76,12 +76,28 @@ class Batches(Dataset, ABC):
 
     @property
     @abstractmethod
-    def parts(self) -> tuple[Slices, ...]:
+    def shelves(self) -> tuple[Shelf, ...]:
         """All slices that are drawn from."""
 
     @abstractmethod
     def sample(self, position: int) -> Sample:
         """What a position shows."""
+
+    @abstractmethod
+    def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        """Source and target of the samples, (b, ca, h, w) and (b, 1, h, w) in [-1, 1]."""
+
+    def keep_on(self, device: torch.device, room: int) -> bool:
+        """Keep all slices on a device from now on, if so many bytes hold them; batches are equal.
+
+        A GPU then waits neither for files nor for transfers; a CPU gains nothing, as the system
+        keeps files that were read.
+        """
+        fits = sum(shelf.bytes for shelf in self.shelves) <= room
+        if fits:
+            for shelf in self.shelves:
+                shelf.keep(device)
+        return fits
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,18 +107,16 @@ class Batches(Dataset, ABC):
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch_size * self.world + self.rank * self.batch_size
         samples = [self.sample(first + i) for i in range(self.batch_size)]
-        return Batch(
-            _tensor([sample.source for sample in samples]),
-            _tensor([sample.target for sample in samples]),
-            torch.tensor([sample.paired for sample in samples]),
-        )
+        source, target = self.show(samples)
+        return Batch(source, target, torch.tensor([sample.paired for sample in samples]))
 
     def record(self) -> dict[str, int]:
         """How many subjects and slices there are to draw from, and how many were skipped."""
+        parts = [shelf.slices for shelf in self.shelves]
         return {
-            "training_subjects": len({s for part in self.parts for s in part.subjects}),
-            "slices": sum(len(part) for part in self.parts),
-            "slices_skipped": sum(part.skipped for part in self.parts),
+            "training_subjects": len({s for part in parts for s in part.subjects}),
+            "slices": sum(len(part) for part in parts),
+            "slices_skipped": sum(part.skipped for part in parts),
         }
 
     def names(self, step: int) -> list[str]:
@@ -113,19 +127,21 @@ class Batches(Dataset, ABC):
     def permuted(self, key: int, position: int, count: int) -> int:
         """Which of `count` things a position shows, if every pass shows each once."""
         epoch, place = divmod(position, count)
-        order = np.random.default_rng([self.seed, key, ORDER, epoch]).permutation(count)
-        return int(order[place])
+        return int(_order(self.seed, key, epoch, count)[place])
 
-    def augmented(
-        self, image: NDArray[np.float32], key: int, position: int
-    ) -> NDArray[np.float32]:
-        """Mirror left and right and shift by a few pixels, all channels alike; (c, h, w)."""
+    def view(self, index: int, key: int, position: int) -> View:
+        """A slice, mirrored and shifted by a few pixels at random if that is asked for."""
         if not self.augment:
-            return image
+            return View(index)
         rng = np.random.default_rng([self.seed, key, AUGMENT, position])
-        if rng.random() < 0.5:
-            image = image[:, :, ::-1]
-        return shift(image, *rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, size=2).tolist())
+        mirrored = bool(rng.random() < 0.5)
+        return View(index, mirrored, *rng.integers(-MAX_SHIFT, MAX_SHIFT + 1, size=2).tolist())
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, key: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of a pass over so many things."""
+    return np.random.default_rng([seed, key, ORDER, epoch]).permutation(count)
 
 
 class UnpairedBatches(Batches):
@@ -147,24 +163,31 @@ class UnpairedBatches(Batches):
         world: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, augment, rank, world)
-        self.sides = (source, target)
+        self.sides = (Shelf(source), Shelf(target))
 
     @property
     def positions(self) -> int:
         """The slices of the longer side."""
-        return max(len(slices) for slices in self.sides)
+        return max(len(side.slices) for side in self.sides)
 
     @property
-    def parts(self) -> tuple[Slices, ...]:
+    def shelves(self) -> tuple[Shelf, ...]:
         return self.sides
 
     def sample(self, position: int) -> Sample:
-        images, names = [], []
-        for key, slices in enumerate(self.sides):
-            index = self.permuted(key, position, len(slices))
-            images.append(self.augmented(slices[index], key, position))
-            names.append(slices.name(index))
-        return Sample(images[0], images[1], tuple(names), paired=False)
+        views, names = [], []
+        for key, side in enumerate(self.sides):
+            index = self.permuted(key, position, len(side.slices))
+            views.append(self.view(index, key, position))
+            names.append(side.slices.name(index))
+        return Sample(tuple(views), tuple(names), paired=False)
+
+    def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        source, target = (
+            side.show([sample.views[key] for sample in samples])
+            for key, side in enumerate(self.sides)
+        )
+        return source, target
 
 
 class PairedBatches(Batches):
@@ -185,20 +208,24 @@ class PairedBatches(Batches):
         world: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, augment, rank, world)
-        self.slices = slices
+        self.shelf = Shelf(slices)
 
     @property
     def positions(self) -> int:
-        return len(self.slices)
+        return len(self.shelf.slices)
 
     @property
-    def parts(self) -> tuple[Slices, ...]:
-        return (self.slices,)
+    def shelves(self) -> tuple[Shelf, ...]:
+        return (self.shelf,)
 
     def sample(self, position: int) -> Sample:
-        index = self.permuted(PAIRED, position, len(self.slices))
-        image = self.augmented(self.slices[index], PAIRED, position)  # ca+1 h w
-        return Sample(image[:-1], image[-1:], (self.slices.name(index),), paired=True)
+        index = self.permuted(PAIRED, position, self.positions)
+        view = self.view(index, PAIRED, position)
+        return Sample((view,), (self.shelf.slices.name(index),), paired=True)
+
+    def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        images = self.shelf.show([sample.views[0] for sample in samples])  # b ca+1 h w
+        return images[:, :-1].contiguous(), images[:, -1:].contiguous()
 
 
 class MixedBatches(Batches):
@@ -214,8 +241,8 @@ class MixedBatches(Batches):
         return self.paired.positions + self.unpaired.positions
 
     @property
-    def parts(self) -> tuple[Slices, ...]:
-        return self.unpaired.parts + self.paired.parts
+    def shelves(self) -> tuple[Shelf, ...]:
+        return self.unpaired.shelves + self.paired.shelves
 
     def sample(self, position: int) -> Sample:
         pairs = self.paired.positions
@@ -223,6 +250,19 @@ class MixedBatches(Batches):
         if drawn < pairs:
             return self.paired.sample(epoch * pairs + drawn)
         return self.unpaired.sample(epoch * self.unpaired.positions + drawn - pairs)
+
+    def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+        kinds = (self.unpaired, self.paired)
+        rows = [[i for i, s in enumerate(samples) if s.paired == bool(k)] for k in (0, 1)]
+        shown = [
+            batches.show([samples[i] for i in of])
+            for batches, of in zip(kinds, rows, strict=True)
+            if of
+        ]
+        source, target = (torch.cat(images) for images in zip(*shown, strict=True))
+        back = torch.tensor(rows[0] + rows[1]).argsort()  # to the order of the samples
+        back = back.to(source.device, non_blocking=True)
+        return source[back], target[back]
 
 
 def training_batches(
@@ -267,21 +307,6 @@ def training_batches(
     if not pairs:
         return unpaired
     return MixedBatches(unpaired, PairedBatches(sound_slices(pairs, warn), *drawing))
-
-
-def _tensor(images: Sequence[NDArray[np.float32]]) -> Tensor:
-    """(b, c, h, w) in [-1, 1]."""
-    return torch.from_numpy(np.stack(images) * np.float32(2) - np.float32(1))
-
-
-def shift(image: NDArray[np.float32], dy: int, dx: int) -> NDArray[np.float32]:
-    """Move an image by whole pixels, air (0) coming in from outside; (…, h, w)."""
-    h, w = image.shape[-2:]
-    moved = np.zeros_like(image)
-    moved[..., max(dy, 0) : h + min(dy, 0), max(dx, 0) : w + min(dx, 0)] = image[
-        ..., max(-dy, 0) : h + min(-dy, 0), max(-dx, 0) : w + min(-dx, 0)
-    ]
-    return moved
 
 
 class Steps(Sampler):

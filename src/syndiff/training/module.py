@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from syndiff.networks import ncsnpp, resnet, unet
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.training.guard import DivergedError, Guard
 from syndiff.training.presets import TrainSettings
-from syndiff.training.processes import gathered, pooled_means
+from syndiff.training.processes import Turn, gathered, pooled_means
 
 Made = tuple[Batch, Fakes, Draw]  # a part of a batch, and what the generators made of it
 
@@ -54,6 +54,7 @@ class TranslationModule(L.LightningModule):
         self.sums: dict[str, Tensor] = {}
         self.counted: dict[str, int] = {}
         self.guard = Guard(("discriminators", "generators"))
+        self.turn = Turn()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         s, players = self.settings, self.objective
@@ -67,6 +68,9 @@ class TranslationModule(L.LightningModule):
             )
             for group, lr in groups
         ]
+
+    def on_train_start(self) -> None:
+        self.turn.govern(self.trainer.strategy.model)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
         return batch.to(device)
@@ -126,15 +130,16 @@ class TranslationModule(L.LightningModule):
     ) -> None:
         """One step of one player on the sum of its terms, a mean over the parts of the batch."""
         optimizer.zero_grad(set_to_none=True)
+        parameters = list(getattr(self.objective, player).parameters())
+        self.turn.of = frozenset(parameters)
         found: list[dict[str, Tensor]] = []
-        for terms in losses:
+        parts = self.settings.accumulate
+        for number, terms in enumerate(losses, start=1):
             if not terms:
                 return
-            self.manual_backward(
-                torch.stack(list(terms.values())).sum() / self.settings.accumulate
-            )
+            with self._exchanging(number == parts):
+                self.manual_backward(torch.stack(list(terms.values())).sum() / parts)
             found.append({name: value.detach() for name, value in terms.items()})
-        parameters = getattr(self.objective, player).parameters()
         # A fused optimizer leaves weights and moments alone where this is 1, on the device.
         optimizer.optimizer.found_inf = self.guard.check(player, parameters, self.step)
         optimizer.step()
@@ -142,6 +147,12 @@ class TranslationModule(L.LightningModule):
         for terms in found:
             for name, value in terms.items():
                 self._count(f"{player}/{name}", torch.where(stopped, 0.0, value))
+
+    def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
+        """Several processes exchange gradients once per turn, after the last part."""
+        if last or self.trainer.world_size == 1:
+            return nullcontext()
+        return self.trainer.strategy.block_backward_sync()  # type: ignore[attr-defined]
 
     def _count(self, name: str, value: Tensor) -> None:
         """Add to the running sums on the device: reading them is what costs a synchronisation."""

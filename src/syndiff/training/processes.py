@@ -12,6 +12,11 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hook
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
 
 from syndiff.errors import UserError
 
@@ -77,6 +82,28 @@ def by_the_first(first: bool, work: Callable[[], None]) -> None:
     problem = gathered(problem)[0]
     if problem is not None:
         raise problem
+
+
+class Turn:
+    """The player whose backward pass it is; only its gradients are exchanged.
+
+    Otherwise each player's backward pass would send the other's gradients too, as zeros.
+    """
+
+    def __init__(self) -> None:
+        self.of: frozenset[Tensor] = frozenset()
+
+    def govern(self, model: nn.Module | None) -> None:
+        """From now on, if the model is one of several processes."""
+        if isinstance(model, DistributedDataParallel):
+            # A lambda, because annotations that are text are refused.
+            model.register_comm_hook(self, lambda turn, bucket: turn.exchange(bucket))
+
+    def exchange(self, bucket: Any) -> Future[Tensor]:
+        """The bucket's gradients, a mean over all processes if it is the turn of one of them."""
+        if self.of.isdisjoint(bucket.parameters()):
+            return noop_hook(None, bucket)
+        return allreduce_hook(dist.group.WORLD, bucket)  # type: ignore[arg-type]
 
 
 def is_loss(error: RuntimeError) -> bool:

@@ -180,6 +180,9 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches, total:
             another process is gone. What all processes know, the first one alone raises.
     """
     steps = Steps(module.step, total)
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        batches.keep_on(device, room=torch.cuda.mem_get_info(device)[0] // 4)
     try:
         trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
     except RuntimeError as error:
