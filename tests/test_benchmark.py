@@ -463,5 +463,6 @@ def test_gpu_script_runs_tiny_on_a_cpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.stem for path in tmp_path.glob("*.json")}
-    assert made == {"train", "train_baseline", "translate", "translate_baseline", "volume"}
+    parts = {"train", "train_baseline", "translate", "translate_baseline", "volume"}
+    assert made == parts | {"train_compiled", "translate_compiled"}
     assert read_benchmark(tmp_path / "train_baseline.json")["cases"][0]["speedup"] > 0

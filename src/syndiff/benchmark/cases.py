@@ -18,17 +18,22 @@ from torch import Tensor, nn
 
 from syndiff import volume as volumes
 from syndiff.benchmark.baseline import OfficialStep, official_sampling
+from syndiff.export import export
 from syndiff.inference import translate_file, translate_slices
 from syndiff.memory import freed_memory
+from syndiff.networks.compiled import compile_networks, compiling
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.objectives.base import Batch, Objective
 from syndiff.objectives.methods import METHODS
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
-from syndiff.translators import SliceNoise, Translator
+from syndiff.translators import SliceNoise, Translator, load_translator
 
-OURS, OFFICIAL, CALM = "ours", "official", "official, unwatched"
+OURS, COMPILED, ONNX = "ours", "ours, compiled", "onnxruntime"
+OFFICIAL, CALM = "official", "official, unwatched"
+# Variants that run the operations of another one, which has been counted before.
+COUNTED_AS = {COMPILED: OURS, ONNX: OURS, CALM: OFFICIAL}
 
 
 class Thing(Protocol):
@@ -142,6 +147,18 @@ class OurStep:
     counted = __call__
 
 
+class CompiledStep(OurStep):
+    """The same with networks that torch has compiled."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        super().__init__(scene, device)
+        compile_networks(self.networks.values())
+
+    def __call__(self, number: int) -> None:
+        with compiling():
+            super().__call__(number)
+
+
 class TheirStep:
     """One training step of the official rendition."""
 
@@ -177,6 +194,8 @@ def _translator(scene: Scene, device: torch.device) -> Translator:
 class OurTranslation:
     """A batch of slices through the translator, from the host's memory and back."""
 
+    compiled = False
+
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.translator = _translator(scene, device)
@@ -191,6 +210,7 @@ class OurTranslation:
                 batch_size=self.scene.batch,
                 device=str(self.device),
                 precision=self.scene.precision,
+                compiled=self.compiled,
             )
 
     @torch.no_grad()
@@ -198,6 +218,22 @@ class OurTranslation:
         noise = SliceNoise(0, range(len(self.source)), shared=True, device=self.device)
         with autocast(self.device, self.scene.precision):
             self.translator(self.source, noise)
+
+
+class CompiledTranslation(OurTranslation):
+    """The same with networks that torch has compiled, on a GPU as CUDA graphs."""
+
+    compiled = True
+
+
+class OnnxTranslation(OurTranslation):
+    """The same, run by onnxruntime."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        super().__init__(scene, device)
+        with tempfile.TemporaryDirectory(prefix="syndiff-benchmark-") as folder:
+            made = self.translator.save(Path(folder) / "translator")
+            self.translator = load_translator(export(made, Path(folder) / "onnx"))
 
 
 class TheirTranslation:
@@ -257,8 +293,8 @@ class Case:
     """One line of the table.
 
     Attributes:
-        what: "train", "translate" or "volume".
-        variant: whose: ours, or the official's rendition.
+        what: "train", "translate", "volume" or "export".
+        variant: whose: ours, ours run otherwise, or the official's rendition.
         scene: sizes and settings.
         build: on a device.
         images: cross-sections that one call handles (of each modality in training).
@@ -286,17 +322,25 @@ def _calm(scene: Scene, device: torch.device) -> Thing:
     return TheirStep(scene, device, anomaly=False)
 
 
-def cases_of(what: str, scene: Scene, baseline: bool) -> list[Case]:
-    """What is measured side by side: ours and, if asked for, the official renditions."""
-    theirs = replace(scene, precision="32")
-    if what == "train":
-        official: list[Any] = [(OFFICIAL, TheirStep), (CALM, _calm)]
-        ours: Any = OurStep
-    elif what == "translate":
-        official, ours = [(OFFICIAL, TheirTranslation)], OurTranslation
-    else:
-        return [Case(what, OURS, scene, VolumeFile, scene.slices)]
-    found = [Case(what, OURS, scene, ours, scene.batch)]
-    if baseline:
-        found += [Case(what, name, theirs, build, scene.batch) for name, build in official]
-    return found
+BUILDS: dict[str, dict[str, Any]] = {
+    "train": {OURS: OurStep, COMPILED: CompiledStep, OFFICIAL: TheirStep, CALM: _calm},
+    "translate": {
+        OURS: OurTranslation,
+        COMPILED: CompiledTranslation,
+        OFFICIAL: TheirTranslation,
+    },
+    "volume": {OURS: VolumeFile},
+    "export": {OURS: OurTranslation, ONNX: OnnxTranslation},
+}
+
+
+def cases_of(what: str, scene: Scene, baseline: bool, compiled: bool = False) -> list[Case]:
+    """What is measured side by side: ours and, if asked for, compiled and the official's."""
+    wanted = {OURS: True, COMPILED: compiled, ONNX: True, OFFICIAL: baseline, CALM: baseline}
+    plain = replace(scene, precision="32")
+    images = scene.slices if what == "volume" else scene.batch
+    return [
+        Case(what, name, scene if name in (OURS, COMPILED) else plain, build, images)
+        for name, build in BUILDS[what].items()
+        if wanted[name]
+    ]

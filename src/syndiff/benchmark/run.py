@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from syndiff import __version__
-from syndiff.benchmark.cases import CALM, OFFICIAL, Case, Scene, cases_of
+from syndiff.benchmark.cases import COUNTED_AS, OFFICIAL, OURS, Case, Scene, cases_of
 from syndiff.benchmark.ceiling import DTYPES, Work, ceiling, describe_work
 from syndiff.benchmark.compare import FORMAT
 from syndiff.benchmark.counting import Counts, count
@@ -25,7 +25,8 @@ from syndiff.objectives.syndiff import SynDiffSettings
 from syndiff.training.presets import TrainSettings, choose
 
 WHATS = ("train", "translate", "volume")
-COUNTED = ("train", "translate")
+ASKED_FOR = ("export",)  # not among "all": it needs onnxruntime, and minutes
+COUNTED = ("train", "translate", "export")
 CPU = torch.device("cpu")
 Say = Callable[[str], None]
 
@@ -35,7 +36,7 @@ class Options:
     """What to measure, and how.
 
     Attributes:
-        what: "train", "translate", "volume".
+        what: "train", "translate", "volume", "export".
         method: name of the method.
         preset: of the training settings.
         networks: "small" or "full"; empty for the preset's.
@@ -45,6 +46,7 @@ class Options:
         device: "auto", "cpu", "cuda", …
         warmup, repeats: calls before and while the clock runs; 0 repeats only count.
         baseline: also run the official renditions, at the first batch size.
+        compiled: also our networks compiled by torch.
         slices: cross-sections of the volume.
         settings: instead of those of the preset.
         work: of the ceiling, instead of the device's.
@@ -61,6 +63,7 @@ class Options:
     warmup: int = 1
     repeats: int = 5
     baseline: bool = False
+    compiled: bool = False
     slices: int = 160
     settings: TrainSettings | None = None
     work: Work | None = None
@@ -73,9 +76,9 @@ class Options:
 
     def check(self) -> None:
         """Raise OptionError if something makes no sense."""
-        unknown = [what for what in self.what if what not in WHATS]
-        if unknown or not self.what:
-            raise OptionError(f"--what {','.join(self.what)}", f"of {', '.join(WHATS)}, or all")
+        known = WHATS + ASKED_FOR
+        if not self.what or not set(self.what) <= set(known):
+            raise OptionError(f"--what {','.join(self.what)}", f"of {', '.join(known)}, or all")
         if self.method not in METHODS:
             raise OptionError(f"the method {self.method!r}", f"one of {', '.join(METHODS)}")
         if self.baseline and self.method != "syndiff":
@@ -103,6 +106,8 @@ def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, An
     """
     options.check()
     device = choose_device(options.device)
+    if "export" in options.what and device.type != "cpu":
+        raise OptionError(f"--what export on {device}", "--device cpu, where exports are run")
     settings = options.settings or choose(options.preset, options.networks, method=options.method)
     scene = Scene(options.method, settings, options.size, 1, options.precision, options.slices)
     rates = {}
@@ -113,8 +118,8 @@ def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, An
     lines = []
     for what in options.what:
         for batch in options.batches:
-            first = batch == options.batches[0]
-            cases = cases_of(what, replace(scene, batch=batch), options.baseline and first)
+            baseline = options.baseline and batch == options.batches[0]
+            cases = cases_of(what, replace(scene, batch=batch), baseline, options.compiled)
             lines += _side_by_side(cases, options, device, rates, say)
     _add_ratios(lines)
     return {
@@ -133,7 +138,7 @@ def _side_by_side(
     """The lines of cases that are timed in turns."""
     lines, counted = [], {}
     for case in cases:
-        program = OFFICIAL if case.variant == CALM else case.variant  # the same operations
+        program = COUNTED_AS.get(case.variant, case.variant)
         if program not in counted:
             if case.what in COUNTED:
                 say(f"counting: {case.what}, {program}, batch {case.scene.batch}")
@@ -279,15 +284,19 @@ def _times(
 
 
 def _add_ratios(lines: list[dict[str, Any]]) -> None:
-    """How many times faster per image than the official rendition of the same thing."""
-    official = {
-        line["what"]: line["seconds_per_image"]
-        for line in lines
-        if line["variant"] == OFFICIAL and "seconds_per_image" in line
-    }
-    for line in lines:
-        if line["what"] in official and "seconds_per_image" in line:
-            line["speedup"] = official[line["what"]] / line["seconds_per_image"]
+    """How many times faster per image than the official rendition of the same thing.
+
+    Where that was not run, than ours at that batch size as it usually runs.
+    """
+    timed = [line for line in lines if "seconds_per_image" in line]
+    official = {line["what"]: line for line in timed if line["variant"] == OFFICIAL}
+    ours = {(line["what"], line["batch"]): line for line in timed if line["variant"] == OURS}
+    others = {(line["what"], line["batch"]) for line in timed if line["variant"] != OURS}
+    for line in timed:
+        place = line["what"], line["batch"]
+        beside = official.get(line["what"]) or (ours.get(place) if place in others else None)
+        if beside:
+            line["speedup"] = beside["seconds_per_image"] / line["seconds_per_image"]
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

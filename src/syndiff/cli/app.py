@@ -30,6 +30,12 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds th
 Precision = Annotated[
     str, typer.Option(help="32; or bf16 (mixed): faster where the processor has it.")
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the networks first: minutes; may pay on a GPU, not on a CPU."
+    ),
+]
 
 Way = Annotated[
     str,

@@ -14,7 +14,11 @@ from syndiff.errors import OptionError
 @app.command()
 def benchmark(
     what: Annotated[
-        str, typer.Option(help="train, translate, volume (file to file), or all; by commas.")
+        str,
+        typer.Option(
+            help="train, translate, volume (file to file), or all; export (onnxruntime beside "
+            "torch); by commas."
+        ),
     ] = "train,translate",
     method: Annotated[str, typer.Option(help="Method to measure.")] = "syndiff",
     preset: Annotated[
@@ -35,6 +39,9 @@ def benchmark(
     baseline: Annotated[
         bool,
         typer.Option("--baseline", help="Also the official step, rendered plainly; with ratios."),
+    ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also our networks compiled by torch: minutes.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the results as JSON.")] = None,
     compare: Annotated[
@@ -62,6 +69,7 @@ def benchmark(
         repeats=repeats,
         slices=slices,
         baseline=baseline,
+        compiled=compiled,
     )
     results = run(options, say=lambda message: typer.echo(message, err=True))
     if out:

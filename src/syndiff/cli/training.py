@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import Seed, app, listed
+from syndiff.cli.app import Compile, Seed, app, listed
 from syndiff.console import training_progress, warn
 from syndiff.errors import OptionError
 
@@ -85,6 +85,7 @@ def train(
     ] = 0,
     seed: Seed = 0,
     precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
+    compiled: Compile = False,
     devices: Annotated[
         str, typer.Option(help="auto, cpu, cuda, or a number of GPUs (processes without GPUs).")
     ] = "auto",
@@ -123,6 +124,7 @@ def train(
             preset=preset,
             max_minutes=max_minutes or None,
             precision=precision,
+            compiled=compiled,
             devices=devices,
             nodes=nodes,
             resume=resume,

@@ -9,6 +9,7 @@ import typer
 
 from syndiff.cli.app import (
     BatchSize,
+    Compile,
     Device,
     Precision,
     Samples,
@@ -50,6 +51,7 @@ def translate(
     samples: Samples = 8,
     sampling_steps: SamplingSteps = 0,
     precision: Precision = "32",
+    compiled: Compile = False,
     check: Annotated[
         bool, typer.Option(help="Measure whether the anatomy stays where it is.")
     ] = True,
@@ -71,6 +73,7 @@ def translate(
         "shared_noise": shared_noise,
         "sampling": Sampling(sampling, samples, sampling_steps),
         "precision": precision,
+        "compiled": compiled,
         "check": check,
     }
     if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume

@@ -39,6 +39,7 @@ def translate_volume(
     shared_noise: bool = True,
     sampling: Sampling = CHAIN,
     precision: str = "32",
+    compiled: bool = False,
     progress: Progress | None = None,
     warn: Warn | None = None,
     checked: Callable[[AnatomyCheck], None] | None = None,
@@ -50,8 +51,8 @@ def translate_volume(
         translator: what to apply.
         volume: the acquired image, in acquired units (HU for CT); with several sources the first.
         also: the other sources by modality, on the grid of `volume`.
-        seed, batch_size, device, shared_noise, sampling, precision, progress: see
-            `translate_slices`.
+        seed, batch_size, device, shared_noise, sampling, precision, compiled, progress:
+            see `translate_slices`.
         warn: told, in words, what may spoil the result.
         checked: told whether the anatomy stayed where it is, on a few slices as the network saw
             them; not measured if not given.
@@ -104,6 +105,7 @@ def translate_volume(
             np.stack(normal, axis=1),  # n ca h w
             indices=chosen,
             shared_noise=shared_noise,
+            compiled=compiled,
             **how,
         )
         kept.see(chosen, normal[0], image)

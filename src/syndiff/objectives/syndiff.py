@@ -59,6 +59,7 @@ from torch import Tensor, nn
 from syndiff import losses
 from syndiff.diffusion import Schedule
 from syndiff.errors import OptionError
+from syndiff.networks.compiled import uncompiled
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.spectral import normalise_spectrally
@@ -286,7 +287,8 @@ class SynDiff(Objective):
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 x_prev = fakes["x_prev"][m].requires_grad_(penalised)
                 with full_precision(x_prev, penalised):
-                    real = D[f"diffusive_{m}"](x_prev, x_t, t)
+                    look = D[f"diffusive_{m}"]
+                    real = (uncompiled(look) if penalised else look)(x_prev, x_t, t)
                     if penalised:
                         weight = s.adversarial_diffusive * s.gradient_penalty
                         terms[f"penalty_{m}"] = weight * losses.gradient_penalty(real, x_prev)

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.files import read_json, write_json
+from syndiff.networks.compiled import compile_networks, compiling
 from syndiff.objectives.methods import method_named, method_of
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
@@ -62,6 +63,7 @@ def train(
     preset: str = "",
     max_minutes: float | None = None,
     precision: str = "32",
+    compiled: bool = False,
     devices: str = "auto",
     nodes: int = 0,
     resume: bool = False,
@@ -83,6 +85,7 @@ def train(
         preset: its name, for the record.
         max_minutes: stop after this many minutes of this invocation.
         precision: "32" or "bf16".
+        compiled: have torch compile the networks, see `networks.compiled`.
         devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
             number, there are as many as torchrun or srun has started processes for, else one.
         nodes: machines of that many devices each; 0: as many as torchrun or srun uses, else one.
@@ -142,6 +145,8 @@ def train(
     if rank == 0:
         write_json(run / SETTINGS, asked)  # from here on there is a run
     module = TranslationModule(objective, settings, total)
+    if compiled:
+        compile_networks((*objective.generators.values(), *objective.discriminators.values()))
     if state:
         module.load_networks(state)
     if total <= module.step and state:
@@ -184,7 +189,8 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches, total:
     if device.type == "cuda":
         batches.keep_on(device, room=torch.cuda.mem_get_info(device)[0] // 4)
     try:
-        trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
+        with compiling():
+            trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
     except RuntimeError as error:
         if trainer.world_size == 1 or not is_loss(error):
             raise

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError
 from syndiff.files import whole_file, write_json
+from syndiff.networks.compiled import compile_networks
 from syndiff.translators.explicit import Explicit
 
 FORMAT = 1
@@ -39,9 +40,9 @@ class SliceNoise:
         self.generators = [torch.Generator().manual_seed(s) for s in seeds]
 
     def normal(self, *shape: int) -> Tensor:
-        """(b, *shape)."""
+        """(b, *shape), laid out as every later image of a chain, for which networks compile."""
         drawn = [torch.randn(shape, generator=g) for g in self.generators]
-        return torch.stack(drawn).to(self.device).expand(self.size, *shape)
+        return torch.stack(drawn).to(self.device).expand(self.size, *shape).contiguous()
 
 
 class Translator(nn.Module, ABC):
@@ -53,6 +54,7 @@ class Translator(nn.Module, ABC):
         stochastic: whether the noise changes the result.
         respaceable: whether `sampling_steps` can be set to fewer.
         weights: name of the file that holds them.
+        compiled: whether torch compiles the networks.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class Translator(nn.Module, ABC):
         super().__init__()
         plain = {"format": FORMAT, "kind": self.kind, "syndiff_version": __version__}
         self.config: dict[str, Any] = plain | dict(config)
+        self.compiled = False
 
     @abstractmethod
     def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
@@ -140,6 +143,21 @@ class Translator(nn.Module, ABC):
         """
         method = self.config.get("method", self.kind)
         raise OptionError(f"--sampling regression with {method}", "chain")
+
+    def compile_networks(self, replay: bool) -> None:
+        """Have torch compile the networks when they are next called, see `networks.compiled`.
+
+        Raises:
+            OptionError: the networks are not torch's.
+        """
+        networks: list[nn.Module] = []
+        for child in self.children():
+            networks += child.values() if isinstance(child, nn.ModuleDict) else [child]
+        if not networks:
+            raise OptionError(f"--compile with {self.kind}", "a translator that torch runs")
+        if not self.compiled:
+            compile_networks(networks, replay)
+        self.compiled = True
 
     def explicit(self) -> Explicit:
         """`forward` with its noise as arguments, for `syndiff export`.
