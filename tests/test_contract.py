@@ -327,6 +327,20 @@ def test_odd_sizes_and_batches(name: str) -> None:
 
 
 @every_method
+def test_weights_in_bf16_make_the_image_of_mixed_precision(name: str) -> None:
+    translator = translator_of(name)
+    lowered = translator.for_precision("bf16")
+    assert {p.dtype for p in lowered.parameters()} >= {torch.bfloat16}
+    assert {p.dtype for p in translator.parameters()} == {torch.float32}
+    assert lowered.for_precision("bf16") is lowered
+    assert translator.for_precision("32") is translator
+    found = translate(translator, slices(), precision="bf16")
+    assert np.abs(found - translate(translator, slices())).max() > 0
+    translator.for_precision = lambda precision: translator  # type: ignore[method-assign]
+    np.testing.assert_array_equal(found, translate(translator, slices(), precision="bf16"))
+
+
+@every_method
 def test_the_seed_matters_to_stochastic_methods_only(name: str) -> None:
     translator = translator_of(name)
     first, other = (translate(translator, slices(), seed=seed) for seed in (0, 1))

@@ -199,6 +199,8 @@ class OurTranslation:
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.translator = _translator(scene, device)
+        if not self.compiled:  # once for a volume, however many batches it has
+            self.translator = self.translator.for_precision(scene.precision)
         self.source, _ = scene.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 

@@ -84,6 +84,7 @@ def translate_slices(
     sampling.prepare(translator)
     if compiled:
         translator.compile_networks(replay=target_device.type == "cuda")
+    translator = translator.for_precision(precision)
     slices = slices[:, None] if slices.ndim == 3 else slices
     n, _, h, w = slices.shape
     places = np.arange(n) if indices is None else np.asarray(indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -158,6 +159,23 @@ class Translator(nn.Module, ABC):
         if not self.compiled:
             compile_networks(networks, replay)
         self.compiled = True
+
+    def for_precision(self, precision: str) -> Translator:
+        """The translator to use: for "bf16" a copy whose layers' weights are bf16, else itself.
+
+        Mixed precision would convert each weight anew in each pass, as none needs a gradient.
+        The images are the same, bit for bit.
+        """
+        parameters = list(self.parameters())  # none in an exported one
+        if precision == "32" or self.compiled or not parameters:
+            return self
+        if any(p.dtype == torch.bfloat16 for p in parameters):
+            return self  # such a copy
+        lowered = copy.deepcopy(self)
+        for module in lowered.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                module.to(torch.bfloat16)
+        return lowered
 
     def explicit(self) -> Explicit:
         """`forward` with its noise as arguments, for `syndiff export`.
