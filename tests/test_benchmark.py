@@ -369,6 +369,17 @@ def test_results_are_json_with_a_line_per_case(results: dict, tmp_path: Path) ->
     assert ours["flop_per_image"] < 0.7 * official["flop_per_image"]
 
 
+def test_mixed_precision_is_counted_and_timed() -> None:
+    options = Options(
+        what=("train", "translate", "volume"), size=32, repeats=1, warmup=0, precision="bf16",
+        slices=2, settings=SETTINGS, work=TINY_WORK, device="cpu",
+    )  # fmt: skip
+    cases = benchmark(options)["cases"]
+    assert [case["precision"] for case in cases] == ["bf16"] * 3
+    assert all(case["seconds_per_image"] > 0 for case in cases)
+    assert all(case["flop_per_image"] > 0 for case in cases[:2])
+
+
 def test_the_mean_step_weighs_the_penalty_by_its_interval(results: dict) -> None:
     kinds = results["cases"][0]["counts"]
     assert [kind["share"] for kind in kinds] == [0.5, 0.5]  # TINY pays every second time

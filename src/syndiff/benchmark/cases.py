@@ -199,12 +199,12 @@ class OurTranslation:
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.translator = _translator(scene, device)
-        if not self.compiled:  # once for a volume, however many batches it has
-            self.translator = self.translator.for_precision(scene.precision)
         self.source, _ = scene.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
+        if not self.compiled:  # once for a volume, however many batches it has
+            self.translator = self.translator.for_precision(self.scene.precision)
         with freed_memory(kept=True):
             translate_slices(
                 self.translator,
