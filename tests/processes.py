@@ -21,6 +21,7 @@ from typing import Any
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from syndiff.networks import compiled
 from syndiff.objectives.methods import METHODS
 from syndiff.training import presets, processes
 from syndiff.training.data import Batches
@@ -98,6 +99,7 @@ def main() -> int:
         METHODS[name] = replace(METHODS[name], small=settings)
     leave_states()
     count_exchange()
+    compiled.BACKEND = "aot_eager"  # traced as ever, without waiting for a compiler
     script, *words = sys.argv
     lines = " ".join(words).split(" then ")
     code = 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
+from torch._inductor.exc import TritonMissing
 
 from syndiff.benchmark.cases import COMPILED, ONNX, OURS
 from syndiff.benchmark.ceiling import TINY_WORK
@@ -17,14 +19,24 @@ from syndiff.benchmark.run import Options, benchmark
 from syndiff.errors import OptionError
 from syndiff.inference import translate_slices
 from syndiff.networks import compiled
-from syndiff.networks.compiled import compile_networks
+from syndiff.networks.compiled import compiling
+from syndiff.preparation.orientation import SliceOrientation
 from syndiff.training.run import train
-from syndiff.translators import OnnxTranslator
+from syndiff.training.watch import load_state
+from syndiff.translators import AdversarialDiffusionTranslator, OnnxTranslator
+from syndiff.translators.sampling import Sampling
 from tests.test_benchmark import SETTINGS
-from tests.test_contract import CARD, batch, build, losses_of, slices, tethered, translator_of
+from tests.test_contract import (
+    CARD,
+    METHODS,
+    batch,
+    build,
+    losses_of,
+    slices,
+    tethered,
+    translator_of,
+)
 from tests.test_training import settings
-
-Compiler = Callable[[Any, list[torch.Tensor]], Callable[..., Any]]
 
 
 @pytest.fixture
@@ -49,26 +61,25 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", ["syndiff", "cyclegan"])
+@pytest.mark.parametrize("name", METHODS)
 def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
     ends = []
     for asked in (False, True):
         step = tethered(name)
-        if asked:
-            compile_networks(step.networks.values())
-        for number in range(3):  # with and without the gradient penalty
-            step(number)
+        with compiled.compiled(step.networks.values(), asked):
+            for number in range(3):  # with and without the gradient penalty
+                step(number)
         assert bool(passes) == asked
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
-    torch.testing.assert_close(ends[1], ends[0], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
 
 
 def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
     """A compiled pass has no second derivative."""
     objective = build("syndiff", awake=True)
     expected = losses_of(objective, batch(), step=0)
-    compile_networks([objective.discriminators["diffusive_target"]])
-    found = losses_of(objective, batch(), step=0)
+    with compiled.compiled([objective.discriminators["diffusive_target"]]):
+        found = losses_of(objective, batch(), step=0)
     assert found["discriminators/penalty_target"] > 0
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)
@@ -76,22 +87,48 @@ def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
     assert len(passes) == fake_and_generators
 
 
-@pytest.mark.parametrize("name", ["syndiff", "cyclegan", "ddpm", "unit_ddpm"])
-def test_an_image_is_the_same_and_one_batch_size_is_compiled(name: str, passes: list[int]) -> None:
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_an_image_is_the_same_and_is_compiled_for_once(
+    name: str, precision: str, passes: list[int]
+) -> None:
+    """Whatever is left for the last batch, and also when it is called again."""
     plain, images = translator_of(name), slices(5)
-    expected = translate_slices(plain, images, batch_size=2, device="cpu")
+    options = {"batch_size": 2, "device": "cpu", "precision": precision}
+    expected = translate_slices(plain, images, **options)  # type: ignore[arg-type]
     assert not passes
-    found = translate_slices(plain, images, batch_size=2, device="cpu", compiled=True)
+    found = translate_slices(plain, images, compiled=True, **options)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, expected, atol=1e-4 if precision == "32" else 0.05)
+    graphs = set(passes)
+    assert graphs
+    translate_slices(plain, images[:1], compiled=True, **options)  # type: ignore[arg-type]
+    assert set(passes) == graphs
+    if name in ("syndiff", "cyclegan", "ddpm"):
+        assert graphs == {0}
+        assert len(passes) == 4 * max(1, plain.sampling_steps)
+    before = len(passes)
+    translate_slices(plain, images, **options)  # type: ignore[arg-type]
+    assert len(passes) == before
+
+
+def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
+    """Its first image and the later ones lie alike in memory."""
+    translator = cast(AdversarialDiffusionTranslator, translator_of("syndiff"))
+    expected = translate_slices(translator, slices(2), device="cpu")
+    for code in ("LP", "RA"):  # rows along x
+        translator.orientation = SliceOrientation(code)
+        found = translate_slices(translator, slices(2), device="cpu", compiled=True)
+        assert np.abs(found - expected).max() > 1e-3
+    assert set(passes) == {0}
+
+
+def test_expectations_are_compiled_too(passes: list[int]) -> None:
+    translator, few = translator_of("syndiff"), Sampling("expectation", samples=2)
+    options = {"batch_size": 4, "device": "cpu", "sampling": few}
+    expected = translate_slices(translator, slices(3), **options)  # type: ignore[arg-type]
+    found = translate_slices(translator, slices(3), compiled=True, **options)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert set(passes) == {0}
-    assert len(passes) == 3 * max(1, plain.sampling_steps)
-
-
-def test_weights_are_saved_as_ever(passes: list[int], tmp_path: Path) -> None:
-    translator = translator_of("syndiff")
-    before = set(translator.state_dict())
-    translate_slices(translator, slices(1), device="cpu", compiled=True)
-    assert set(translator.state_dict()) == before
 
 
 def test_a_run_can_be_compiled(prepared: Path, tmp_path: Path, passes: list[int]) -> None:
@@ -100,9 +137,10 @@ def test_a_run_can_be_compiled(prepared: Path, tmp_path: Path, passes: list[int]
         run = tmp_path / str(asked)
         asked_for = {"settings": settings(), "devices": "cpu", "compiled": asked}
         train(prepared, run, source="T1", target="T2", **asked_for)  # type: ignore[arg-type]
-        ends.append((run / "translators/T1_to_T2/model.safetensors").stat().st_size)
+        ends.append(load_state(run / "checkpoints/last.pt")["generators"])
     assert passes
-    assert ends[0] == ends[1]
+    for name, weight in ends[0].items():
+        torch.testing.assert_close(ends[1][name], weight, atol=1e-3, rtol=1e-2, msg=name)
 
 
 def test_what_cannot_be_compiled_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +149,20 @@ def test_what_cannot_be_compiled_says_so_in_one_line(monkeypatch: pytest.MonkeyP
 
     torch.compiler.reset()
     monkeypatch.setattr(compiled, "BACKEND", fail)
-    with pytest.raises(OptionError, match=r"cannot be compiled here \(.*C\+\+ compiler\)"):
-        translate_slices(translator_of("cyclegan"), slices(1), device="cpu", compiled=True)
+    translator = translator_of("cyclegan")
+    with pytest.raises(OptionError, match=r"cannot be compiled here \(no C\+\+ compiler\)"):
+        translate_slices(translator, slices(1), device="cpu", compiled=True)
+    translate_slices(translator, slices(1), device="cpu")  # as the message says
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("error", [AssertionError(), TritonMissing(None)], ids=["bare", "triton"])
+def test_failures_of_any_kind_are_one_line(error: Exception) -> None:
+    wrapped = (
+        error if isinstance(error, TritonMissing) else BackendCompilerFailed(len, error, None)
+    )
+    with pytest.raises(OptionError, match="cannot be compiled here"), compiling():
+        raise wrapped
 
 
 def test_an_exported_translator_is_not_torchs() -> None:
@@ -126,16 +175,16 @@ def test_an_exported_translator_is_not_torchs() -> None:
 
 def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
     options = Options(
-        what=("translate",), size=32, repeats=1, warmup=0, compiled=True,
-        settings=SETTINGS, work=TINY_WORK, device="cpu",
+        what=("translate", "train", "volume"), size=32, slices=2, repeats=1, warmup=0,
+        compiled=True, settings=SETTINGS, work=TINY_WORK, device="cpu",
     )  # fmt: skip
-    ours, other = benchmark(options)["cases"]
+    ours, other, *more = benchmark(options)["cases"]
     assert [ours["variant"], other["variant"]] == [OURS, COMPILED]
+    assert [case["variant"] for case in more] == [OURS, COMPILED] * 2
     assert passes
     assert ours["speedup"] == 1
     ratio = ours["seconds_per_image"] / other["seconds_per_image"]
     assert other["speedup"] == pytest.approx(ratio)
-    assert other["flop_per_image"] == ours["flop_per_image"]
 
 
 def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
@@ -147,12 +196,36 @@ def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
     torchs, onnx = benchmark(options)["cases"]
     assert [torchs["variant"], onnx["variant"]] == [OURS, ONNX]
     assert onnx["speedup"] > 0
-    assert onnx["counts"] == torchs["counts"]
+    assert torchs["speedup"] == 1
 
 
 @pytest.mark.slow
-def test_with_a_real_compiler() -> None:
-    plain, images = translator_of("cyclegan"), slices(2)
+@pytest.mark.parametrize("name", ["cyclegan", "syndiff"])
+def test_with_a_real_compiler(name: str) -> None:
+    torch.compiler.reset()
+    plain, images = translator_of(name), slices(2)
     expected = translate_slices(plain, images, device="cpu")
     found = translate_slices(plain, images, device="cpu", compiled=True)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_step_with_a_real_compiler() -> None:
+    torch.compiler.reset()
+    ends = []
+    for asked in (False, True):
+        step = tethered("syndiff")
+        with compiled.compiled(step.networks.values(), asked):
+            for number in range(2):
+                step(number)
+        ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
+    torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    torch.compiler.reset()
+    plain, images = translator_of("syndiff"), slices(5)
+    expected = translate_slices(plain, images, batch_size=2, device="cuda")
+    found = translate_slices(plain, images, batch_size=2, device="cuda", compiled=True)
+    np.testing.assert_allclose(found, expected, atol=1e-2)

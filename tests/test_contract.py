@@ -332,7 +332,7 @@ def test_weights_in_bf16_make_the_image_of_mixed_precision(name: str) -> None:
     lowered = translator.for_precision("bf16")
     assert {p.dtype for p in lowered.parameters()} >= {torch.bfloat16}
     assert {p.dtype for p in translator.parameters()} == {torch.float32}
-    assert lowered.for_precision("bf16") is lowered
+    assert lowered.for_precision("bf16") is translator.for_precision("bf16") is lowered
     assert translator.for_precision("32") is translator
     found = translate(translator, slices(), precision="bf16")
     assert np.abs(found - translate(translator, slices())).max() > 0

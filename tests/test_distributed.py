@@ -143,11 +143,14 @@ def test_each_gradient_is_exchanged_once_per_step(pair: tuple[list[Ended], Path]
     assert needed <= state["exchanged"] < 1.2 * needed
 
 
-def test_parts_of_a_batch_on_two_processes(data: Path, tmp_path: Path) -> None:
-    """The same run as without parts, and gradients are exchanged no more often."""
+def test_parts_of_a_batch_and_compiled_networks_on_two_processes(
+    data: Path, tmp_path: Path
+) -> None:
+    """The same run as without; gradients are exchanged once per batch, however many its parts."""
     lines = [
         command(data, tmp_path / f"of_{n}", "--max-steps", "3", "--accumulate", n) for n in "12"
     ]
+    lines.append(command(data, tmp_path / "compiled", "--max-steps", "3", "--compile"))
     ends = two(" then ".join(lines), as_torchrun)
     assert [end.code for end in ends] == [0, 0], ends[0].err
     whole, parts = (load_state(tmp_path / f"of_{n}/rank0.pt") for n in "12")
@@ -155,6 +158,10 @@ def test_parts_of_a_batch_on_two_processes(data: Path, tmp_path: Path) -> None:
     assert changed(parts, whole) < 0.02
     assert same(parts, load_state(tmp_path / "of_2/rank1.pt"))
     assert parts["exchanged"] == whole["exchanged"]
+    compiled = load_state(tmp_path / "compiled/rank0.pt")
+    assert compiled["losses"][0] == pytest.approx(whole["losses"][0], rel=1e-5)
+    assert changed(compiled, whole) < 0.02
+    assert same(compiled, load_state(tmp_path / "compiled/rank1.pt"))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from syndiff.benchmark.baseline import OfficialStep, official_sampling
 from syndiff.export import export
 from syndiff.inference import translate_file, translate_slices
 from syndiff.memory import freed_memory
-from syndiff.networks.compiled import compile_networks, compiling
+from syndiff.networks.compiled import compiled
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.objectives.base import Batch, Objective
 from syndiff.objectives.methods import METHODS
@@ -152,10 +152,10 @@ class CompiledStep(OurStep):
 
     def __init__(self, scene: Scene, device: torch.device) -> None:
         super().__init__(scene, device)
-        compile_networks(self.networks.values())
+        torch.compiler.reset()  # it gives up after some sizes, which are other cases here
 
     def __call__(self, number: int) -> None:
-        with compiling():
+        with compiled(self.networks.values()):
             super().__call__(number)
 
 
@@ -203,8 +203,6 @@ class OurTranslation:
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
-        if not self.compiled:  # once for a volume, however many batches it has
-            self.translator = self.translator.for_precision(self.scene.precision)
         with freed_memory(kept=True):
             translate_slices(
                 self.translator,
@@ -223,9 +221,13 @@ class OurTranslation:
 
 
 class CompiledTranslation(OurTranslation):
-    """The same with networks that torch has compiled, on a GPU as CUDA graphs."""
+    """The same with networks that torch has compiled."""
 
     compiled = True
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        super().__init__(scene, device)
+        torch.compiler.reset()
 
 
 class OnnxTranslation(OurTranslation):
@@ -260,6 +262,8 @@ class TheirTranslation:
 class VolumeFile:
     """A NIfTI file through `translate_file` to a NIfTI file, the translator loaded from disk."""
 
+    compiled = False
+
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.networks: dict[str, nn.Module] = {}
@@ -277,9 +281,16 @@ class VolumeFile:
                 batch_size=self.scene.batch,
                 device=str(self.device),
                 precision=self.scene.precision,
+                compiled=self.compiled,
             )
 
     counted = __call__
+
+
+class CompiledVolumeFile(VolumeFile):
+    """The same with networks that torch has compiled, once for all volumes."""
+
+    compiled = True
 
 
 def _head(size: int, slices: int) -> volumes.Volume:
@@ -331,7 +342,7 @@ BUILDS: dict[str, dict[str, Any]] = {
         COMPILED: CompiledTranslation,
         OFFICIAL: TheirTranslation,
     },
-    "volume": {OURS: VolumeFile},
+    "volume": {OURS: VolumeFile, COMPILED: CompiledVolumeFile},
     "export": {OURS: OurTranslation, ONNX: OnnxTranslation},
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
-from syndiff.networks.compiled import compiling
+from syndiff.networks.compiled import compiled as compiled_networks
 from syndiff.translators import Translator
 from syndiff.translators.sampling import Sampling
 
@@ -63,8 +62,7 @@ def translate_slices(
         sampling: a chain, the expectation of several, or a regression.
         precision: "32"; or "bf16", mixed: about twice as fast where the processor has it, and as
             near to "32" as bf16 is.
-        compiled: have torch compile the networks at the first batch, which takes minutes; on a
-            GPU they are then replayed as CUDA graphs.
+        compiled: have torch compile the networks at the first batch, which takes minutes.
         indices: (n,) each slice's index in its volume, 0 … n - 1 if not given.
         progress: called with (slices done, slices in all).
 
@@ -80,11 +78,10 @@ def translate_slices(
     if batch_size < 1:
         raise OptionError(f"a batch size of {batch_size}", "1 or more")
     target_device = choose_device(device)
-    translator = translator.to(target_device).eval()
+    if compiled and not translator.compilable:
+        raise OptionError(f"--compile with {translator.kind}", "a translator that torch runs")
+    translator = translator.for_precision(precision).to(target_device).eval()
     sampling.prepare(translator)
-    if compiled:
-        translator.compile_networks(replay=target_device.type == "cuda")
-    translator = translator.for_precision(precision)
     slices = slices[:, None] if slices.ndim == 3 else slices
     n, _, h, w = slices.shape
     places = np.arange(n) if indices is None else np.asarray(indices)
@@ -104,7 +101,7 @@ def translate_slices(
         )
         batch = torch.from_numpy(np.ascontiguousarray(slices[chosen], dtype=np.float32))
         mixed = torch.autocast(target_device.type, torch.bfloat16, enabled=precision == "bf16")
-        with mixed, compiling() if compiled else nullcontext():
+        with mixed, compiled_networks(translator.compilable, compiled):
             image = _translate_batch(run, batch.to(target_device), translator.size_multiple)
         result[part] = image[: part.stop - part.start]
         if progress:

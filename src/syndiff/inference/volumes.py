@@ -92,7 +92,6 @@ def translate_volume(
     tissue = np.flatnonzero(mask.any(axis=(0, 1)))
     output = np.full(slices.shape, target_scale.restore(np.zeros(1))[0], np.float32)
     kept = SpreadSlices(tissue)
-    lowered = translator.for_precision("32" if compiled else precision)  # once for all batches
     how: dict[str, Any] = {
         "seed": seed, "batch_size": batch_size, "device": device, "sampling": sampling,
         "precision": precision,
@@ -102,7 +101,7 @@ def translate_volume(
         chosen = tissue[start : start + batch_size]
         normal = [np.clip(grid.forward(a.normal(chosen), fill=0.0), 0, 1) for a in acquired]
         image = translate_slices(
-            lowered,
+            translator,
             np.stack(normal, axis=1),  # n ca h w
             indices=chosen,
             shared_noise=shared_noise,

@@ -252,15 +252,14 @@ class MixedBatches(Batches):
         return self.unpaired.sample(epoch * self.unpaired.positions + drawn - pairs)
 
     def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        kinds = (self.unpaired, self.paired)
-        rows = [[i for i, s in enumerate(samples) if s.paired == bool(k)] for k in (0, 1)]
-        shown = [
-            batches.show([samples[i] for i in of])
-            for batches, of in zip(kinds, rows, strict=True)
-            if of
-        ]
+        shown, rows = [], []
+        for paired, batches in ((False, self.unpaired), (True, self.paired)):
+            some = [i for i, sample in enumerate(samples) if sample.paired == paired]
+            if some:
+                shown.append(batches.show([samples[i] for i in some]))
+                rows += some
         source, target = (torch.cat(images) for images in zip(*shown, strict=True))
-        back = torch.tensor(rows[0] + rows[1]).argsort()  # to the order of the samples
+        back = torch.tensor(rows).argsort()  # to the order of the samples
         back = back.to(source.device, non_blocking=True)
         return source[back], target[back]
 

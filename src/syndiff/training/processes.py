@@ -87,7 +87,7 @@ def by_the_first(first: bool, work: Callable[[], None]) -> None:
 class Turn:
     """The player whose backward pass it is; only its gradients are exchanged.
 
-    Otherwise each player's backward pass would send the other's gradients too, as zeros.
+    Otherwise each player's backward pass would send the other's stale gradients too.
     """
 
     def __init__(self) -> None:

@@ -167,7 +167,8 @@ def train(
         warn("no paired validation subject: no PSNR; the last average is kept, not the best")
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     if module.step < total:
-        _fit(trainer, module, batches, total)
+        with compiling(compiled):
+            _fit(trainer, module, batches, total)
     if rank:
         return Outcome([], module.step)
     return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
@@ -186,11 +187,10 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches, total:
     """
     steps = Steps(module.step, total)
     device = trainer.strategy.root_device
-    if device.type == "cuda":
-        batches.keep_on(device, room=torch.cuda.mem_get_info(device)[0] // 4)
+    if device.type == "cuda":  # the networks are to miss nothing
+        batches.keep_on(device, room=torch.cuda.mem_get_info(device)[1] // 16)
     try:
-        with compiling():
-            trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
+        trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
     except RuntimeError as error:
         if trainer.world_size == 1 or not is_loss(error):
             raise

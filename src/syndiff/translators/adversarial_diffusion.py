@@ -91,7 +91,7 @@ class AdversarialDiffusionTranslator(Translator):
     def _turned(self, image: Tensor) -> Tensor:
         """b c y x → b c rows columns, as the network's training slices lay."""
         image = image.flip(self.orientation.reversed_axes)
-        return image.mT if self.orientation.transposed else image
+        return image.mT.contiguous() if self.orientation.transposed else image
 
     def _turned_back(self, image: Tensor) -> Tensor:
         """Inverse of `_turned`."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError
 from syndiff.files import whole_file, write_json
-from syndiff.networks.compiled import compile_networks
 from syndiff.translators.explicit import Explicit
 
 FORMAT = 1
@@ -55,7 +54,7 @@ class Translator(nn.Module, ABC):
         stochastic: whether the noise changes the result.
         respaceable: whether `sampling_steps` can be set to fewer.
         weights: name of the file that holds them.
-        compiled: whether torch compiles the networks.
+        precision: of the layers' weights; "bf16" only in a copy that `for_precision` made.
     """
 
     kind: str
@@ -67,7 +66,8 @@ class Translator(nn.Module, ABC):
         super().__init__()
         plain = {"format": FORMAT, "kind": self.kind, "syndiff_version": __version__}
         self.config: dict[str, Any] = plain | dict(config)
-        self.compiled = False
+        self.precision = "32"
+        self._lowered: list[Translator] = []  # in a list, it is no part of this one's weights
 
     @abstractmethod
     def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
@@ -145,37 +145,30 @@ class Translator(nn.Module, ABC):
         method = self.config.get("method", self.kind)
         raise OptionError(f"--sampling regression with {method}", "chain")
 
-    def compile_networks(self, replay: bool) -> None:
-        """Have torch compile the networks when they are next called, see `networks.compiled`.
-
-        Raises:
-            OptionError: the networks are not torch's.
-        """
-        networks: list[nn.Module] = []
+    @property
+    def compilable(self) -> list[nn.Module]:
+        """What can be compiled: every child that has weights; none where torch does not run it."""
+        children: list[nn.Module] = []
         for child in self.children():
-            networks += child.values() if isinstance(child, nn.ModuleDict) else [child]
-        if not networks:
-            raise OptionError(f"--compile with {self.kind}", "a translator that torch runs")
-        if not self.compiled:
-            compile_networks(networks, replay)
-        self.compiled = True
+            children += child.values() if isinstance(child, nn.ModuleDict) else [child]
+        return [child for child in children if any(True for _ in child.parameters())]
 
     def for_precision(self, precision: str) -> Translator:
         """The translator to use: for "bf16" a copy whose layers' weights are bf16, else itself.
 
         Mixed precision would convert each weight anew in each pass, as none needs a gradient.
-        The images are the same, bit for bit.
+        The images are the same, bit for bit. The copy is made once.
         """
-        parameters = list(self.parameters())  # none in an exported one
-        if precision == "32" or self.compiled or not parameters:
+        if precision in ("32", self.precision) or not self.compilable:
             return self
-        if any(p.dtype == torch.bfloat16 for p in parameters):
-            return self  # such a copy
-        lowered = copy.deepcopy(self)
-        for module in lowered.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                module.to(torch.bfloat16)
-        return lowered
+        if not self._lowered:
+            lowered = copy.deepcopy(self)
+            for module in lowered.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                    module.to(torch.bfloat16)
+            lowered.precision = precision
+            self._lowered = [lowered]
+        return self._lowered[0]
 
     def explicit(self) -> Explicit:
         """`forward` with its noise as arguments, for `syndiff export`.
@@ -189,6 +182,7 @@ class Translator(nn.Module, ABC):
 
     def load_weights(self, folder: Path) -> None:
         """Read the weights that `save` wrote into `folder`."""
+        self._lowered = []
         self.load_state_dict(load_file(folder / self.weights))
 
     def save(self, folder: str | Path) -> Path:
