@@ -128,19 +128,22 @@ def test_a_view_is_mirrored_then_shifted_and_air_comes_in() -> None:
     assert third[-1].max() == third[:, :3].max() == 0
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("pairing", ["unpaired", "paired", "mixed"])
-def test_slices_kept_on_a_device_make_the_same_batches(tmp_path: Path, pairing: str) -> None:
+def test_slices_kept_on_a_device_make_the_same_batches(
+    tmp_path: Path, pairing: str, device: str
+) -> None:
     data = write_prepared(tmp_path / "data", {"train1": "T1 T2", "train2": "T1|T2"})
     asked = {"pairing": pairing, "shared": True, "batch_size": 4, "seed": 1, "augment": True}
     read, kept = (training_batches(read_manifest(data), ["T1"], "T2", **asked) for _ in "ab")  # type: ignore[arg-type]
     needed = sum(shelf.bytes for shelf in kept.shelves)
-    assert not kept.keep_on(torch.device("cpu"), needed - 1)
+    assert not kept.keep_on(torch.device(device), needed - 1)
     assert all(shelf.kept is None for shelf in kept.shelves)
-    assert kept.keep_on(torch.device("cpu"), needed)
+    assert kept.keep_on(torch.device(device), needed)
     assert sum(shelf.kept.nbytes for shelf in kept.shelves if shelf.kept is not None) == needed
     for step in range(6):
         for image in ("source", "target", "paired"):
-            assert getattr(read[step], image).equal(getattr(kept[step], image))
+            assert getattr(read[step], image).equal(getattr(kept[step], image).cpu())
 
 
 # --- one step -------------------------------------------------------------------------------
