@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,6 +73,24 @@ def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
         assert bool(passes) == asked
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
     torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("changes", [{"recompute": True}, {"spectral_norm": True}])
+def test_a_step_with_other_options_is_the_same(
+    changes: dict[str, bool], passes: list[int]
+) -> None:
+    if "spectral_norm" in changes:
+        changes = {"objective": replace(METHODS["syndiff"][1], **changes)}
+    ends = []
+    for asked in (False, True):
+        step = tethered("syndiff", **changes)
+        with compiled.compiled(step.networks.values(), asked):
+            for number in range(2):
+                step(number)
+        ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
+    assert passes
+    apart = (ends[1] - ends[0]).abs() > 1e-3
+    assert apart.float().mean() < 0.01
 
 
 def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
