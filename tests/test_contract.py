@@ -346,6 +346,22 @@ def test_weights_in_bf16_make_the_image_of_mixed_precision(name: str) -> None:
     np.testing.assert_array_equal(found, translate(translator, slices(), precision="bf16"))
 
 
+def test_the_copy_in_bf16_follows_its_translator() -> None:
+    """It makes what a copy of the translator as it is now would make."""
+    translator, other = translator_of("ddpm"), build("ddpm")
+    seen = [translate(translator, slices(), precision="bf16")]
+    translator.sampling_steps = 2
+    for weights in (None, other.translator(other.generators, "target", CARD).state_dict()):
+        if weights:
+            translator.load_state_dict(weights)
+        found = translate(translator, slices(), precision="bf16")
+        assert np.abs(found - seen[-1]).max() > 1e-3
+        fresh = copy.deepcopy(translator)
+        fresh._lowered = []
+        np.testing.assert_array_equal(found, translate(fresh, slices(), precision="bf16"))
+        seen.append(found)
+
+
 @every_method
 def test_the_seed_matters_to_stochastic_methods_only(name: str) -> None:
     translator = translator_of(name)

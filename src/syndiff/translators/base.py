@@ -168,7 +168,13 @@ class Translator(nn.Module, ABC):
                     module.to(torch.bfloat16)
             lowered.precision = precision
             self._lowered = [lowered]
+        if self.respaceable:  # it may have been set since
+            self._lowered[0].sampling_steps = self.sampling_steps
         return self._lowered[0]
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        self._lowered = []  # made of other weights
+        return super().load_state_dict(*arguments, **options)
 
     def explicit(self) -> Explicit:
         """`forward` with its noise as arguments, for `syndiff export`.
@@ -182,7 +188,6 @@ class Translator(nn.Module, ABC):
 
     def load_weights(self, folder: Path) -> None:
         """Read the weights that `save` wrote into `folder`."""
-        self._lowered = []
         self.load_state_dict(load_file(folder / self.weights))
 
     def save(self, folder: str | Path) -> Path:
