@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from syndiff.networks.attention_unet import AttentionUNet
+from syndiff.networks.context_unet import ContextUNet
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.shared_latent import SharedLatentGenerator
 from syndiff.translators.base import SliceNoise, Translator
@@ -15,6 +16,7 @@ from syndiff.translators.base import SliceNoise, Translator
 GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetGenerator,
     "attention_unet": AttentionUNet,
+    "context_unet": ContextUNet,
     "shared_latent": SharedLatentGenerator.build,
 }
 
