@@ -2,9 +2,15 @@
 
 The command line prints them as one line and exits with code 2; from Python they are ordinary
 exceptions. Anything else that reaches the user as a traceback is a defect of ours.
+
+A message names an argument or field in backticks: "`batch_size` 0". A caller in Python or by HTTP
+reads it as it stands; the command line spells it as its option, "--batch-size 0".
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
 
 
 class UserError(Exception):
@@ -47,3 +53,8 @@ class ModelError(UserError):
 
 class OptionError(UserError):
     """An option's value, or a combination of options, that makes no sense."""
+
+
+def spelled(message: str, spelling: Callable[[str], str]) -> str:
+    """A message whose `fields` in backticks are spelled another way, e.g. as options."""
+    return re.sub(r"`(\w+)`", lambda field: spelling(field[1]), message)

@@ -19,7 +19,7 @@ MOST_WAY_BACK = 8  # of them translated back, which costs a translation each
 WARN_PX = 0.5
 SEVERAL_PX = 2.0
 # Acquired pairs of one head share 0.6 to 0.9 of their information, noise shares 0.01; their heads
-# overlap by a Dice of 0.92 to 0.99 (benchmarks/offset.py).
+# overlap by a Dice of 0.92 to 0.99 (experiments/offset.py).
 LEAST_CONFIDENCE = 0.1
 LEAST_DICE = 0.8
 TranslateBack = Callable[[Slices], Slices]

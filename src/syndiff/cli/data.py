@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.console import progress_bar, warn
+from syndiff.cli.console import progress_bar, warn
 from syndiff.errors import OptionError
 
 
@@ -98,7 +98,7 @@ def prepare(
     RAW may also hold the official SynDiff code's data_train_T1.mat, …: they know their splits, and
     --spacing-mm is then the size of their pixels, which must be given.
     """
-    from syndiff.preparation.matfiles import is_official
+    from syndiff.preparation.official_mat import is_official
     from syndiff.preparation.recipe import parse_split
     from syndiff.preparation.recipe import prepare as run
 

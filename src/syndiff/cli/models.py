@@ -19,7 +19,7 @@ from syndiff.cli.app import (
     named,
     numbers,
 )
-from syndiff.console import progress_bar, warn
+from syndiff.cli.console import progress_bar, warn
 from syndiff.errors import OptionError
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from syndiff.errors import OptionError
-from syndiff.files import read_json, write_json
+from syndiff.io.atomic import read_json, write_json
 
 SIZE, SPACING_MM = 64, 3.5
 SOURCE, TARGET = "T1", "T2"

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from syndiff import files
 from syndiff.anatomy.check import check_anatomy, combine
 from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.evaluation import baselines, metrics
-from syndiff.evaluation.cases import check_modalities, convert, histogram_baseline, paired_cases
+from syndiff.evaluation.pairs import check_modalities, convert, histogram_baseline, paired_cases
 from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import (
     Check,
@@ -35,6 +34,7 @@ from syndiff.evaluation.scoring import (
     evaluate_predictions,
     summarise_model,
 )
+from syndiff.io import atomic as files
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest, read_manifest
 

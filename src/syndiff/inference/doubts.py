@@ -11,7 +11,7 @@ from syndiff.preparation.intensity import IntensityScale
 from syndiff.translators import Translator
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
-    from syndiff.volume import Volume
+    from syndiff.io.volume import Volume
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
-from syndiff.files import whole_file, write_json
-from syndiff.inference.files import Model, versions
+from syndiff.inference.requests import Model, versions
 from syndiff.inference.slices import Progress, translate_slices
+from syndiff.io.atomic import whole_file, write_json
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.translators import Translator
 from syndiff.translators.sampling import Sampling
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
-    from syndiff.volume import Volume
+    from syndiff.io.volume import Volume
 
 LARGEST_GRID = 64  # slices in the picture
 DISPLAY_PERCENTILE = 99.9
@@ -77,7 +77,7 @@ def sample(
     Raises:
         UserError: the model cannot be used, or needs a source.
     """
-    from syndiff import volume as volumes
+    from syndiff.io import volume as volumes
 
     read, started = Model.read(model), time.monotonic()
     translator, sampling = read.translator, Sampling(steps=sampling_steps)

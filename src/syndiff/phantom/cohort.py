@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syndiff import volume
 from syndiff.errors import OptionError, UserError
-from syndiff.files import read_json, write_json, write_text
-from syndiff.phantom.anatomy import Anatomy, displaced, invent, view
+from syndiff.io import volume
+from syndiff.io.atomic import read_json, write_json, write_text
 from syndiff.phantom.fields import Array, smooth_field
 from syndiff.phantom.signal import (
     BIDS_SUFFIX,
@@ -29,6 +28,7 @@ from syndiff.phantom.signal import (
     signal_table,
     tissues_of,
 )
+from syndiff.phantom.tissues import Anatomy, displaced, invent, view
 
 DESCRIPTION = "virtual subject (syndiff phantom)"
 DATASET_NAME = "syndiff phantom"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
-from syndiff.files import read_json, whole_file, write_json
+from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
 from syndiff.preparation.measure import file_stamp

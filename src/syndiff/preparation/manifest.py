@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import DataError, UserError
-from syndiff.files import read_json, write_json
+from syndiff.io.atomic import read_json, write_json
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale
 

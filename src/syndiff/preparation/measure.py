@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import UserError, VolumeError
-from syndiff.files import read_json, whole_file, write_json
+from syndiff.io.atomic import read_json, whole_file, write_json
+from syndiff.io.volume import Volume, read, to_slices
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     checked_hounsfield,
@@ -26,7 +27,6 @@ from syndiff.preparation.intensity import (
     reference_mean,
 )
 from syndiff.preparation.registration import Alignment, align
-from syndiff.volume import Volume, read, to_slices
 
 MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from syndiff import __version__
 from syndiff.errors import DataError, OptionError
-from syndiff.preparation.cohort import choose_scales, choose_spacing, place, shared_boxes
+from syndiff.preparation.decisions import choose_scales, choose_spacing, place, shared_boxes
 from syndiff.preparation.folder import WORK, OutFolder
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import RULES, IntensityScale
 from syndiff.preparation.manifest import Manifest, check_modality_names, slices_name
-from syndiff.preparation.matfiles import MatFolder, is_official
 from syndiff.preparation.measure import MeasureOptions
+from syndiff.preparation.official_mat import MatFolder, is_official
 from syndiff.preparation.scans import ScanFolder
 from syndiff.preparation.source import Source
 from syndiff.preparation.split import parse_split

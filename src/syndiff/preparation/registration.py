@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from syndiff.volume import Volume, same_grid
+from syndiff.io.volume import Volume, same_grid
 
 Matrix = NDArray[np.float64]  # (4, 4)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ (NIfTI, here) ↔ LPS+ (ITK)

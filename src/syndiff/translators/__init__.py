@@ -12,16 +12,16 @@ from typing import Any
 from safetensors import SafetensorError
 
 from syndiff.errors import ModelError, UserError
-from syndiff.files import read_json
-from syndiff.translators.adversarial_diffusion import AdversarialDiffusionTranslator
+from syndiff.io.atomic import read_json
 from syndiff.translators.base import CONFIG, FORMAT, WEIGHTS, SliceNoise, Translator
 from syndiff.translators.explicit import Explicit, Shape, explicit_noise
-from syndiff.translators.gaussian_diffusion import (
+from syndiff.translators.large_steps import AdversarialDiffusionTranslator
+from syndiff.translators.one_shot import OneShotTranslator
+from syndiff.translators.onnx import OnnxTranslator, TorchProgramTranslator
+from syndiff.translators.small_steps import (
     GaussianDiffusionTranslator,
     ParallelDiffusionTranslator,
 )
-from syndiff.translators.one_shot import OneShotTranslator
-from syndiff.translators.onnx import OnnxTranslator, TorchProgramTranslator
 from syndiff.translators.style import StyleTranslator
 
 __all__ = [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError
-from syndiff.files import whole_file, write_json
+from syndiff.io.atomic import whole_file, write_json
 from syndiff.translators.explicit import Explicit
 
 FORMAT = 1
