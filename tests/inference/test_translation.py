@@ -18,14 +18,14 @@ from syndiff.inference import (
     describe,
     doubts,
     sidecar,
-    tissue_quantiles,
     translate_file,
     translate_slices,
     translate_volume,
 )
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume
 from syndiff.networks.ncsnpp import NCSNpp
-from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
 from syndiff.translators import AdversarialDiffusionTranslator, SliceNoise, load_translator
 from tests.helpers.tiny import TINY
 
@@ -61,7 +61,7 @@ def build(target: str = "T2", spacing_mm: float = 4.0) -> AdversarialDiffusionTr
     return AdversarialDiffusionTranslator(network, Schedule(**TINY.schedule), config).eval()
 
 
-def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> volumes.Volume:
+def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> Volume:
     """An ellipsoid with a ventricle and a few marks, RAS+."""
     grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     x, y, z = grid
@@ -70,7 +70,7 @@ def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> vo
     array[(x + 0.3) ** 2 + (y - 0.3) ** 2 < 0.02] = 800.0
     affine = np.diag([spacing, spacing, 5.0, 1.0])
     affine[:3, 3] = (-70, -80, -20)
-    return volumes.Volume(array.astype(np.float32), affine)
+    return Volume(array.astype(np.float32), affine)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_doubts_are_told_in_words() -> None:
         "T2": [fingerprint(mean * 6)],
     }
 
-    def told(source: volumes.Volume, divisor: float) -> str:
+    def told(source: Volume, divisor: float) -> str:
         found = foreground_mask(source.array)
         return " | ".join(doubts(translator, source, found, divisor))
 

@@ -1,6 +1,6 @@
 """Translate slices, volumes and files; nothing in here knows of training."""
 
-from syndiff.inference.doubts import doubts, tissue_quantiles
+from syndiff.inference.doubts import doubts
 from syndiff.inference.requests import Model, describe, digest, sidecar, translate_file
 from syndiff.inference.slices import choose_device, translate_slices
 from syndiff.inference.synthesis import sample, sample_slices
@@ -21,7 +21,6 @@ __all__ = [
     "sample",
     "sample_slices",
     "sidecar",
-    "tissue_quantiles",
     "translate_file",
     "translate_slices",
     "translate_volume",

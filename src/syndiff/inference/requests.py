@@ -76,7 +76,7 @@ def translate_file(
 
     Args:
         model: translator folder, "demo", or a model that has been read.
-        image: volume of the source modality, see `volume.read`; of several the first.
+        image: volume of the source modality, see `io.formats.read`; of several the first.
         also: files of the other sources by modality, on the same grid.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
         check: measure whether the anatomy stays where it is, for the side-car; on the way back
@@ -89,7 +89,7 @@ def translate_file(
     Raises:
         UserError: the model, the image or the output name cannot be used.
     """
-    from syndiff.io import volume as volumes
+    from syndiff.io import formats as volumes
 
     volumes.check_output_name(output)
     files = {"": image} | dict(also or {})

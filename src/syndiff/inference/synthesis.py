@@ -77,7 +77,8 @@ def sample(
     Raises:
         UserError: the model cannot be used, or needs a source.
     """
-    from syndiff.io import volume as volumes
+    from syndiff.io import formats as volumes
+    from syndiff.io.volume import Volume, from_slices
 
     read, started = Model.read(model), time.monotonic()
     translator, sampling = read.translator, Sampling(steps=sampling_steps)
@@ -85,8 +86,8 @@ def sample(
     slices = sample_slices(translator, count, sampling=sampling, progress=progress, **how)
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     spacing_mm = translator.spacing_mm
-    stack = volumes.Volume(
-        np.ascontiguousarray(volumes.from_slices(scale.restore(slices))),
+    stack = Volume(
+        np.ascontiguousarray(from_slices(scale.restore(slices))),
         np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # along z slices are only counted
     )
     stem = Path(out) / f"synthetic_{translator.target}"
