@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
 from syndiff.io.atomic import whole_file
+from syndiff.io.marks import synthetic_mark
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 READABLE_SUFFIXES = (*NIFTI_SUFFIXES, ".mgz", ".mgh", ".hdr", ".img")
 READABLE_IMAGES = (nib.Nifti1Pair, nib.Nifti2Pair, nib.MGHImage)
-SYNTHETIC_MARK = "SYNTHETIC image (syndiff), not for diagnosis"
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,14 @@ class Volume:
         array: (x, y, z) float32.
         affine: (4, 4) float64, voxel indices of `array` → world coordinates in mm (RAS+).
         stored: the file's own grid and header; made from `affine` for volumes born in memory.
+        synthetic: the words that mark a synthetic image, which go wherever it is written; empty
+            for an acquired one.
     """
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
     stored: Stored = field(default=None, repr=False)  # type: ignore[assignment]
+    synthetic: str = ""
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -118,15 +121,17 @@ def read(path: str | Path) -> Volume:
     orientation = io_orientation(affine)
     ras = np.ascontiguousarray(apply_orientation(array, orientation))
     stored = Stored(array.shape, affine, orientation, image.header, path)
-    return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored)
+    mark = synthetic_mark(image.header, path)
+    return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored, mark)
 
 
-def write(volume: Volume, path: str | Path, description: str = SYNTHETIC_MARK) -> None:
+def write(volume: Volume, path: str | Path, description: str = "") -> None:
     """Write a volume as float32 NIfTI in the orientation, shape and affine of its own file.
 
     The header is kept (units, form codes) except what no longer holds: value scaling, display
-    range, and fields in which scanners put names and numbers of patients. `description` goes into
-    the header's `descrip` (79 characters) and into a comment.
+    range, and fields in which scanners put names and numbers of patients. The mark of a
+    synthetic volume, else `description`, goes into the header's `descrip` (79 characters) and
+    into a comment.
 
     Raises:
         OptionError: `path` ends neither in .nii nor in .nii.gz.
@@ -146,15 +151,17 @@ def write(volume: Volume, path: str | Path, description: str = SYNTHETIC_MARK) -
         image.set_qform(stored.affine, code="scanner")
         image.header.set_xyzt_units("mm")
     head = image.header
+    words = volume.synthetic or description
     head.set_data_dtype(np.float32)
     head.set_slope_inter(1.0, 0.0)
-    head["descrip"] = description.encode("ascii", "replace")[:79]
+    head["descrip"] = words.encode("ascii", "replace")[:79]
     head["cal_min"] = head["cal_max"] = 0
     head["aux_file"] = b""
     if "db_name" in head:  # NIfTI-1 only
         head["db_name"] = b""
     head.extensions.clear()
-    head.extensions.append(nib.nifti1.Nifti1Extension("comment", description.encode()))
+    if words:
+        head.extensions.append(nib.nifti1.Nifti1Extension("comment", words.encode()))
     with whole_file(path) as temporary:
         nib.save(image, temporary)
 
