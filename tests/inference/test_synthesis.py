@@ -123,7 +123,7 @@ def test_sample_writes_a_stack_a_picture_and_where_they_are_from(
     assert stack.spacing_mm == (4.0, 4.0, 4.0)
     slices = sample_slices(load_translator(model), 3, seed=7, device="cpu")
     np.testing.assert_allclose(to_slices(stack), slices * 2.0 * 100.0, rtol=1e-5)
-    assert b"SYNTHETIC" in bytes(stack.stored.header["descrip"])
+    assert stack.synthetic.startswith("SYNTHETIC")
     record = read_json(out / "synthetic_T1.json", "side-car")
     assert (record["synthetic"], record["not_for"]) == (True, "diagnosis")
     assert (record["slices"], record["seed"], record["unit"]) == (3, 7, "a.u.")

@@ -13,7 +13,6 @@ from syndiff.errors import OptionError
 from syndiff.io import nifti
 from syndiff.io.volume import Volume
 
-SYNTHETIC_MARK = "SYNTHETIC image (syndiff), not for diagnosis"
 Reader = Callable[[Path], Volume]
 Writer = Callable[[Volume, Path, str], None]  # volume, path, description
 
@@ -77,13 +76,13 @@ def read(path: str | Path) -> Volume:
     return reader(Path(path))
 
 
-def write(volume: Volume, path: str | Path, description: str = SYNTHETIC_MARK) -> None:
+def write(volume: Volume, path: str | Path, description: str = "") -> None:
     """Write a volume by the format that the name says, on the grid of its own file.
 
     Args:
         volume: what to write.
         path: ends in one of `WRITABLE`.
-        description: goes into the file's header.
+        description: goes into the file's header, unless the volume carries a synthetic mark.
 
     Raises:
         OptionError: `path` has another ending.

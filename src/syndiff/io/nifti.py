@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import VolumeError
 from syndiff.io.atomic import whole_file
+from syndiff.io.marks import synthetic_mark
 from syndiff.io.volume import Stored, Volume
 
 READABLE_IMAGES = (nib.Nifti1Pair, nib.Nifti2Pair, nib.MGHImage)
@@ -34,15 +35,17 @@ def read(path: str | Path) -> Volume:
     orientation = io_orientation(affine)
     ras = np.ascontiguousarray(apply_orientation(array, orientation))
     stored = Stored(array.shape, affine, orientation, image.header, path)
-    return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored)
+    mark = synthetic_mark(image.header, path)
+    return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored, mark)
 
 
 def write(volume: Volume, path: str | Path, description: str) -> None:
     """Write a volume as float32 NIfTI in the orientation, shape and affine of its own file.
 
     The header is kept (units, form codes) except what no longer holds: value scaling, display
-    range, and fields in which scanners put names and numbers of patients. `description` goes into
-    the header's `descrip` (79 characters) and into a comment.
+    range, and fields in which scanners put names and numbers of patients. The mark of a
+    synthetic volume, else `description`, goes into the header's `descrip` (79 characters) and
+    into a comment.
 
     Raises:
         UserError: the file could not be written; nothing is left behind.
@@ -60,15 +63,17 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
         image.set_qform(stored.affine, code="scanner")
         image.header.set_xyzt_units("mm")
     head = image.header
+    words = volume.synthetic or description
     head.set_data_dtype(np.float32)
     head.set_slope_inter(1.0, 0.0)
-    head["descrip"] = description.encode("ascii", "replace")[:79]
+    head["descrip"] = words.encode("ascii", "replace")[:79]
     head["cal_min"] = head["cal_max"] = 0
     head["aux_file"] = b""
     if "db_name" in head:  # NIfTI-1 only
         head["db_name"] = b""
     head.extensions.clear()
-    head.extensions.append(nib.nifti1.Nifti1Extension("comment", description.encode()))
+    if words:
+        head.extensions.append(nib.nifti1.Nifti1Extension("comment", words.encode()))
     with whole_file(path) as temporary:
         nib.save(image, temporary)
 

@@ -37,11 +37,14 @@ class Volume:
         array: (x, y, z) float32.
         affine: (4, 4) float64, voxel indices of `array` → world coordinates in mm (RAS+).
         stored: the file's own grid and header; made from `affine` for volumes born in memory.
+        synthetic: the words that mark a synthetic image, which go wherever it is written; empty
+            for an acquired one.
     """
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
     stored: Stored = field(default=None, repr=False)  # type: ignore[assignment]
+    synthetic: str = ""
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
