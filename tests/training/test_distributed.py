@@ -41,9 +41,9 @@ class Ended:
 
 
 def start(words: str, **env: str) -> subprocess.Popen[str]:
-    """One process; see tests/processes.py."""
+    """One process; see tests/helpers/processes.py."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.processes", *words.split()],
+        [sys.executable, "-m", "tests.helpers.processes", *words.split()],
         cwd=ROOT,
         env=os.environ | env,
         stdout=subprocess.PIPE,
