@@ -9,8 +9,8 @@ import syndiff
 def main(model: str, source: str, target: str) -> None:
     translate = syndiff.load_translator(model)
     for path in sorted(Path(source).rglob("*T1w.nii.gz")):
-        result = translate(syndiff.volume.read(path), seed=0, batch_size=8)
-        syndiff.volume.write(result, Path(target) / path.name.replace("T1w", "T2w"))
+        result = translate(syndiff.read_volume(path), seed=0, batch_size=8)
+        syndiff.write_volume(result, Path(target) / path.name.replace("T1w", "T2w"))
         print(path.name)
 
 

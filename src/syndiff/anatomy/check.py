@@ -19,7 +19,7 @@ MOST_WAY_BACK = 8  # of them translated back, which costs a translation each
 WARN_PX = 0.5
 SEVERAL_PX = 2.0
 # Acquired pairs of one head share 0.6 to 0.9 of their information, noise shares 0.01; their heads
-# overlap by a Dice of 0.92 to 0.99 (benchmarks/offset.py).
+# overlap by a Dice of 0.92 to 0.99 (experiments/offset.py).
 LEAST_CONFIDENCE = 0.1
 LEAST_DICE = 0.8
 TranslateBack = Callable[[Slices], Slices]
@@ -92,7 +92,7 @@ class AnatomyCheck:
     def _offset_warning(self, name: str) -> str:
         length = self.offset.magnitude
         mm = f" ({length * self.spacing_mm:.1f} mm)" if self.spacing_mm else ""
-        remedy = "register the training data; with SynDiff, train with a larger --structure"
+        remedy = "register the training data; with SynDiff, train with a larger `structure`"
         if length >= SEVERAL_PX:
             return (
                 f"{name} lies {length:.1f} px{mm} beside its source, the most reported failure of "

@@ -13,7 +13,7 @@ interpolating any image. The displacement is where the mutual information is gre
 that brightness predicts brightness, not that edges have one sign or strength: between CT and MR an
 estimator by edges went wrong by a pixel and more, since skull and scalp change places.
 
-What it was measured to do stands in docs/experiments.md, made by benchmarks/offset.py.
+What it was measured to do stands in docs/experiments.md, made by experiments/offset.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What changed between two benchmarks: counts to the last bit, times as ratios."""
+"""What changed between two experiments: counts to the last bit, times as ratios."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from syndiff.errors import OptionError, UserError
-from syndiff.files import read_json
+from syndiff.io.atomic import read_json
 
 FORMAT = 1
 SAME = ("what", "variant", "method", "preset", "networks", "size", "batch", "precision")
@@ -65,7 +65,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     common = [(before[_key(line)], line) for line in new["cases"] if _key(line) in before]
     if not common:
         raise OptionError(
-            "no case is in both benchmarks", "the same options", "repeat those of the old one"
+            "no case is in both experiments", "the same options", "repeat those of the old one"
         )
     return [change for a, b in common for change in _changes(a, b)]
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from syndiff import __version__
-from syndiff.benchmark.cases import COUNTED_AS, OFFICIAL, OURS, Case, Scene, cases_of
 from syndiff.benchmark.ceiling import DTYPES, Work, ceiling, describe_work
 from syndiff.benchmark.compare import FORMAT
 from syndiff.benchmark.counting import Counts, count
 from syndiff.benchmark.measure import Call, Measured, held_bytes, measure
 from syndiff.benchmark.need import needed_step
+from syndiff.benchmark.workloads import COUNTED_AS, OFFICIAL, OURS, Case, Scene, cases_of
 from syndiff.errors import OptionError
 from syndiff.inference import choose_device
 from syndiff.objectives.methods import METHODS

@@ -14,8 +14,8 @@ import typer
 from syndiff.cli import data, training, translation, models, demo, benchmark
 
 # isort: on
-from syndiff.cli.app import app
-from syndiff.errors import UserError
+from syndiff.cli.app import app, option_of
+from syndiff.errors import UserError, spelled
 from syndiff.memory import keep_freed
 
 __all__ = ["app", "benchmark", "data", "demo", "main", "models", "training", "translation"]
@@ -27,7 +27,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {spelled(str(error), option_of)}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

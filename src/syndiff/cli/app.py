@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -94,3 +95,22 @@ def named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[
         if not (mark and name and path):
             raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
         yield name, path
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """Argument of a library function → how the command line spells it."""
+    found: dict[str, str] = {}
+    for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                found.setdefault(parameter.name, (parameter.metavar or parameter.name).upper())
+            else:
+                longest = max(parameter.opts, key=len)
+                found.setdefault(parameter.name, longest)
+    return found
+
+
+def option_of(field: str) -> str:
+    """The option or argument that sets a field: "batch_size" → "--batch-size"."""
+    return _spellings().get(field, f"--{field.replace('_', '-')}")

@@ -53,7 +53,7 @@ def benchmark(
     from syndiff.benchmark.run import WHATS, Options
     from syndiff.benchmark.run import benchmark as run
     from syndiff.benchmark.table import show, show_changes
-    from syndiff.files import write_json
+    from syndiff.io.atomic import write_json
 
     old = read_benchmark(compare) if compare else None
     options = Options(

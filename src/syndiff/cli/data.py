@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.console import progress_bar, warn
+from syndiff.cli.console import console_reporter, progress_bar
 from syndiff.errors import OptionError
 
 
@@ -98,7 +98,7 @@ def prepare(
     RAW may also hold the official SynDiff code's data_train_T1.mat, …: they know their splits, and
     --spacing-mm is then the size of their pixels, which must be given.
     """
-    from syndiff.preparation.matfiles import is_official
+    from syndiff.preparation.official_mat import is_official
     from syndiff.preparation.recipe import parse_split
     from syndiff.preparation.recipe import prepare as run
 
@@ -106,7 +106,7 @@ def prepare(
         raise OptionError(
             "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
         )
-    with progress_bar("preparing") as bar:
+    with console_reporter("preparing") as report:
         manifest = run(
             raw,
             out,
@@ -121,8 +121,7 @@ def prepare(
             max_slices=max_slices or None,
             orientation=orientation or None,
             paired=listed(paired) or None,
-            progress=bar,
-            warn=warn,
+            report=report,
         )
     h, w = manifest.size
     holders = "files" if is_official(raw) else "subjects"

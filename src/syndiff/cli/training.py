@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Compile, Seed, app, listed
-from syndiff.console import training_progress, warn
+from syndiff.cli.console import training_progress, warn
 from syndiff.errors import OptionError
 
 
@@ -154,7 +154,7 @@ def methods(
     ] = 256,
 ) -> None:
     """List the methods: where they come from, parameters, operations per translated slice."""
-    from syndiff.benchmark.methods import describe_methods
+    from syndiff.benchmark.method_table import describe_methods
 
     typer.echo(f"Networks of the paper; a slice of {size}×{size} pixels.\n")
     typer.echo(

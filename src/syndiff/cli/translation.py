@@ -19,7 +19,7 @@ from syndiff.cli.app import (
     app,
     named,
 )
-from syndiff.console import progress_bar, warn
+from syndiff.cli.console import progress_bar, warn
 from syndiff.errors import OptionError
 
 
@@ -125,7 +125,7 @@ def sample(
 
 def _translate_folder(model: Path, folder: Path, out: Path, **options: Any) -> None:
     """Exit with code 2 if a volume could not be translated; the others are."""
-    from syndiff.bulk import translate_folder
+    from syndiff.inference.folders import translate_folder
 
     with progress_bar("volumes") as bar:
         results = translate_folder(model, folder, out, progress=bar, warn=warn, **options)

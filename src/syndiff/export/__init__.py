@@ -21,8 +21,8 @@ from torch import Tensor
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.export.trace import inputs_of, program_of, random_inputs, unrolled
-from syndiff.files import write_json
 from syndiff.inference import digest
+from syndiff.io.atomic import write_json
 from syndiff.translators import (
     CONFIG,
     Explicit,

@@ -20,9 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
-from syndiff import legacy
-from syndiff.diffusion import Schedule
+from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import ModelError, OptionError
+from syndiff.importing import official as legacy
 from syndiff.importing.checkpoint import choose, read
 from syndiff.importing.training_data import TrainingData, training_data
 from syndiff.preparation.manifest import check_modality_names

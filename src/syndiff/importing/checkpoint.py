@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from syndiff import legacy
 from syndiff.errors import ModelError, OptionError
+from syndiff.importing import official as legacy
 
 EXPECTED_FILES = "gen_diffusive_1_….pth, gen_diffusive_2_….pth or content.pth"
 

@@ -44,7 +44,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.gaussian_diffusion import GaussianDiffusion
+from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet

@@ -57,7 +57,7 @@ import torch
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.diffusion import Schedule
+from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import OptionError
 from syndiff.networks.compiled import uncompiled
 from syndiff.networks.ncsnpp import NCSNpp

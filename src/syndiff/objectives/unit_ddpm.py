@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from syndiff import losses
-from syndiff.gaussian_diffusion import GaussianDiffusion
+from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective

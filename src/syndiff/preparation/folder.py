@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
-from syndiff.files import read_json, whole_file, write_json
+from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
 from syndiff.preparation.measure import file_stamp
@@ -166,7 +166,8 @@ def _plain(value: Any) -> Any:
 def _in_order(path: Path, entry: Mapping[str, Any]) -> bool:
     """Whether the file holds an array of the entry's shape, whole."""
     try:
-        slices = np.load(path, mmap_mode="r")  # raises where the file is shorter than its shape
+        # Raises where the file is shorter than its shape.
+        slices = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
     return slices.shape == (entry["count"], *entry["grid"]["shape"])

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset, Sampler
 
 from syndiff.objectives.base import Batch
 from syndiff.preparation.manifest import Manifest
-from syndiff.training.slices import Slices, sound_slices
+from syndiff.training.slice_files import Slices, sound_slices
 from syndiff.training.subjects import lone_scans, mixed_scans, paired_scans, training_scans
 from syndiff.training.views import Shelf, View
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from syndiff.anatomy.check import WARN_PX
-from syndiff.files import whole_file, write_text
+from syndiff.io.atomic import whole_file, write_text
 
 FILE, PICTURE = "history.csv", "curves.png"
 PANELS = {

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from syndiff.errors import ModelError, OptionError
-from syndiff.files import read_json
+from syndiff.io.atomic import read_json
 from syndiff.objectives.base import Objective
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.training.watch import LAST, load_state

@@ -26,7 +26,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
-from syndiff.files import read_json, write_json
+from syndiff.io.atomic import read_json, write_json
 from syndiff.networks.compiled import compile_networks, compiling
 from syndiff.objectives.methods import method_named, method_of
 from syndiff.preparation.manifest import Manifest, read_manifest

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from syndiff.errors import DataError
 from syndiff.preparation.manifest import Manifest
-from syndiff.training.slices import Stack
+from syndiff.training.slice_files import Stack
 
 Warn = Callable[[str], None]
 ON_ONE_GRID = "prepare the data with --register-training and subjects that have them all"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from syndiff.training.slices import Slices
+from syndiff.training.slice_files import Slices
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from syndiff.errors import ModelError
-from syndiff.files import whole_file
+from syndiff.io.atomic import whole_file
 from syndiff.objectives.base import Objective
 from syndiff.preparation.manifest import Manifest
 from syndiff.training import history

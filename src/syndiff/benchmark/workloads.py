@@ -1,0 +1,360 @@
+"""What is measured: our step, our translation, a volume file to file, and the official renditions.
+
+Every case is built on a device, or of fake tensors where its operations are to be counted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from syndiff.benchmark.official_step import OfficialStep, official_sampling
+from syndiff.export import export
+from syndiff.inference import translate_file, translate_slices
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume
+from syndiff.memory import freed_memory
+from syndiff.networks.compiled import compiled
+from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.objectives.base import Batch, Objective
+from syndiff.objectives.methods import METHODS
+from syndiff.objectives.syndiff import SynDiff
+from syndiff.training.module import TranslationModule
+from syndiff.training.presets import TrainSettings
+from syndiff.translators import SliceNoise, Translator, load_translator
+
+OURS, COMPILED, ONNX = "ours", "ours, compiled", "onnxruntime"
+OFFICIAL, CALM = "official", "official, unwatched"
+# Variants that run the operations of another one, which has been counted before.
+COUNTED_AS = {COMPILED: OURS, ONNX: OURS, CALM: OFFICIAL}
+
+
+class Thing(Protocol):
+    """A case that has been built.
+
+    Attributes:
+        networks: by name, for the counts.
+    """
+
+    networks: dict[str, nn.Module]
+
+    def __call__(self, number: int) -> object:
+        """What is timed; `number` is that of the training step."""
+
+    def counted(self, number: int) -> object:
+        """What is counted: the same without what only moves data between host and device."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the cases of one call have in common.
+
+    Attributes:
+        settings: of the preset, with the networks asked for.
+        size: rows and columns of a cross-section.
+        batch: cross-sections of each modality at a time.
+        precision: "32" or "bf16" (of ours; the official renditions are float32).
+        slices: cross-sections of the volume.
+    """
+
+    method: str
+    settings: TrainSettings
+    size: int
+    batch: int
+    precision: str
+    slices: int = 160
+
+    def objective(self, device: torch.device) -> Objective:
+        torch.manual_seed(0)
+        with device:  # made there, not moved: fake tensors cannot be
+            return build_objective(self.method, self.settings)
+
+    def images(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Smooth random images of source and target, each (b, 1, h, w) in [-1, 1]."""
+        made = torch.Generator().manual_seed(0)
+        shape = (2 * self.batch, 1, max(1, self.size // 8), max(1, self.size // 8))
+        coarse = torch.rand(shape, generator=made) * 2 - 1
+        size = (self.size, self.size)
+        fine = nn.functional.interpolate(coarse, size, mode="bilinear").to(device)
+        source, target = fine.chunk(2)
+        return source, target
+
+
+def build_objective(method: str, settings: TrainSettings) -> Objective:
+    """The objective of that name, one of METHODS."""
+    return METHODS[method].build(settings.objective)
+
+
+class _Handle:
+    """An optimizer as Lightning hands it to the module."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+        self.zero_grad, self.step = optimizer.zero_grad, optimizer.step
+
+
+class _Untethered(TranslationModule):
+    """The training module's own step, without a Trainer and a DataLoader around it."""
+
+    trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    place = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return self.place
+
+    def _optimizers(self) -> list[Any]:
+        if not hasattr(self, "handles"):
+            self.handles = [_Handle(optimizer) for optimizer in self.configure_optimizers()]
+        return self.handles
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        loss.backward()
+
+
+def by_name(objective: Objective) -> dict[str, nn.Module]:
+    """All networks of an objective: "generators.diffusive_target" …"""
+    groups = {"generators": objective.generators, "discriminators": objective.discriminators}
+    return {f"{player}.{n}": net for player, group in groups.items() for n, net in group.items()}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+class OurStep:
+    """One training step of the training module."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        self.precision, self.images = scene.precision, scene.images(device)
+        objective = scene.objective(device)
+        self.module = _Untethered(objective, scene.settings, 1_000_000)
+        self.module.place = device
+        self.networks = by_name(objective)
+
+    def __call__(self, number: int) -> None:
+        self.module.step = number
+        with freed_memory(kept=True), autocast(self.module.device, self.precision):
+            self.module.training_step(Batch(*self.images), 0)
+
+    counted = __call__
+
+
+class CompiledStep(OurStep):
+    """The same with networks that torch has compiled."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        super().__init__(scene, device)
+        torch.compiler.reset()  # it gives up after some sizes, which are other cases here
+
+    def __call__(self, number: int) -> None:
+        with compiled(self.networks.values()):
+            super().__call__(number)
+
+
+class TheirStep:
+    """One training step of the official rendition."""
+
+    def __init__(self, scene: Scene, device: torch.device, anomaly: bool = True) -> None:
+        self.images = scene.images(device)
+        objective = cast(SynDiff, scene.objective(device))
+        self.player = OfficialStep(objective, scene.settings, anomaly)
+        self.networks = by_name(objective)
+
+    def __call__(self, number: int) -> None:
+        with freed_memory(kept=False):
+            self.player.step(Batch(*self.images), number)
+
+    def counted(self, number: int) -> None:
+        self.player.anomaly = False  # it reads values, which fake tensors have not
+        self(number)
+
+
+def _translator(scene: Scene, device: torch.device) -> Translator:
+    """Towards the target, untrained."""
+    scale = {"rule": "robust", "unit": "a.u.", "scale": 2.0, "training_mean": 300.0}
+    card = {
+        "sources": ["source"],
+        "target": "target",
+        "spacing_mm": 1.0,
+        "size": [scene.size, scene.size],
+        "intensity": {"source": scale, "target": scale},
+    }
+    objective = scene.objective(device)
+    return objective.translator(objective.generators, "target", card).eval().requires_grad_(False)
+
+
+class OurTranslation:
+    """A batch of slices through the translator, from the host's memory and back."""
+
+    compiled = False
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        self.scene, self.device = scene, device
+        self.translator = _translator(scene, device)
+        self.source, _ = scene.images(device)
+        self.networks: dict[str, nn.Module] = {"translator": self.translator}
+
+    def __call__(self, number: int) -> None:
+        with freed_memory(kept=True):
+            translate_slices(
+                self.translator,
+                ((self.source + 1) / 2)[:, 0].cpu().numpy(),
+                batch_size=self.scene.batch,
+                device=str(self.device),
+                precision=self.scene.precision,
+                compiled=self.compiled,
+            )
+
+    @torch.no_grad()
+    def counted(self, number: int) -> None:
+        noise = SliceNoise(0, range(len(self.source)), shared=True, device=self.device)
+        with autocast(self.device, self.scene.precision):
+            self.translator(self.source, noise)
+
+
+class CompiledTranslation(OurTranslation):
+    """The same with networks that torch has compiled."""
+
+    compiled = True
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        super().__init__(scene, device)
+        torch.compiler.reset()
+
+
+class OnnxTranslation(OurTranslation):
+    """The same, run by onnxruntime."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        super().__init__(scene, device)
+        with tempfile.TemporaryDirectory(prefix="syndiff-benchmark-") as folder:
+            made = self.translator.save(Path(folder) / "translator")
+            self.translator = load_translator(export(made, Path(folder) / "onnx"))
+
+
+class TheirTranslation:
+    """A batch of slices through the official sampling."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        objective = cast(SynDiff, scene.objective(device))
+        self.network = cast(NCSNpp, objective.generators["diffusive_target"])
+        self.schedule = objective.schedule
+        self.source, _ = scene.images(device)
+        self.networks: dict[str, nn.Module] = {"generators.diffusive_target": self.network}
+
+    def __call__(self, number: int) -> None:
+        with freed_memory(kept=False):
+            official_sampling(self.network, self.schedule, self.source).cpu()
+
+    @torch.no_grad()
+    def counted(self, number: int) -> None:
+        official_sampling(self.network, self.schedule, self.source)
+
+
+class VolumeFile:
+    """A NIfTI file through `translate_file` to a NIfTI file, the translator loaded from disk."""
+
+    compiled = False
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        self.scene, self.device = scene, device
+        self.networks: dict[str, nn.Module] = {}
+        self.kept = tempfile.TemporaryDirectory(prefix="syndiff-benchmark-")
+        self.folder = Path(self.kept.name)
+        _translator(scene, torch.device("cpu")).save(self.folder / "translator")
+        volumes.write(_head(scene.size, scene.slices), self.folder / "in.nii.gz")
+
+    def __call__(self, number: int) -> None:
+        with freed_memory(kept=True):
+            translate_file(
+                self.folder / "translator",
+                self.folder / "in.nii.gz",
+                self.folder / "out.nii.gz",
+                batch_size=self.scene.batch,
+                device=str(self.device),
+                precision=self.scene.precision,
+                compiled=self.compiled,
+            )
+
+    counted = __call__
+
+
+class CompiledVolumeFile(VolumeFile):
+    """The same with networks that torch has compiled, once for all volumes."""
+
+    compiled = True
+
+
+def _head(size: int, slices: int) -> Volume:
+    """An ellipse of noisy tissue in every slice, 1 mm voxels."""
+    x, y = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
+    inside = (x / 0.7) ** 2 + (y / 0.85) ** 2 < 1
+    tissue = np.random.default_rng(0).normal(500, 60, (size, size, slices))
+    return Volume(np.where(inside[..., None], tissue, 0).astype(np.float32), np.eye(4))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table.
+
+    Attributes:
+        what: "train", "translate", "volume" or "export".
+        variant: whose: ours, ours run otherwise, or the official's rendition.
+        scene: sizes and settings.
+        build: on a device.
+        images: cross-sections that one call handles (of each modality in training).
+    """
+
+    what: str
+    variant: str
+    scene: Scene
+    build: Callable[[Scene, torch.device], Thing]
+    images: int
+
+    @property
+    def phases(self) -> list[tuple[float, int]]:
+        """Kinds of call: the share that each has, and a number that makes one of the kind.
+
+        With a penalty at every n-th step there are two kinds of training step.
+        """
+        interval = getattr(self.scene.settings.objective, "gradient_penalty_interval", 1)
+        if self.what != "train" or interval == 1:
+            return [(1.0, 0)]
+        return [(1 - 1 / interval, 1), (1 / interval, interval)]
+
+
+def _calm(scene: Scene, device: torch.device) -> Thing:
+    return TheirStep(scene, device, anomaly=False)
+
+
+BUILDS: dict[str, dict[str, Any]] = {
+    "train": {OURS: OurStep, COMPILED: CompiledStep, OFFICIAL: TheirStep, CALM: _calm},
+    "translate": {
+        OURS: OurTranslation,
+        COMPILED: CompiledTranslation,
+        OFFICIAL: TheirTranslation,
+    },
+    "volume": {OURS: VolumeFile, COMPILED: CompiledVolumeFile},
+    "export": {OURS: OurTranslation, ONNX: OnnxTranslation},
+}
+
+
+def cases_of(what: str, scene: Scene, baseline: bool, compiled: bool = False) -> list[Case]:
+    """What is measured side by side: ours and, if asked for, compiled and the official's."""
+    wanted = {OURS: True, COMPILED: compiled, ONNX: True, OFFICIAL: baseline, CALM: baseline}
+    plain = replace(scene, precision="32")
+    images = scene.slices if what == "volume" else scene.batch
+    return [
+        Case(what, name, scene if name in (OURS, COMPILED) else plain, build, images)
+        for name, build in BUILDS[what].items()
+        if wanted[name]
+    ]

@@ -1,0 +1,1 @@
+"""Diffusion processes: a few large steps (SynDiff), many small steps (DDPM)."""

@@ -1,0 +1,85 @@
+"""The acquired scans that a translator is given: their order, their grid, their tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.errors import GeometryError, OptionError, VolumeError
+from syndiff.preparation.intensity import IntensityScale, checked_hounsfield, foreground_mask
+
+if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
+    from syndiff.io.volume import Volume
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """A source volume and what its normalisation needs.
+
+    Attributes:
+        modality: as the translator calls it.
+        volume: in acquired units.
+        scale: its intensity rule.
+        mask: (x, y, z) the tissue.
+        mean: what intensities are divided by.
+    """
+
+    modality: str
+    volume: Volume
+    scale: IntensityScale
+    mask: NDArray[np.bool_]
+    mean: float
+
+    @classmethod
+    def of(cls, modality: str, volume: Volume, intensity: Mapping[str, Any]) -> Acquired:
+        """Measure a volume; `intensity` is the modality's entry in `config.json`.
+
+        Raises:
+            VolumeError: it holds no tissue, or is not in HU where CT is asked for.
+        """
+        scale = IntensityScale.from_dict(dict(intensity))
+        if scale.unit == "HU":
+            volume = volume.like(checked_hounsfield(volume.array))
+        mask = foreground_mask(volume.array, scale.unit)
+        if not mask.any():
+            raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
+        return cls(modality, volume, scale, mask, scale.reference_mean(volume.array, mask))
+
+    def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:
+        """The chosen axial slices, normalised; (n, y, x)."""
+        return self.scale.normalise(self.volume.array.transpose(2, 1, 0)[chosen], self.mean)
+
+
+def in_order(
+    sources: Sequence[str], volume: Volume, also: Mapping[str, Volume]
+) -> dict[str, Volume]:
+    """Source modality → volume, in the order of a translator's sources.
+
+    Args:
+        sources: its source modalities.
+        volume: of the first one.
+        also: modality → volume of the others.
+
+    Raises:
+        OptionError: one is missing, or the translator knows no such source.
+        GeometryError: one lies on another grid than the first.
+    """
+    from syndiff.io.volume import same_grid
+
+    first, *others = sources
+    if set(others) != set(also):
+        need = " and ".join([f"{first} as INPUT", *(f"--also {m}=PATH" for m in others)])
+        given = " and ".join(also) or "nothing"
+        raise OptionError(f"{given} besides INPUT for a translator of {'+'.join(sources)}", need)
+    for modality in others:
+        if not same_grid(volume, also[modality]):
+            raise GeometryError(
+                f"{also[modality].name} ({modality}) lies on another grid than {volume.name}",
+                "all sources on one grid",
+                f"register and resample it onto {volume.name} first",
+            )
+    return {first: volume} | {m: also[m] for m in others}

@@ -1,0 +1,286 @@
+"""Translate a folder of volumes over several processes, machines or GPUs.
+
+    IN/sub-001/anat/sub-001_T1w.nii.gz   →   OUT/sub-001/anat/sub-001_T2w.nii.gz and .json
+
+One volume is one task of dask.distributed: what dies is tried again elsewhere. Each process runs
+three tasks at a time and lets one of them use the network, so that reading, computing and writing
+overlap and memory holds three volumes, however many there are. What is done is not done again: a
+result whose side-car names the same weights and the same options is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from syndiff.errors import DataError, OptionError, UserError
+from syndiff.inference import Model, sidecar, translate_file
+from syndiff.io.atomic import read_json
+from syndiff.io.formats import stem_of
+from syndiff.memory import keep_freed
+from syndiff.preparation.discover import find_scans
+from syndiff.translators import locate, read_config
+
+IMAGES = (".nii.gz", ".nii", ".mgz", ".mgh")  # what may lie side by side; DICOM is no single file
+TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
+RETRIES = 2  # of a task whose process died or that failed for a reason that is not the user's
+_computing = threading.Lock()  # of this process: the network works on one volume at a time
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subject: the volumes of its source modalities, in the translator's order."""
+
+    inputs: tuple[Path, ...]
+    output: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job; `problem` is one line, empty where it succeeded."""
+
+    job: Job
+    seconds: float = 0.0
+    problem: str = ""
+    skipped: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def translate_folder(
+    model: str | Path,
+    folder: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    scheduler: str = "",
+    progress: Callable[[int, int, str], None] | None = None,
+    warn: Warn = lambda message: None,
+    **options: Any,
+) -> list[Result]:
+    """Translate every volume of the source modality in a folder.
+
+    Args:
+        model: translator folder, or "demo".
+        folder: scans in a layout that `prepare` knows, or simply files side by side.
+        out: folder for the results, laid out as `folder`.
+        workers: processes on this machine; on a machine with GPUs one per GPU.
+        scheduler: address of a running dask scheduler ("tcp://host:8786") instead; its workers
+            must see the same files.
+        progress: called with (done, total, name) after each volume.
+        warn: told one line per failure and per doubt.
+        options: see `translate_volume`.
+
+    Returns:
+        One result per volume, in the order of their names.
+
+    Raises:
+        UserError: the model, the folder or an option cannot be used.
+    """
+    read = Model.read(model)  # a wrong model is one error, not one per volume
+    read.translator.require_source()
+    weights = read.weights_sha256
+    folder, out = Path(folder).resolve(), Path(out).resolve()
+    if workers < 1:
+        raise OptionError(f"--workers {workers}", "1 or more")
+    jobs = plan(model, folder, out)
+    results = {job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)}
+    left = [job for job in jobs if job not in results]
+    for result in _run(str(model), left, workers, scheduler, options):
+        results[result.job] = result
+        name = result.job.output.name
+        for message in (*result.warnings, *([result.problem] if result.problem else [])):
+            warn(f"{name}: {message}")
+        if progress:
+            progress(len(results), len(jobs), name)
+    return [results[job] for job in jobs]
+
+
+def plan(model: str | Path, folder: Path, out: Path) -> list[Job]:
+    """One job per subject that has every source modality of the translator.
+
+    Raises:
+        DataError: the folder holds no such scan, or lies in `out` or around it.
+    """
+    config = read_config(locate(model))
+    sources, target = list(config["sources"]), str(config["target"])
+    if folder == out:
+        raise OptionError(f"the results would go into the folder of scans, {out}", "another one")
+    names = _scans(folder, sources)
+    jobs = [
+        Job(tuple(folder / name for name in group), out / renamed(group[0], sources[0], target))
+        for group in names
+    ]
+    twice = {job.output for job in jobs if sum(j.output == job.output for j in jobs) > 1}
+    if twice:
+        raise DataError(f"two scans would both become {sorted(twice)[0]}", "different names")
+    return jobs
+
+
+def _scans(folder: Path, sources: list[str]) -> list[tuple[Path, ...]]:
+    """Files relative to the folder, one tuple per subject."""
+    try:
+        found = find_scans(folder, sources)
+    except DataError:
+        files = sorted(
+            p.relative_to(folder)
+            for p in (folder.iterdir() if folder.is_dir() else ())
+            if p.name.lower().endswith(IMAGES) and not p.name.startswith(".")
+        )
+        if not files or len(sources) > 1:
+            raise
+        return [(file,) for file in files]
+    complete = [
+        tuple(scans[m] for m in sources) for scans in found.values() if set(sources) <= set(scans)
+    ]
+    if not complete:
+        raise DataError(f"no subject in {folder} has {' and '.join(sources)}", "at least one")
+    return complete
+
+
+def renamed(name: Path, source: str, target: str) -> Path:
+    """Where the result of a scan goes: sub-1/anat/sub-1_T1w.nii.gz → sub-1/anat/sub-1_T2w.nii.gz.
+
+    A name that does not end in its modality gets the target's appended.
+    """
+    stem = stem_of(name)
+    head, tail = stem, f"_{target}"
+    for ending in (f"{source}w", source):
+        if stem.lower().endswith(ending.lower()):
+            head = stem[: len(stem) - len(ending)]
+            tail = target + ending[len(source) :] * (target != "CT")
+            break
+    return name.with_name(f"{head}{tail}.nii.gz")
+
+
+def finished(job: Job, weights: str, options: dict[str, Any]) -> bool:
+    """Whether the result is there, made with these weights and these options.
+
+    The side-car is written after the image, so where it stands both are whole.
+    """
+    if not (job.output.exists() and sidecar(job.output).exists()):
+        return False
+    try:
+        record = read_json(sidecar(job.output), "side-car")
+        plain = ("seed", "shared_noise", "precision")
+        same = [record[key] == options[key] for key in plain if key in options]
+        if "sampling" in options:
+            same.append(record["sampling"] == asdict(options["sampling"]))
+        return record["translator"]["weights_sha256"] == weights and all(same)
+    except (UserError, KeyError, TypeError):
+        return False
+
+
+def _run(
+    model: str, jobs: Sequence[Job], workers: int, scheduler: str, options: dict[str, Any]
+) -> Iterator[Result]:
+    """Results as they come, from a local or a given cluster."""
+    if not jobs:
+        return
+    # dask takes a second to import, and only this command needs it
+    from dask import config
+    from distributed import Client, LocalCluster, as_completed
+
+    # A worker that dies takes its tasks' results with it: each task may meet that twice.
+    config.set({"distributed.scheduler.allowed-failures": RETRIES})
+    workers = min(workers, len(jobs))
+    with ExitStack() as stack:
+        if scheduler:
+            client = stack.enter_context(_given(scheduler))
+        else:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=TASKS_PER_PROCESS,
+                processes=workers > 1,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=50,
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        options = options | {"threads": 0 if scheduler else _threads(workers)}
+        tasks = {
+            client.submit(work, model, job, options, pure=False, retries=RETRIES): job
+            for job in jobs
+        }
+        for task in as_completed(tasks):
+            problem = task.exception()
+            reason = f"failed {RETRIES + 1} times ({problem!r})"
+            yield task.result() if problem is None else Result(tasks[task], problem=reason)
+            task.release()
+
+
+def _given(scheduler: str) -> Any:
+    """A client of a scheduler that runs already."""
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"no dask scheduler answers at {scheduler} ({error})",
+            "an address such as tcp://host:8786",
+            "start one with 'dask scheduler', or use --workers",
+        ) from error
+
+
+def work(model: str, job: Job, options: dict[str, Any]) -> Result:
+    """Translate one volume; runs in a worker.
+
+    What the user can mend is a result with a problem; anything else raises and is tried again.
+    """
+    started = time.monotonic()
+    found: list[str] = []
+    options = dict(options)
+    read = loaded(model, options.pop("threads"))
+    options["device"] = _device(str(options.get("device", "auto")))
+    try:
+        translate_file(
+            read,
+            job.inputs[0],
+            job.output,
+            also=dict(zip(read.translator.sources[1:], job.inputs[1:], strict=True)),
+            turn=_computing,
+            warn=found.append,
+            **options,
+        )
+    except UserError as error:
+        return Result(job, time.monotonic() - started, f"{error}", warnings=tuple(found))
+    return Result(job, time.monotonic() - started, warnings=tuple(found))
+
+
+@lru_cache(maxsize=1)
+def loaded(model: str, threads: int) -> Model:
+    """The model of this process, read once."""
+    import torch
+
+    keep_freed()
+    if threads:
+        torch.set_num_threads(threads)
+    return Model.read(model)
+
+
+def _threads(workers: int) -> int:
+    """Threads of each process: its share of the cores; 0 leaves torch's own choice."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 0 if workers == 1 else max(1, (cores or 1) // workers)
+
+
+def _device(name: str) -> str:
+    """ "auto" in a process of a cluster: its own GPU where there are several."""
+    import torch
+
+    if name != "auto" or torch.cuda.device_count() < 2:
+        return name
+    from distributed import get_worker
+
+    worker = get_worker().name
+    number = worker if isinstance(worker, int) else os.getpid()
+    return f"cuda:{number % torch.cuda.device_count()}"

@@ -1,0 +1,104 @@
+"""Volumes: an array and its affine, which never part.
+
+Axes. In memory every volume is RAS+: `array[x, y, z]` grows to the patient's right, anterior and
+superior, whatever the file's own order is. Reading permutes and flips axes (exact, no
+interpolation); writing undoes it, so a result lies on the very grid of the file that it came from.
+Slices for the networks are `(z, y, x)`, z ascending to superior: see `to_slices`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.errors import GeometryError
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a file holds a volume: what writing needs to restore it."""
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    orientation: NDArray[np.float64]  # nibabel's (3, 2) table: file axis → RAS+ axis, flip
+    header: Any = None  # nibabel header of the file, None for volumes made in memory
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3-D image in RAS+ order with the affine of that order.
+
+    Attributes:
+        array: (x, y, z) float32.
+        affine: (4, 4) float64, voxel indices of `array` → world coordinates in mm (RAS+).
+        stored: the file's own grid and header; made from `affine` for volumes born in memory.
+        synthetic: the words that mark a synthetic image, which go wherever it is written; empty
+            for an acquired one.
+    """
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    stored: Stored = field(default=None, repr=False)  # type: ignore[assignment]
+    synthetic: str = ""
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise GeometryError(f"an array of shape {self.array.shape}", "three axes (x, y, z)")
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4):
+            raise GeometryError(f"an affine of shape {affine.shape}", "(4, 4)")
+        object.__setattr__(self, "array", np.asarray(self.array, dtype=np.float32))
+        object.__setattr__(self, "affine", affine)
+        if self.stored is None:
+            own = np.stack([np.arange(3.0), np.ones(3)], axis=1)
+            object.__setattr__(self, "stored", Stored(self.array.shape, affine, own))
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along x, y, z in mm."""
+        x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(x), float(y), float(z)
+
+    @property
+    def name(self) -> str:
+        """The file's name for messages, "volume" if it has none."""
+        return self.stored.path.name if self.stored.path else "volume"
+
+    def like(self, array: NDArray[Any]) -> Volume:
+        """Other values on this very grid.
+
+        Raises:
+            GeometryError: `array` has another shape.
+        """
+        if array.shape != self.array.shape:
+            raise GeometryError(f"values of shape {array.shape}", f"the grid {self.array.shape}")
+        return replace(self, array=np.asarray(array, dtype=np.float32))
+
+
+@overload
+def to_slices(volume: Volume) -> NDArray[np.float32]: ...
+@overload
+def to_slices(volume: NDArray[Any]) -> NDArray[Any]: ...
+def to_slices(volume: Volume | NDArray[Any]) -> NDArray[Any]:
+    """The axial slices (z, y, x) of a volume or its array, z ascending to superior; a view."""
+    array = volume.array if isinstance(volume, Volume) else volume
+    return array.transpose(2, 1, 0)
+
+
+def from_slices(slices: NDArray[Any]) -> NDArray[Any]:
+    """The array (x, y, z) of axial slices (z, y, x); a view. Inverse of `to_slices`."""
+    return slices.transpose(2, 1, 0)
+
+
+def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-2) -> bool:
+    """Whether two volumes have the same shape and the same place in the world."""
+    if a.array.shape != b.array.shape:
+        return False
+    corner = np.array([*np.subtract(a.array.shape, 1), 1.0])
+    corners = np.stack([[0, 0, 0, 1], corner, [corner[0], 0, 0, 1], [0, corner[1], 0, 1]], axis=1)
+    return bool(np.abs((a.affine - b.affine) @ corners).max() <= tolerance_mm)

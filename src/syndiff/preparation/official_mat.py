@@ -1,0 +1,321 @@
+"""The official SynDiff code's data files as a source of slices.
+
+    FOLDER/data_{train,val,test}_{T1,T2}.mat     MATLAB v7.3, that is HDF5
+
+Each holds `data_fs`, (n, columns, rows) with values from 0 to 1: the official loader swaps the
+last two axes, so that (n, rows, columns) is what its network and its pictures show. How these lie
+is the `orientation`; they are turned to our (z, y, x) without interpolation.
+
+The files do not know whose a slice is, where it lay, how large its pixels are, or whether slice i
+of one file belongs with slice i of another. So each file stands for one subject, no two files are
+pairs unless a person says so, and the pixel size must be given. Their values are kept: 1 stays 1,
+and the scale from other scans to them is the training file's mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.errors import DataError, OptionError
+from syndiff.preparation.discover import Found
+from syndiff.preparation.intensity import acquired_quantiles, foreground_mask, is_ct
+from syndiff.preparation.manifest import SPLITS
+from syndiff.preparation.measure import file_stamp, head_box
+from syndiff.preparation.orientation import SliceOrientation
+from syndiff.reporting import SILENT, Reporter
+
+NAME = re.compile(r"data_(train|val|test)_(.+)\.mat")
+VARIABLE = "data_fs"
+DEFAULT_ORIENTATION = "PL"  # as the pictures of the authors' data look; left and right are a guess
+CHUNK = 64  # slices in memory at a time
+TOLERANCE = 0.1  # how far values may lie outside 0 to 1, as after interpolation
+SAMPLED = 7  # every seventh foreground value is enough for quantiles
+
+
+def is_official(raw: Path) -> bool:
+    """Whether a folder holds files named as the official code names its data."""
+    return raw.is_dir() and any(NAME.fullmatch(path.name) for path in raw.iterdir())
+
+
+@dataclass(frozen=True)
+class MatFolder:
+    """A folder of such files; see `source.Source` for what it offers.
+
+    Attributes:
+        spacing_mm: pixel size.
+        orientation: where rows and columns of what the official code shows grow to.
+        paired: splits whose slices of one index belong together.
+        rule: "robust" or "paper": the mean over the head or over everything.
+        report: told in one line each what a person should know.
+    """
+
+    raw: Path
+    files: Found
+    splits: dict[str, str]
+    unused: list[str]
+    spacing_mm: float
+    orientation: SliceOrientation
+    paired: tuple[str, ...]
+    rule: str
+    report: Reporter
+    _measured: dict[Path, Measured] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def find(
+        cls,
+        raw: Path,
+        modalities: Sequence[str],
+        spacing_mm: float | None,
+        orientation: str | None,
+        paired: Sequence[str],
+        rule: str,
+        report: Reporter = SILENT,
+    ) -> MatFolder:
+        """Look for the files of some modalities.
+
+        Raises:
+            OptionError: no spacing, or options that make no sense.
+            DataError: a modality has no training file, or a paired split lacks one.
+        """
+        if spacing_mm is None:
+            raise OptionError(
+                f"no `spacing_mm` for the .mat files in {raw}, which do not know their pixel size",
+                "the size of their pixels in mm",
+                "e.g. `spacing_mm` 0.94 where 256 pixels span 240 mm",
+            )
+        if unknown := sorted(set(paired) - set(SPLITS)):
+            raise OptionError(f"paired slices in {', '.join(unknown)}", ", ".join(SPLITS))
+        if ct := [modality for modality in modalities if is_ct(modality)]:
+            raise OptionError(
+                f"{ct[0]} in .mat files, which do not say for which HU their 0 and 1 stand",
+                "MR modalities",
+                "prepare CT from NIfTI files in HU",
+            )
+        files: Found = {}
+        splits: dict[str, str] = {}
+        for split in SPLITS:
+            for subject, of in _subjects(raw, split, modalities, split in paired).items():
+                files[subject], splits[subject] = of, split
+        turned = SliceOrientation(orientation or DEFAULT_ORIENTATION)
+        _tell(report, orientation, set(splits.values()) - set(paired))
+        pairs = tuple(split for split in SPLITS if split in paired)
+        return cls(raw, files, splits, [], float(spacing_mm), turned, pairs, rule, report)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a person said of the files."""
+        return {
+            "split": "file names",
+            "orientation": self.orientation.code,
+            "paired": list(self.paired),
+        }
+
+    def records(self, subject: str) -> dict[str, dict[str, Any]]:
+        """What the cohort's decisions and the manifest need to know of a subject's files."""
+        files = self.files[subject]
+        records = {modality: self._record(path, modality) for modality, path in files.items()}
+        shapes = {tuple(record["native_shape"]) for record in records.values()}
+        if len(shapes) > 1:
+            raise DataError(
+                f"{' and '.join(str(self.raw / path) for path in files.values())} differ in shape",
+                "as many slices of the same size in paired files",
+                "leave this split out of `paired`",
+            )
+        return {m: record | {"reference": next(iter(files))} for m, record in records.items()}
+
+    def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
+        """All slices of a file as (n, y, x), some at a time."""
+        return self._parts(self.files[subject][modality])
+
+    def restore(self, subject: str, records: Mapping[str, Any]) -> None:
+        """Nothing: the files are read again."""
+
+    def _parts(self, path: Path) -> Iterator[NDArray[np.float32]]:
+        for part in read_parts(self.raw / path):
+            yield self.orientation.to_ours(part)
+
+    def _record(self, path: Path, modality: str) -> dict[str, Any]:
+        here = self._measure(path)
+        # Of the training file, whichever this is: values are kept, so that 1 stays 1.
+        mean = self._measure(Path(f"data_train_{modality}.mat")).mean[self.rule]
+        n, y, x = here.shape
+        rows, columns = (x, y) if self.orientation.transposed else (y, x)
+        return {
+            "file": path.as_posix(),
+            **file_stamp(self.raw / path),
+            "file_shape": [n, columns, rows],
+            "file_affine": None,
+            "native_affine": None,
+            "native_shape": [x, y, n],
+            "registration": None,
+            "slice_indices": list(range(n)),
+            "spacing_yx_mm": [self.spacing_mm, self.spacing_mm],
+            "box_yx": here.box_yx,
+            "reference_mean": mean,
+            "peak": 1 / mean,
+            "foreground_quantiles": here.quantiles,
+        }
+
+    def _measure(self, path: Path) -> Measured:
+        if path not in self._measured:
+            self._measured[path] = measure(self._parts(path), str(self.raw / path))
+            low, high = self._measured[path].range
+            if low < 0 or high > 1:
+                self.report.warn(
+                    f"{path} holds values from {low:.3g} to {high:.3g}; those outside 0 to 1 are "
+                    "set to 0 or 1"
+                )
+        return self._measured[path]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file: what a pass over all its slices finds."""
+
+    shape: tuple[int, int, int]  # n y x
+    mean: dict[str, float]  # by rule: over the head, over everything
+    box_yx: list[list[int]]
+    quantiles: list[float]  # of the head
+    range: tuple[float, float]
+
+
+def measure(parts: Iterator[NDArray[np.float32]], name: str) -> Measured:
+    """Measure a file's slices.
+
+    Args:
+        parts: (n, y, x) in order, some at a time.
+        name: of the file, for the message.
+
+    Raises:
+        DataError: nothing in it looks like tissue.
+    """
+    n, low, high = 0, np.inf, -np.inf
+    everything, tissue = np.zeros(2), np.zeros(2)  # sum and count
+    samples: list[NDArray[np.float32]] = []
+    seen: NDArray[np.bool_] | None = None
+    for part in parts:
+        # Slice by slice: neighbours in the file need not be neighbours in a head.
+        mask = np.stack([foreground_mask(image[None], "a.u.")[0] for image in part])
+        inside = part[mask]
+        n, low, high = n + len(part), min(low, float(part.min())), max(high, float(part.max()))
+        everything += part.sum(dtype=np.float64), part.size
+        tissue += inside.sum(dtype=np.float64), inside.size
+        samples.append(inside[::SAMPLED])
+        plane = np.asarray(mask.any(axis=0))  # y x
+        seen = plane if seen is None else seen | plane
+    if seen is None or min(everything[0], tissue[0]) <= 0:
+        raise DataError(f"{name} holds nothing that looks like tissue")
+    y, x = seen.shape
+    return Measured(
+        shape=(n, y, x),
+        mean={
+            "robust": float(tissue[0] / tissue[1]),
+            "paper": float(everything[0] / everything[1]),
+        },
+        box_yx=head_box(seen.T[:, :, None]),
+        quantiles=acquired_quantiles(np.concatenate(samples)),
+        range=(low, high),
+    )
+
+
+def _tell(report: Reporter, orientation: str | None, apart: set[str]) -> None:
+    """Say what was assumed of the slices."""
+    if orientation is None:
+        report.warn(
+            f"the slices are taken to lie {DEFAULT_ORIENTATION}: anterior at the top, the "
+            "patient's right on the left; `orientation` says otherwise"
+        )
+    compared = [split for split in ("val", "test") if split in apart]
+    if compared:
+        report.warn(
+            f"slices of {' and '.join(compared)} are not taken as pairs, so that nothing can be "
+            f"compared there; `paired` {','.join(compared)} if slice i of either file is the "
+            "same slice of the same person"
+        )
+
+
+def _subjects(raw: Path, split: str, modalities: Sequence[str], paired: bool) -> Found:
+    """The files of a split: one subject for all if they are pairs, else one for each."""
+    of = {m: Path(f"data_{split}_{m}.mat") for m in modalities}
+    there = {m: path for m, path in of.items() if (raw / path).is_file()}
+    missing = [str(path) for m, path in of.items() if m not in there]
+    if missing and (paired or split == "train"):
+        held = ", ".join(sorted(p.name for p in raw.iterdir() if NAME.fullmatch(p.name)))
+        raise DataError(f"no {' and no '.join(missing)} in {raw}, which holds {held}")
+    if paired:
+        return {split: there}
+    return {f"{split}-{modality}": {modality: path} for modality, path in there.items()}
+
+
+def read_parts(path: Path) -> Iterator[NDArray[np.float32]]:
+    """The slices of a file as the official code shows them, (n, rows, columns), some at a time.
+
+    Raises:
+        DataError: it is damaged, is another kind of file, or holds other things.
+    """
+    with _opened(path) as data:
+        for start in range(0, len(data), CHUNK):
+            try:
+                part = np.asarray(data[start : start + CHUNK], dtype=np.float32)
+            except (OSError, RuntimeError) as error:
+                raise _damaged(path) from error
+            _check_values(part, path, start)
+            yield part.swapaxes(1, 2)  # n columns rows -> n rows columns
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The data set of a file, its kind and shape checked."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        with path.open("rb") as stream:
+            if stream.read(8) == b"MATLAB 5":
+                raise DataError(
+                    f"{path} is a MATLAB v5 file",
+                    "MATLAB v7.3 (HDF5)",
+                    "save it again in MATLAB with save(…, '-v7.3')",
+                ) from error
+        raise _damaged(path) from error
+    with file:
+        data = file.get(VARIABLE)
+        if not isinstance(data, h5py.Dataset):
+            held = ", ".join(file) or "nothing"
+            raise DataError(f"{path} holds {held}", f"a variable {VARIABLE}")
+        if data.ndim != 3 or 0 in data.shape:
+            shape = "×".join(map(str, data.shape)) or "a single value"
+            raise DataError(
+                f"{VARIABLE} of {path} is {shape}", "three axes: slices, columns and rows"
+            )
+        if data.dtype.kind not in "fiu":
+            raise DataError(f"{VARIABLE} of {path} holds {data.dtype}", "real numbers")
+        yield data
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(
+        f"{path} is damaged or not an HDF5 file", "MATLAB v7.3 (HDF5)", "copy it again"
+    )
+
+
+def _check_values(part: NDArray[np.float32], path: Path, start: int) -> None:
+    finite = np.isfinite(part).all(axis=(1, 2))
+    if not finite.all():
+        index = start + int(np.argmin(finite))
+        raise DataError(f"slice {index} of {path} holds values that are not finite", "numbers")
+    low, high = float(part.min()), float(part.max())
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise DataError(
+            f"{path} holds values from {low:g} to {high:g}",
+            "0 to 1, as the official code needs them",
+            "divide by the training file's maximum",
+        )

@@ -1,0 +1,160 @@
+"""A folder of volumes: what is translated, skipped, fails; over one process and over two."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syndiff.errors import DataError, ModelError, OptionError
+from syndiff.inference import requests, sidecar, translate_file
+from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translate_folder
+from syndiff.io import formats as volumes
+from syndiff.io.atomic import read_json
+from syndiff.translators.sampling import Sampling
+from tests.helpers.translators import build
+from tests.helpers.volumes import head
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build().save(tmp_path_factory.mktemp("model") / "T1_to_T2")
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Four people; the third's file is no image."""
+    folder = tmp_path / "in"
+    for number in (1, 2, 4):
+        name = f"sub-{number}"
+        volumes.write(head(), folder / name / "anat" / f"{name}_T1w.nii.gz")
+        volumes.write(head(), folder / name / "anat" / f"{name}_T2w.nii.gz")
+    broken = folder / "sub-3" / "anat" / "sub-3_T1w.nii.gz"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "expected"),
+    [
+        ("a/sub-1_T1w.nii.gz", "T1", "T2", "a/sub-1_T2w.nii.gz"),
+        ("sub-1_t1.nii", "T1", "FLAIR", "sub-1_FLAIR.nii.gz"),
+        ("T1/bob.mgz", "T1", "T2", "T1/bob_T2.nii.gz"),
+        ("sub-1_T1w.nii.gz", "T1", "CT", "sub-1_CT.nii.gz"),
+    ],
+)
+def test_names(name: str, source: str, target: str, expected: str) -> None:
+    assert renamed(Path(name), source, target) == Path(expected)
+
+
+def test_files_side_by_side(model: Path, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        volumes.write(head(), tmp_path / "in" / f"{name}.nii.gz")
+    jobs = plan(model, tmp_path / "in", tmp_path / "out")
+    assert [job.output.name for job in jobs] == ["a_T2.nii.gz", "b_T2.nii.gz"]
+
+
+def test_a_folder_is_translated_and_failures_are_one_line(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    seen: list[int] = []
+    results = translate_folder(
+        model, scans, tmp_path / "out", seed=3, device="cpu",
+        warn=said.append, progress=lambda done, total, name: seen.append(done),
+    )  # fmt: skip
+    assert [bool(r.problem) for r in results] == [False, False, True, False]
+    failures = [line for line in said if line.startswith("sub-3")]
+    assert len(failures) == 1
+    assert "\n" not in failures[0]
+    assert sorted(seen) == [1, 2, 3, 4]
+    made = sorted(p.name for p in (tmp_path / "out").rglob("*.nii.gz"))
+    assert made == ["sub-1_T2w.nii.gz", "sub-2_T2w.nii.gz", "sub-4_T2w.nii.gz"]
+    alone = tmp_path / "alone.nii.gz"
+    translate_file(model, scans / "sub-1/anat/sub-1_T1w.nii.gz", alone, seed=3, device="cpu")
+    together = volumes.read(tmp_path / "out/sub-1/anat/sub-1_T2w.nii.gz").array
+    np.testing.assert_array_equal(together, volumes.read(alone).array)
+
+
+def test_what_is_done_is_not_done_again(model: Path, scans: Path, tmp_path: Path) -> None:
+    shutil.rmtree(scans / "sub-3")
+    out = tmp_path / "out"
+
+    def skipped(**options: object) -> list[bool]:
+        return [r.skipped for r in translate_folder(model, scans, out, device="cpu", **options)]
+
+    assert skipped(seed=0) == [False, False, False]
+    first = out / "sub-1/anat/sub-1_T2w.nii.gz"
+    sidecar(first).unlink()  # as if it had been interrupted between image and side-car
+    assert skipped(seed=0) == [False, True, True]
+    assert skipped(seed=1) == [False, False, False]
+    assert read_json(sidecar(first), "side-car")["seed"] == 1
+    assert skipped(seed=1, sampling=Sampling("regression")) == [False, False, False]
+    assert skipped(seed=1, sampling=Sampling("regression")) == [True, True, True]
+
+
+def test_two_processes_make_the_same(model: Path, scans: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        translate_folder(model, scans, tmp_path / str(workers), workers=workers, device="cpu")
+    for path in (tmp_path / "1").rglob("*.nii.gz"):
+        other = tmp_path / "2" / path.relative_to(tmp_path / "1")
+        np.testing.assert_array_equal(volumes.read(path).array, volumes.read(other).array)
+
+
+def test_the_network_works_on_one_volume_at_a_time(
+    model: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    at_work, most = [0], [0]
+    real = requests.translate_volume
+
+    def watched(*args: object, **kwargs: object) -> object:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        result = real(*args, **kwargs)  # type: ignore[arg-type]
+        at_work[0] -= 1
+        return result
+
+    monkeypatch.setattr(requests, "translate_volume", watched)
+    translate_folder(model, scans, tmp_path / "out", device="cpu")
+    assert TASKS_PER_PROCESS > 1
+    assert most[0] == 1
+
+
+def test_an_unforeseen_error_is_tried_again(
+    model: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    real, calls = requests.translate_volume, [0]
+
+    def flaky(*args: object, **kwargs: object) -> object:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise MemoryError("for once")
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(requests, "translate_volume", flaky)
+    shutil.rmtree(scans / "sub-3")
+    results = translate_folder(model, scans, tmp_path / "out", device="cpu")
+    assert not any(r.problem for r in results)
+    assert calls[0] == 4
+
+
+def test_mistakes_are_one_error_before_anything_is_made(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ModelError):
+        translate_folder(tmp_path / "none", scans, out)
+    with pytest.raises(OptionError, match="workers"):
+        translate_folder(model, scans, out, workers=0)
+    with pytest.raises(OptionError, match="folder of scans"):
+        translate_folder(model, scans, scans)
+    with pytest.raises(DataError):
+        translate_folder(model, tmp_path / "nowhere", out)
+    with pytest.raises(OptionError, match="scheduler"):
+        translate_folder(model, scans, out, scheduler="nonsense")
+    assert not out.exists()

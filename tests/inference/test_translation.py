@@ -1,0 +1,272 @@
+"""Translators on disk, and volumes translated: geometry, noise, units, warnings, provenance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+import syndiff
+from syndiff.errors import ModelError, OptionError, UserError, VolumeError
+from syndiff.inference import (
+    VolumeTranslator,
+    describe,
+    doubts,
+    sidecar,
+    translate_file,
+    translate_slices,
+    translate_volume,
+)
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume
+from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
+from syndiff.translators import SliceNoise, load_translator
+from tests.helpers.translators import build
+from tests.helpers.volumes import head
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return build().save(tmp_path / "T1_to_T2")
+
+
+def test_saved_and_loaded_make_the_same_image(folder: Path) -> None:
+    slices = np.random.default_rng(0).random((3, 32, 32), np.float32)
+    before = translate_slices(build(), slices, device="cpu")
+    np.testing.assert_array_equal(
+        translate_slices(load_translator(folder), slices, device="cpu"), before
+    )
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_the_result_depends_on_source_and_seed_not_on_the_batch() -> None:
+    translator = build()
+    slices = np.random.default_rng(0).random((5, 32, 32), np.float32)
+    whole = translate_slices(translator, slices, batch_size=5, device="cpu")
+    np.testing.assert_allclose(
+        translate_slices(translator, slices, batch_size=2, device="cpu"), whole, atol=1e-5
+    )
+    assert np.abs(translate_slices(translator, slices, seed=1, device="cpu") - whole).max() > 1e-3
+    assert np.abs(translate_slices(translator, 1 - slices, device="cpu") - whole).max() > 1e-3
+
+
+def test_mixed_precision_is_near_and_says_so(folder: Path, tmp_path: Path) -> None:
+    slices = np.random.default_rng(0).random((3, 32, 32), np.float32)
+    exact, mixed = (
+        translate_slices(build(), slices, device="cpu", precision=p) for p in ("32", "bf16")
+    )
+    error = float(np.sqrt(np.mean((mixed - exact) ** 2)))
+    assert 0 < error < 0.02  # of random weights; not float32 after all
+    volumes.write(head(), tmp_path / "a.nii.gz")
+    translate_file(folder, tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", precision="bf16")
+    assert json.loads((tmp_path / "b.json").read_text())["precision"] == "bf16"
+    with pytest.raises(OptionError, match="one of 32, bf16"):
+        translate_slices(build(), slices, precision="16")
+
+
+def test_noise_is_shared_between_slices_or_each_slices_own() -> None:
+    shared = SliceNoise(0, [3, 7], shared=True).normal(1, 4, 4)
+    assert torch.equal(shared[0], shared[1])
+    own = SliceNoise(0, [3, 7], shared=False).normal(1, 4, 4)
+    assert not torch.equal(own[0], own[1])
+    assert torch.equal(own[1], SliceNoise(0, [7], shared=False).normal(1, 4, 4)[0])
+
+
+def test_odd_sizes_are_padded_and_cut() -> None:
+    slices = np.random.default_rng(0).random((1, 31, 33), np.float32)
+    assert translate_slices(build(), slices, device="cpu").shape == (1, 31, 33)
+
+
+ORIENTATIONS = ["RAS", "LPS", "PIR", "ASL", "SAL", "LIA"]
+
+
+def test_orientations_agree_in_world_space(tmp_path: Path) -> None:
+    original = head()
+    volumes.write(original, tmp_path / "RAS.nii.gz")
+    image = nib.load(tmp_path / "RAS.nii.gz")
+    translator = build()
+    results = {}
+    for name in ORIENTATIONS:
+        transform = nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(name)
+        )
+        path = tmp_path / f"{name}_in.nii.gz"
+        nib.save(image.as_reoriented(transform), path)
+        result = translate_volume(translator, volumes.read(path), device="cpu")
+        volumes.write(result, tmp_path / f"{name}_out.nii.gz")
+        written = nib.load(tmp_path / f"{name}_out.nii.gz")
+        assert written.shape == nib.load(path).shape
+        np.testing.assert_array_equal(written.affine, nib.load(path).affine)
+        results[name] = nib.as_closest_canonical(written).get_fdata()
+    for name in ORIENTATIONS[1:]:
+        np.testing.assert_allclose(results[name], results["RAS"], atol=1e-3)
+
+
+@pytest.mark.parametrize("spacing", [4.0, 2.5, 5.0])
+def test_any_spacing_lands_on_the_sources_grid(spacing: float) -> None:
+    source = head(spacing=spacing)
+    result = translate_volume(build(), source, device="cpu")
+    assert result.array.shape == source.array.shape
+    np.testing.assert_array_equal(result.affine, source.affine)
+    assert np.isfinite(result.array).all()
+
+
+def test_output_units() -> None:
+    source = head()
+    mri = translate_volume(build(), source, device="cpu").array
+    assert mri.min() >= 0
+    assert mri.max() <= 2.0 * 300.0
+    ct = translate_volume(build("CT"), source, device="cpu").array
+    assert ct.min() >= -1024
+    assert ct.max() <= 3000
+    assert ct[0, 0, 0] < 3000
+
+
+def test_slices_without_tissue_stay_air() -> None:
+    source = head()
+    array = source.array.copy()
+    array[:, :, :3] = 0
+    result = translate_volume(build("CT"), source.like(array), device="cpu").array
+    assert (result[:, :, 0] == -1024).all()
+    assert (result[:, :, 6] != -1024).any()
+
+
+def test_gain_does_not_matter() -> None:
+    source = head()
+    translator = build()
+    a, b = (
+        translate_volume(translator, source, device="cpu"),
+        translate_volume(translator, source.like(source.array * 37), device="cpu"),
+    )
+    np.testing.assert_allclose(a.array, b.array, atol=0.5)
+
+
+def test_a_volume_without_tissue_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    blank = head().like(np.full((40, 44, 12), -1.0) + rng.random((40, 44, 12)) * 1e-6)
+    with pytest.raises(VolumeError):
+        translate_volume(build(), blank, device="cpu")
+
+
+def test_doubts_are_told_in_words() -> None:
+    fine = head()
+    mask = foreground_mask(fine.array)
+    mean = float(fine.array[mask].mean())
+    translator = build(spacing_mm=4.0)
+    scale = IntensityScale.from_dict(translator.config["intensity"]["T1"])
+
+    def fingerprint(divisor: float) -> list[float]:
+        return tissue_quantiles(scale.normalise(fine.array, divisor), mask)
+
+    translator.config["tissue_quantiles"] = {
+        "T1": [fingerprint(mean), fingerprint(mean * 1.05)],
+        "T2": [fingerprint(mean * 6)],
+    }
+
+    def told(source: Volume, divisor: float) -> str:
+        found = foreground_mask(source.array)
+        return " | ".join(doubts(translator, source, found, divisor))
+
+    assert told(fine, mean) == ""
+    assert "finer than the 4.00 mm" in told(head(spacing=2.0), mean)
+    assert "coarser" in told(head(spacing=7.0), mean)
+    assert "is it a head?" in told(head(spacing=0.5), mean)
+    assert "look like T2" in told(fine, mean * 6)
+    assert "right modality" in told(fine, mean / 2)
+
+
+def test_translate_file_marks_its_result(folder: Path, tmp_path: Path) -> None:
+    volumes.write(head(), tmp_path / "in.nii.gz")
+    out = tmp_path / "new" / "out.nii.gz"
+    translate_file(folder, tmp_path / "in.nii.gz", out, seed=3, device="cpu")
+    image = nib.load(out)
+    assert b"SYNTHETIC" in bytes(image.header["descrip"])
+    record = json.loads(sidecar(out).read_text())
+    assert record["synthetic"] is True
+    assert (record["modality"], record["source_modality"], record["seed"]) == ("T2", "T1", 3)
+    assert len(record["translator"]["weights_sha256"]) == 64
+    assert str(tmp_path) not in sidecar(out).read_text()
+    assert {p.name for p in out.parent.iterdir()} == {"out.nii.gz", "out.json"}
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.mgz", "out"])
+def test_bad_output_names(folder: Path, tmp_path: Path, name: str) -> None:
+    volumes.write(head(), tmp_path / "in.nii.gz")
+    with pytest.raises(OptionError, match=r"\.nii\.gz"):
+        translate_file(folder, tmp_path / "in.nii.gz", tmp_path / name)
+    with pytest.raises(OptionError, match="is the input"):
+        translate_file(folder, tmp_path / "in.nii.gz", tmp_path / "in.nii.gz")
+
+
+def test_bad_devices(folder: Path) -> None:
+    with pytest.raises(OptionError, match="not available"):
+        translate_slices(load_translator(folder), np.zeros((1, 32, 32)), device="cuda:99")
+
+
+def test_damaged_translators_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no translator folder"):
+        load_translator(tmp_path / "nothing")
+    config = json.loads((folder / "config.json").read_text())
+    for change, words in (
+        ({"format": 99}, "format 99"),
+        ({"kind": "other"}, "does not describe"),
+        ({"network": {**config["network"], "channels": 16}}, "do not fit"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ModelError, match=words):
+            load_translator(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="JSON"):
+        load_translator(folder)
+    (folder / "config.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(ModelError, match="lacks"):
+        load_translator(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(ModelError, match="damaged"):
+        load_translator(folder)
+
+
+def test_describe_says_what_it_does(folder: Path) -> None:
+    told = dict(describe(folder))
+    assert told["translates"] == "T1 → T2"
+    assert "4 mm" in told["trained at"]
+
+
+def test_the_package_offers_both_names(folder: Path) -> None:
+    assert syndiff.io.volume is volumes
+    translate = syndiff.load_translator(folder)
+    assert isinstance(translate, VolumeTranslator)
+    assert repr(translate) == "VolumeTranslator(T1 → T2)"
+    assert translate(head(), device="cpu").array.shape == head().array.shape
+    with pytest.raises(AttributeError):
+        syndiff.nothing  # noqa: B018
+
+
+def test_errors_stay_in_one_line() -> None:
+    error = UserError("found\nthis", "that", "do so")
+    assert str(error) == "found this; expected that; do so"
+
+
+@pytest.mark.real_data
+def test_eight_orientations_of_one_brain(test_data: Path, tmp_path: Path) -> None:
+    """One brain stored in eight axis orders: the results are one picture in world space."""
+    translator = build(spacing_mm=3.0)
+    results = {}
+    for path in sorted((test_data / "orientations").glob("*.nii.gz")):
+        result = translate_volume(translator, volumes.read(path), device="cpu")
+        volumes.write(result, tmp_path / path.name)
+        stored, source = nib.load(tmp_path / path.name), nib.load(path)
+        assert stored.shape == source.shape
+        np.testing.assert_allclose(stored.affine, source.affine, atol=1e-5)
+        results[path.name] = nib.as_closest_canonical(stored)
+    assert len(results) == 8
+    first = results["RAS.nii.gz"]
+    peak = first.get_fdata().max()
+    for image in results.values():
+        np.testing.assert_allclose(image.affine, first.affine, atol=1e-3)
+        np.testing.assert_allclose(image.get_fdata(), first.get_fdata(), atol=0.01 * peak)
