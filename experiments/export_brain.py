@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from syndiff.files import write_json
+from syndiff.io.atomic import write_json
 from syndiff.networks.context_unet import ContextUNet
 from syndiff.translators import CONFIG, WEIGHTS, OneShotTranslator
 
@@ -36,7 +36,9 @@ def main() -> None:
     translator = OneShotTranslator(network, config)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / CONFIG, translator.config)
-    half = {k: v.half() if v.is_floating_point() else v for k, v in translator.state_dict().items()}
+    half = {
+        k: v.half() if v.is_floating_point() else v for k, v in translator.state_dict().items()
+    }
     save_file({k: v.contiguous() for k, v in half.items()}, out / WEIGHTS)
 
 
