@@ -17,6 +17,7 @@ from syndiff.anatomy.agreement import dice, foreground, way_back_error
 from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy, combine, spread
 from syndiff.anatomy.offset import UNKNOWN, Offset
 from syndiff.preparation.intensity import IntensityScale, window_scale
+from syndiff.reporting import Remembering
 
 MR = IntensityScale("robust", "a.u.", 2.0, 300.0)
 SCALES = {"T1": MR, "T2": MR, "FLAIR": MR, "CT": window_scale()}
@@ -200,16 +201,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_sidecar_records_the_check(folder: Path, tmp_path: Path) -> None:
-    from syndiff.inference import translate_file
+    from syndiff.inference import TranslationOptions, translate_file
     from syndiff.io import volume
     from tests.inference.test_translation import head
 
     volume.write(head(), tmp_path / "in.nii.gz")
-    said: list[str] = []
+    heard = Remembering()
+    said = heard.warnings
     for name, check in (("a", True), ("b", False)):
         out = tmp_path / f"{name}.nii.gz"
         translate_file(
-            folder, tmp_path / "in.nii.gz", out, device="cpu", check=check, warn=said.append
+            folder,
+            tmp_path / "in.nii.gz",
+            out,
+            TranslationOptions(device="cpu", check=check),
+            report=heard,
         )
     record = json.loads((tmp_path / "a.json").read_text())
     anatomy = record["anatomy"]

@@ -18,7 +18,7 @@ from syndiff.benchmark.ceiling import TINY_WORK
 from syndiff.benchmark.run import Options, benchmark
 from syndiff.benchmark.workloads import COMPILED, ONNX, OURS
 from syndiff.errors import OptionError
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.networks import compiled
 from syndiff.networks.compiled import compiling
 from syndiff.preparation.orientation import SliceOrientation
@@ -113,39 +113,43 @@ def test_an_image_is_the_same_and_is_compiled_for_once(
 ) -> None:
     """Whatever is left for the last batch, and also when it is called again."""
     plain, images = translator_of(name), slices(5)
-    options = {"batch_size": 2, "device": "cpu", "precision": precision}
-    expected = translate_slices(plain, images, **options)  # type: ignore[arg-type]
+    options = TranslationOptions(batch_size=2, device="cpu", precision=precision)
+    compiled = replace(options, compiled=True)
+    plain = plain.for_precision(precision)  # as who translates much does
+    expected = translate_slices(plain, images, options)
     assert not passes
-    found = translate_slices(plain, images, compiled=True, **options)  # type: ignore[arg-type]
+    found = translate_slices(plain, images, compiled)
     np.testing.assert_allclose(found, expected, atol=1e-4 if precision == "32" else 0.05)
     graphs = set(passes)
     assert graphs
-    translate_slices(plain, images[:1], compiled=True, **options)  # type: ignore[arg-type]
+    translate_slices(plain, images[:1], compiled)
     assert set(passes) == graphs
     if name in ("syndiff", "cyclegan", "ddpm"):
         assert graphs == {0}
         assert len(passes) == 4 * max(1, plain.sampling_steps)
     before = len(passes)
-    translate_slices(plain, images, **options)  # type: ignore[arg-type]
+    translate_slices(plain, images, options)
     assert len(passes) == before
 
 
 def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
     """Its first image and the later ones lie alike in memory."""
     translator = cast(AdversarialDiffusionTranslator, translator_of("syndiff"))
-    expected = translate_slices(translator, slices(2), device="cpu")
+    expected = translate_slices(translator, slices(2), TranslationOptions(device="cpu"))
     for code in ("LP", "RA"):  # rows along x
         translator.orientation = SliceOrientation(code)
-        found = translate_slices(translator, slices(2), device="cpu", compiled=True)
+        found = translate_slices(
+            translator, slices(2), TranslationOptions(device="cpu", compiled=True)
+        )
         assert np.abs(found - expected).max() > 1e-3
     assert set(passes) == {0}
 
 
 def test_expectations_are_compiled_too(passes: list[int]) -> None:
     translator, few = translator_of("syndiff"), Sampling("expectation", samples=2)
-    options = {"batch_size": 4, "device": "cpu", "sampling": few}
-    expected = translate_slices(translator, slices(3), **options)  # type: ignore[arg-type]
-    found = translate_slices(translator, slices(3), compiled=True, **options)  # type: ignore[arg-type]
+    options = TranslationOptions(batch_size=4, device="cpu", sampling=few)
+    expected = translate_slices(translator, slices(3), options)
+    found = translate_slices(translator, slices(3), replace(options, compiled=True))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert set(passes) == {0}
 
@@ -170,8 +174,10 @@ def test_what_cannot_be_compiled_says_so_in_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compiled, "BACKEND", fail)
     translator = translator_of("cyclegan")
     with pytest.raises(OptionError, match=r"cannot be compiled here \(no C\+\+ compiler\)"):
-        translate_slices(translator, slices(1), device="cpu", compiled=True)
-    translate_slices(translator, slices(1), device="cpu")  # as the message says
+        translate_slices(translator, slices(1), TranslationOptions(device="cpu", compiled=True))
+    translate_slices(
+        translator, slices(1), TranslationOptions(device="cpu")
+    )  # as the message says
     torch.compiler.reset()
 
 
@@ -186,9 +192,11 @@ def test_failures_of_any_kind_are_one_line(error: Exception) -> None:
 
 def test_an_exported_translator_is_not_torchs() -> None:
     exported = {"stochastic": False, "size_multiple": 4, "parameters": 1, "steps": 1}
-    with pytest.raises(OptionError, match="--compile with onnx"):
+    with pytest.raises(OptionError, match="`compiled` with onnx"):
         translate_slices(
-            OnnxTranslator(CARD | {"export": exported}), slices(1), device="cpu", compiled=True
+            OnnxTranslator(CARD | {"export": exported}),
+            slices(1),
+            TranslationOptions(device="cpu", compiled=True),
         )
 
 
@@ -223,8 +231,8 @@ def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
 def test_with_a_real_compiler(name: str) -> None:
     torch.compiler.reset()
     plain, images = translator_of(name), slices(2)
-    expected = translate_slices(plain, images, device="cpu")
-    found = translate_slices(plain, images, device="cpu", compiled=True)
+    expected = translate_slices(plain, images, TranslationOptions(device="cpu"))
+    found = translate_slices(plain, images, TranslationOptions(device="cpu", compiled=True))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -246,6 +254,8 @@ def test_a_step_with_a_real_compiler() -> None:
 def test_on_a_gpu() -> None:
     torch.compiler.reset()
     plain, images = translator_of("syndiff"), slices(5)
-    expected = translate_slices(plain, images, batch_size=2, device="cuda")
-    found = translate_slices(plain, images, batch_size=2, device="cuda", compiled=True)
+    expected = translate_slices(plain, images, TranslationOptions(batch_size=2, device="cuda"))
+    found = translate_slices(
+        plain, images, TranslationOptions(batch_size=2, device="cuda", compiled=True)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-2)

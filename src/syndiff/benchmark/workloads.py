@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from syndiff.benchmark.official_step import OfficialStep, official_sampling
 from syndiff.export import export
-from syndiff.inference import translate_file, translate_slices
+from syndiff.inference import TranslationOptions, translate_file, translate_slices
 from syndiff.io import volume as volumes
 from syndiff.memory import freed_memory
 from syndiff.networks.compiled import compiled
@@ -191,33 +191,38 @@ def _translator(scene: Scene, device: torch.device) -> Translator:
     return objective.translator(objective.generators, "target", card).eval().requires_grad_(False)
 
 
+def _options(scene: Scene, device: torch.device, compiled: bool) -> TranslationOptions:
+    return TranslationOptions(
+        batch_size=scene.batch, device=str(device), precision=scene.precision, compiled=compiled
+    )
+
+
 class OurTranslation:
     """A batch of slices through the translator, from the host's memory and back."""
 
     compiled = False
+    counted_steps = 0  # of the chain whose operations are counted; 0: all
 
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.translator = _translator(scene, device)
+        self.ready = self.translator.for_precision(scene.precision)
         self.source, _ = scene.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=True):
             translate_slices(
-                self.translator,
+                self.ready,
                 ((self.source + 1) / 2)[:, 0].cpu().numpy(),
-                batch_size=self.scene.batch,
-                device=str(self.device),
-                precision=self.scene.precision,
-                compiled=self.compiled,
+                _options(self.scene, self.device, self.compiled),
             )
 
     @torch.no_grad()
     def counted(self, number: int) -> None:
         noise = SliceNoise(0, range(len(self.source)), shared=True, device=self.device)
         with autocast(self.device, self.scene.precision):
-            self.translator(self.source, noise)
+            self.translator(self.source, noise, self.counted_steps)
 
 
 class CompiledTranslation(OurTranslation):
@@ -237,7 +242,8 @@ class OnnxTranslation(OurTranslation):
         super().__init__(scene, device)
         with tempfile.TemporaryDirectory(prefix="syndiff-benchmark-") as folder:
             made = self.translator.save(Path(folder) / "translator")
-            self.translator = load_translator(export(made, Path(folder) / "onnx"))
+            self.translator = load_translator(export(made, Path(folder) / "onnx").folder)
+        self.ready = self.translator
 
 
 class TheirTranslation:
@@ -278,10 +284,7 @@ class VolumeFile:
                 self.folder / "translator",
                 self.folder / "in.nii.gz",
                 self.folder / "out.nii.gz",
-                batch_size=self.scene.batch,
-                device=str(self.device),
-                precision=self.scene.precision,
-                compiled=self.compiled,
+                _options(self.scene, self.device, self.compiled),
             )
 
     counted = __call__

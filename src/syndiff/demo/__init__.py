@@ -82,12 +82,14 @@ def run(
     from syndiff.inference import translate_file
     from syndiff.translators import SHIPPED
 
-    translate_file(SHIPPED, scan, result, warn=say)
+    made = translate_file(SHIPPED["demo"], scan, result)
+    for warning in made.warnings:
+        say(f"  warning: {warning}")
 
     part("evaluating on the test subjects")
     from syndiff.evaluation.evaluate import evaluate
 
-    models = {"shipped": SHIPPED, "trained": trained}
+    models = {"shipped": SHIPPED["demo"], "trained": trained}
     results = evaluate(out / "data", out, models=models, seed=seed)
     for name, values in results["models"].items():
         say(f"  {name:10} {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %")

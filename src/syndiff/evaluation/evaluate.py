@@ -188,11 +188,13 @@ def _predictor(
     translator: Any, *, sampling: str, samples: int, sampling_steps: int, **options: Any
 ) -> Predict:
     """The translator as a function of slices."""
-    from syndiff.inference import translate_slices
+    from syndiff.inference import TranslationOptions, translate_slices
     from syndiff.translators.sampling import Sampling
 
     way = Sampling(sampling, samples, sampling_steps if translator.respaceable else 0)
-    return partial(_translate, translate_slices, translator, sampling=way, **options)
+    chosen = TranslationOptions(sampling=way, **options)
+    ready = translator.for_precision(chosen.precision)
+    return partial(_translate, translate_slices, ready, options=chosen)
 
 
 def _check(path: Path, translator: Any, manifest: Manifest, how: dict[str, Any]) -> Check:
