@@ -22,9 +22,9 @@ if _typing.TYPE_CHECKING:
     from syndiff.inference import Model, Translation, TranslationOptions, translate
     from syndiff.inference import load_model as load_translator
     from syndiff.inference import save as save_translation
+    from syndiff.io.formats import read as read_volume
+    from syndiff.io.formats import write as write_volume
     from syndiff.io.volume import Volume
-    from syndiff.io.volume import read as read_volume
-    from syndiff.io.volume import write as write_volume
     from syndiff.reporting import Reporter
     from syndiff.translators.sampling import Sampling
 
@@ -38,10 +38,10 @@ _HOMES = {
     "UserError": ("syndiff.errors", "UserError"),
     "Volume": ("syndiff.io.volume", "Volume"),
     "load_translator": ("syndiff.inference", "load_model"),
-    "read_volume": ("syndiff.io.volume", "read"),
+    "read_volume": ("syndiff.io.formats", "read"),
     "save_translation": ("syndiff.inference", "save"),
     "translate": ("syndiff.inference", "translate"),
-    "write_volume": ("syndiff.io.volume", "write"),
+    "write_volume": ("syndiff.io.formats", "write"),
 }
 
 __all__ = [

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from syndiff.errors import VolumeError
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import write_json
 from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic, sidecar
+from syndiff.io.volume import Volume
 
 MARK = f"{SYNTHETIC_MARK}: T2 from T1"
 
 
-def acquired() -> volumes.Volume:
+def acquired() -> Volume:
     array = np.random.default_rng(0).random((4, 5, 6), np.float32)
-    return volumes.Volume(array, np.diag([1.0, 1.0, 2.0, 1.0]))
+    return Volume(array, np.diag([1.0, 1.0, 2.0, 1.0]))
 
 
 def renamed(path: Path) -> Path:

@@ -16,8 +16,9 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from numpy.testing import assert_allclose, assert_array_equal
 
 from syndiff.errors import GeometryError, OptionError, UserError, VolumeError
-from syndiff.io import volume
-from syndiff.io.volume import Volume, from_slices, read, same_grid, to_slices, write
+from syndiff.io import nifti
+from syndiff.io.formats import read, write
+from syndiff.io.volume import Volume, from_slices, same_grid, to_slices
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "LIA", "PIR", "IPR", "SAL", "ASL")
 OBLIQUE = np.array(  # rotated by 12° and 7°, with spacings of 0.9, 1.1 and 3 mm
@@ -308,7 +309,7 @@ def test_writing_is_whole_or_not_at_all(array, tmp_path, monkeypatch):
         Path(to).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(volume.nib, "save", full_disk)
+    monkeypatch.setattr(nifti.nib, "save", full_disk)
     with pytest.raises(UserError, match="No space left"):
         write(scan.like(array * 2), path)
     assert path.read_bytes() == before

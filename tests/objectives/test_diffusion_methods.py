@@ -19,7 +19,7 @@ from syndiff.objectives.ddpm import DDPM
 from syndiff.objectives.unit_ddpm import UnitDDPM
 from syndiff.translators import ParallelDiffusionTranslator, SliceNoise, load_translator
 from syndiff.translators.sampling import Sampling
-from tests.objectives.test_contract import CARD, METHODS, translator_of
+from tests.helpers.methods import CARD, METHODS, translator_of
 
 # --- losses ---------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Translate slices, volumes and files; nothing in here knows of training."""
 
-from syndiff.inference.doubts import doubts, tissue_quantiles
+from syndiff.inference.doubts import doubts
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import (
     Model,
@@ -30,7 +30,6 @@ __all__ = [
     "sample_slices",
     "save",
     "sidecar",
-    "tissue_quantiles",
     "translate",
     "translate_file",
     "translate_slices",

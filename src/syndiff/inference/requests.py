@@ -134,14 +134,14 @@ def translate_file(
 
     Args:
         model, options, turn, report: see `translate`.
-        image: volume of the source modality, see `volume.read`; with several sources the first.
+        image: volume of the source modality, see `io.formats.read`; of several the first.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
         also: files of the other sources by modality, on the same grid.
 
     Raises:
         UserError: the model, the image or the output name cannot be used.
     """
-    from syndiff.io.volume import check_output_name
+    from syndiff.io.formats import check_output_name
 
     check_output_name(output)
     inputs = [Path(file).resolve() for file in (image, *(also or {}).values())]
@@ -159,14 +159,14 @@ def save(made: Translation, output: str | Path) -> None:
         OptionError: the name ends otherwise.
         UserError: a file cannot be written.
     """
-    from syndiff.io.volume import write
+    from syndiff.io.formats import write
 
     write(made.volume, output)
     write_json(sidecar(output), dict(made.record))
 
 
 def _volume(source: str | Path | Volume) -> Volume:
-    from syndiff.io.volume import read
+    from syndiff.io.formats import read
 
     return read(source) if isinstance(source, str | Path) else source
 

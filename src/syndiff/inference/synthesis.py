@@ -84,15 +84,16 @@ def sample(
     Raises:
         UserError: the model cannot be used, or needs a source.
     """
-    from syndiff.io import volume as volumes
+    from syndiff.io import formats as volumes
+    from syndiff.io.volume import Volume, from_slices
 
     read, started = Model.read(model), time.monotonic()
     translator = read.translator
     slices = sample_slices(translator, count, options, report=report)
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     spacing_mm = translator.spacing_mm
-    stack = volumes.Volume(
-        np.ascontiguousarray(volumes.from_slices(scale.restore(slices))),
+    stack = Volume(
+        np.ascontiguousarray(from_slices(scale.restore(slices))),
         np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # along z slices are only counted
         synthetic=f"{SYNTHETIC_MARK}: {translator.target} of nobody",
     )
