@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from syndiff.benchmark.workloads import OurStep, Scene
+from syndiff.benchmark.workloads import BenchmarkSetup, OurStep
 from syndiff.inference import translate_slices
 from syndiff.objectives.attgan import AttGAN, AttGANSettings
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
@@ -210,8 +210,8 @@ def test_no_weight_is_held_twice(name: str) -> None:
 def tethered(name: str, precision: str = "32", **changes: Any) -> OurStep:
     """The training module's own step on a fixed batch, with the method's smallest networks."""
     base = TrainSettings(objective=METHODS[name][1], generator_lr=3e-3, discriminator_lr=1e-3)
-    scene = Scene(name, replace(base, **changes), SIZE, 2, precision)
-    return OurStep(scene, torch.device("cpu"))
+    setup = BenchmarkSetup(name, replace(base, **changes), SIZE, 2, precision)
+    return OurStep(setup, torch.device("cpu"))
 
 
 def living() -> tuple[int, int]:
@@ -254,7 +254,8 @@ def test_recomputing_changes_nothing_but_memory(name: str) -> None:
 def test_a_batch_in_parts_is_the_same_batch(name: str) -> None:
     settings = METHODS[name][1]
     if name == "syndiff":  # a part sees its own samples' deviation only
-        settings = replace(settings, deviation_group=1)
+        alone = replace(settings.step_discriminator, deviation_group=1)
+        settings = replace(settings, step_discriminator=alone)
     whole = slopes(name, objective=settings)
     parts = slopes(name, objective=settings, accumulate=2)
     torch.testing.assert_close(parts, whole, atol=1e-4 * whole.abs().max().item(), rtol=1e-2)

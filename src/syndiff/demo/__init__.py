@@ -100,14 +100,6 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
     """Train the preset `small` for some minutes, or go on where an interrupted demo stopped."""
     from syndiff.training.presets import choose
     from syndiff.training.run import train
-    from syndiff.training.watch import Progress
-
-    last = [time.monotonic()]
-
-    def report(progress: Progress) -> None:
-        if time.monotonic() - last[0] >= 20:
-            last[0] = time.monotonic()
-            say(f"  step {progress.step}  {progress.line()}")
 
     outcome = train(
         out / "data",
@@ -118,11 +110,28 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
         preset="small",
         max_minutes=minutes,
         resume=(out / "run" / "settings.json").exists(),
-        report=report,
-        warn=say,
+        report=_Lines(say),
     )
     if outcome.interrupted:
         raise KeyboardInterrupt
+
+
+class _Lines:
+    """Tells of the training every twenty seconds."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.last = say, time.monotonic()
+
+    def phase(self, name: str) -> None:
+        pass
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        if time.monotonic() - self.last >= 20:
+            self.last = time.monotonic()
+            self.say(f"  step {done}  {detail}")
+
+    def warn(self, message: str) -> None:
+        self.say(message)
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:
