@@ -160,7 +160,8 @@ def test_recomputing_changes_nothing_but_memory(name: str) -> None:
 def test_a_batch_in_parts_is_the_same_batch(name: str) -> None:
     settings = METHODS[name][1]
     if name == "syndiff":  # a part sees its own samples' deviation only
-        settings = replace(settings, deviation_group=1)
+        alone = replace(settings.step_discriminator, deviation_group=1)
+        settings = replace(settings, step_discriminator=alone)
     whole = slopes(name, objective=settings)
     parts = slopes(name, objective=settings, accumulate=2)
     torch.testing.assert_close(parts, whole, atol=1e-4 * whole.abs().max().item(), rtol=1e-2)

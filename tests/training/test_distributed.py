@@ -20,10 +20,12 @@ import torch
 
 from syndiff.errors import OptionError, UserError
 from syndiff.objectives.methods import METHODS
-from syndiff.training.processes import by_the_first, gathered, is_loss, launched, pooled_means
-from syndiff.training.run import _places, train
+from syndiff.training.engine import _places
+from syndiff.training.processes import gathered, is_loss, launched, on_rank_zero, pooled_means
+from syndiff.training.run import train
 from syndiff.training.watch import LAST, load_state
 from tests.helpers.processes import SETTINGS
+from tests.helpers.reporters import Watching
 from tests.helpers.tiny import write_prepared
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +206,7 @@ def one_process(data: Path, run: Path, batch_size: int, **options: Any) -> list[
         target="T2",
         settings=replace(SETTINGS, batch_size=batch_size),
         preset="small",
-        report=lambda progress: losses.append(progress.losses),
+        report=Watching(lambda state: losses.append(state.losses)),
         **options,
     )
     return losses
@@ -355,15 +357,15 @@ def test_a_signal_to_one_process_stops_all_and_saves(data: Path, tmp_path: Path)
 def test_alone_everything_is_a_matter_of_course() -> None:
     assert gathered("x") == ["x"]
     done: list[int] = []
-    by_the_first(True, lambda: done.append(1))
-    by_the_first(False, lambda: done.append(2))
+    on_rank_zero(True, lambda: done.append(1))
+    on_rank_zero(False, lambda: done.append(2))
     assert done == [1]
 
     def fail() -> None:
         raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="disk is full"):
-        by_the_first(True, fail)
+        on_rank_zero(True, fail)
 
 
 def test_means_are_over_all_values_of_all_processes() -> None:
