@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.cli.console import progress_bar, console_reporter
+from syndiff.cli.console import console_reporter, progress_bar
 from syndiff.errors import OptionError
 
 
