@@ -107,7 +107,7 @@ def test_texture_is_a_small_change_of_relaxation_times() -> None:
         table = sig.signal_table(modality, sig.TISSUES)
         textured = sig.scan(maps, np.full((len(maps), 2), 0.01, np.float32), table)
         grey = sig.TISSUES[2]
-        exact = sig.SEQUENCES[modality](
+        exact = sig.PROTOCOLS[modality].signal(
             np.array(grey.t1_ms * 1.01), np.array(grey.t2_ms * 1.01), np.array(grey.pd)
         )
         assert textured[2] == pytest.approx(float(exact), rel=2e-3)
