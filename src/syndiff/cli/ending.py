@@ -36,6 +36,8 @@ def told(run: Callable[[], Any]) -> int:
             warnings.simplefilter("ignore")
         try:
             code = run()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except KeyboardInterrupt:
             return _end("interrupted", 130)
