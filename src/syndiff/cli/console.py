@@ -101,7 +101,7 @@ def console_reporter(what: str) -> Iterator[Reporter]:
     A bar in a terminal (without colours where NO_COLOR is set), plain lines elsewhere, warnings
     alone with --quiet and in further processes of a run.
     """
-    if is_quiet() or not _is_first():
+    if is_quiet() or not is_rank_zero():
         yield Warnings()
     elif not sys.stderr.isatty():
         yield Lines(what)
@@ -125,3 +125,9 @@ def _progress() -> Any:
     if console.width >= 60:
         columns.insert(1, BarColumn(bar_width=20))
     return Progress(*columns, console=console, expand=True)
+
+
+def is_rank_zero() -> bool:
+    """Whether this is rank 0 of a run on several devices, as its starter says."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
