@@ -7,7 +7,7 @@ so that neither the number of subjects nor the other modalities matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from syndiff.phantom.signal import (
     tissues_of,
 )
 from syndiff.phantom.tissues import Anatomy, displaced, invent, view
+from syndiff.reporting import SILENT, Reporter
 
 DESCRIPTION = "virtual subject (syndiff phantom)"
 DATASET_NAME = "syndiff phantom"
@@ -162,7 +163,7 @@ def write_cohort(
     misregistration_mm: float = 0.0,
     noise: float = 0.02,
     bias: float = 0.2,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = SILENT,
 ) -> list[Path]:
     """Write virtual subjects to a folder, or finish a folder that was begun.
 
@@ -171,7 +172,7 @@ def write_cohort(
         subjects: how many; subject i is the same whatever their number.
         modalities: some of `PROTOCOLS`; the first is the one that misregistration leaves alone.
         seed, spacing_mm, lesions, misregistration_mm, noise, bias: see `Settings`.
-        progress: called with (subjects done, subjects) after each.
+        report: told of each subject.
 
     Returns:
         The subjects' folders, in order.
@@ -194,8 +195,7 @@ def write_cohort(
     for index, name in enumerate(names, start=1):
         if not all(path.exists() for path in _paths(out, name, modalities).values()):
             _write(_make(index, modalities, settings), out)
-        if progress is not None:
-            progress(index, subjects)
+        report.progress(index, subjects)
     return [out / name for name in names]
 
 
