@@ -26,8 +26,7 @@ from syndiff.training.run import train
 from syndiff.training.watch import load_state
 from syndiff.translators import AdversarialDiffusionTranslator, OnnxTranslator
 from syndiff.translators.sampling import Sampling
-from tests.benchmark.test_run import SETTINGS
-from tests.objectives.test_contract import (
+from tests.helpers.methods import (
     CARD,
     METHODS,
     batch,
@@ -37,7 +36,11 @@ from tests.objectives.test_contract import (
     tethered,
     translator_of,
 )
-from tests.training.test_training import settings
+from tests.helpers.runs import TINY_GITHUB, settings
+
+slow = pytest.mark.slow
+# Tracing takes seconds for each network: one method among the fast tests, all among the slow.
+TRACED = [name if name == "cyclegan" else pytest.param(name, marks=slow) for name in METHODS]
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TRACED)
 def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
     ends = []
     for asked in (False, True):
@@ -75,6 +78,7 @@ def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
     torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
 
 
+@slow
 @pytest.mark.parametrize("changes", [{"recompute": True}, {"spectral_norm": True}])
 def test_a_step_with_other_options_is_the_same(
     changes: dict[str, bool], passes: list[int]
@@ -93,6 +97,7 @@ def test_a_step_with_other_options_is_the_same(
     assert apart.float().mean() < 0.01
 
 
+@slow
 def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
     """A compiled pass has no second derivative."""
     objective = build("syndiff", awake=True)
@@ -106,8 +111,8 @@ def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
     assert len(passes) == fake_and_generators
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=slow)])
 def test_an_image_is_the_same_and_is_compiled_for_once(
     name: str, precision: str, passes: list[int]
 ) -> None:
@@ -130,6 +135,7 @@ def test_an_image_is_the_same_and_is_compiled_for_once(
     assert len(passes) == before
 
 
+@slow
 def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
     """Its first image and the later ones lie alike in memory."""
     translator = cast(AdversarialDiffusionTranslator, translator_of("syndiff"))
@@ -141,6 +147,7 @@ def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
     assert set(passes) == {0}
 
 
+@slow
 def test_expectations_are_compiled_too(passes: list[int]) -> None:
     translator, few = translator_of("syndiff"), Sampling("expectation", samples=2)
     options = {"batch_size": 4, "device": "cpu", "sampling": few}
@@ -150,6 +157,7 @@ def test_expectations_are_compiled_too(passes: list[int]) -> None:
     assert set(passes) == {0}
 
 
+@slow
 def test_a_run_can_be_compiled(prepared: Path, tmp_path: Path, passes: list[int]) -> None:
     ends = []
     for asked in (False, True):
@@ -192,10 +200,11 @@ def test_an_exported_translator_is_not_torchs() -> None:
         )
 
 
+@slow
 def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
     options = Options(
         what=("translate", "train", "volume"), size=32, slices=2, repeats=1, warmup=0,
-        compiled=True, settings=SETTINGS, work=TINY_WORK, device="cpu",
+        compiled=True, settings=TINY_GITHUB, work=TINY_WORK, device="cpu",
     )  # fmt: skip
     ours, other, *more = benchmark(options)["cases"]
     assert [ours["variant"], other["variant"]] == [OURS, COMPILED]
@@ -206,10 +215,11 @@ def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
     assert other["speedup"] == pytest.approx(ratio)
 
 
+@slow
 def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
     pytest.importorskip("onnxruntime")
     options = Options(
-        what=("export",), size=32, repeats=1, warmup=0, settings=SETTINGS, work=TINY_WORK,
+        what=("export",), size=32, repeats=1, warmup=0, settings=TINY_GITHUB, work=TINY_WORK,
         device="cpu",
     )  # fmt: skip
     torchs, onnx = benchmark(options)["cases"]
@@ -218,7 +228,7 @@ def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
     assert torchs["speedup"] == 1
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("name", ["cyclegan", "syndiff"])
 def test_with_a_real_compiler(name: str) -> None:
     torch.compiler.reset()
@@ -228,7 +238,7 @@ def test_with_a_real_compiler(name: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.slow
+@slow
 def test_a_step_with_a_real_compiler() -> None:
     torch.compiler.reset()
     ends = []

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from syndiff.errors import OptionError
+from syndiff.evaluation.candidates import How
 from syndiff.evaluation.evaluate import evaluate
 from syndiff.inference import translate_file
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
 from syndiff.networks.patchgan import MultiScaleDiscriminator
 from syndiff.objectives.base import Draw
@@ -23,8 +24,8 @@ from syndiff.training.hyperparameters import from_plain
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings, choose, preset
 from syndiff.training.run import train
-from tests.objectives.test_contract import METHODS as TINY_METHODS
-from tests.objectives.test_contract import batch
+from tests.helpers.methods import METHODS as TINY_METHODS
+from tests.helpers.methods import batch
 
 OTHERS = [name for name in METHODS if name != "syndiff"]
 every_other = pytest.mark.parametrize("name", OTHERS)
@@ -180,7 +181,7 @@ def test_train_resume_translate_evaluate(
     assert made.array.shape == source.array.shape
     np.testing.assert_array_equal(made.affine, source.affine)
     assert np.isfinite(made.array).all()
-    results = evaluate(prepared, tmp_path / "report", models={name: model}, device="cpu")
+    results = evaluate(prepared, tmp_path / "report", models={name: model}, how=How(device="cpu"))
     assert np.isfinite(results["models"][name]["psnr_db"])
 
 

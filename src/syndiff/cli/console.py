@@ -42,3 +42,26 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, total=total, description=f"{what} {detail}".strip())
 
         yield update
+
+
+class ConsoleReporter:
+    """A `Reporter` for people: a bar where somebody watches, and warnings, both on stderr."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+
+    def phase(self, name: str) -> None:
+        pass  # the bar's description says it already
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        self._update(done, total, detail)
+
+    def warn(self, message: str) -> None:
+        warn(message)
+
+
+@contextmanager
+def console_reporter(what: str) -> Iterator[ConsoleReporter]:
+    """A reporter whose bar says `what` is being done."""
+    with progress_bar(what) as update:
+        yield ConsoleReporter(update)

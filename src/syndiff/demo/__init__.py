@@ -18,6 +18,7 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, write_json
+from syndiff.reporting import Silent
 
 SIZE, SPACING_MM = 64, 3.5
 SOURCE, TARGET = "T1", "T2"
@@ -69,7 +70,7 @@ def run(
         size=SIZE,
         spacing_mm=SPACING_MM,
         register_training=False,  # unpaired training has no use for it
-        warn=say,
+        report=_Warnings(say),
     )
     trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
     if not trained.exists():
@@ -85,12 +86,14 @@ def run(
     translate_file(SHIPPED, scan, result, warn=say)
 
     part("evaluating on the test subjects")
+    from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate
+    from syndiff.evaluation.report import scores_in_words
 
     models = {"shipped": SHIPPED, "trained": trained}
-    results = evaluate(out / "data", out, models=models, seed=seed)
+    results = evaluate(out / "data", out, models=models, how=How(seed=seed))
     for name, values in results["models"].items():
-        say(f"  {name:10} {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %")
+        say(f"  {name:10} {scores_in_words(values)}")
     part("done")
     say(f"report: {out / 'report.html'}")
     return results
@@ -116,22 +119,27 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
         raise KeyboardInterrupt
 
 
-class _Lines:
-    """Tells of the training every twenty seconds."""
+class _Warnings(Silent):
+    """Says the warnings alone."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.last = say, time.monotonic()
-
-    def phase(self, name: str) -> None:
-        pass
-
-    def progress(self, done: int, total: int, detail: str = "") -> None:
-        if time.monotonic() - self.last >= 20:
-            self.last = time.monotonic()
-            self.say(f"  step {done}  {detail}")
+        self._say = say
 
     def warn(self, message: str) -> None:
-        self.say(message)
+        self._say(message)
+
+
+class _Lines(_Warnings):
+    """Tells of the training every twenty seconds, too."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(say)
+        self._last = time.monotonic()
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        if time.monotonic() - self._last >= 20:
+            self._last = time.monotonic()
+            self._say(f"  step {done}  {detail}")
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:
