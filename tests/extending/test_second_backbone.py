@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from syndiff.errors import OptionError
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.networks.blocks import Recomputable, recompute_blocks
 from syndiff.networks.denoisers import DENOISERS, DenoiserKind
 from syndiff.objectives.methods import METHODS
@@ -69,7 +69,10 @@ def test_it_is_chosen_by_name_built_kept_and_loaded(plain: None, tmp_path: Path)
     made = objective.translator(objective.generators, "target", card)
     loaded = load_translator(made.save(tmp_path / "T1_to_T2"))
     images = np.random.default_rng(0).random((2, 16, 16), np.float32)
-    a, b = (translate_slices(t, images, seed=1, device="cpu") for t in (made, loaded))
+    a, b = (
+        translate_slices(t, images, TranslationOptions(seed=1, device="cpu"))
+        for t in (made, loaded)
+    )
     np.testing.assert_array_equal(a, b)
 
 

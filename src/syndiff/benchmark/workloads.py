@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from syndiff.benchmark.official_step import OfficialStep, official_sampling
 from syndiff.export import export
-from syndiff.inference import translate_file, translate_slices
+from syndiff.inference import TranslationOptions, translate_file, translate_slices
 from syndiff.io import formats as volumes
 from syndiff.io.volume import Volume
 from syndiff.memory import freed_memory
@@ -194,33 +194,38 @@ def _translator(setup: BenchmarkSetup, device: torch.device) -> Translator:
     return objective.translator(objective.generators, "target", card).eval().requires_grad_(False)
 
 
+def _options(setup: BenchmarkSetup, device: torch.device, compiled: bool) -> TranslationOptions:
+    return TranslationOptions(
+        batch_size=setup.batch, device=str(device), precision=setup.precision, compiled=compiled
+    )
+
+
 class OurTranslation:
     """A batch of slices through the translator, from the host's memory and back."""
 
     compiled = False
+    counted_steps = 0  # of the chain whose operations are counted; 0: all
 
     def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
         self.setup, self.device = setup, device
         self.translator = _translator(setup, device)
+        self.ready = self.translator.for_precision(setup.precision)
         self.source, _ = setup.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=True):
             translate_slices(
-                self.translator,
+                self.ready,
                 ((self.source + 1) / 2)[:, 0].cpu().numpy(),
-                batch_size=self.setup.batch,
-                device=str(self.device),
-                precision=self.setup.precision,
-                compiled=self.compiled,
+                _options(self.setup, self.device, self.compiled),
             )
 
     @torch.no_grad()
     def counted(self, number: int) -> None:
         noise = SliceNoise(0, range(len(self.source)), shared=True, device=self.device)
         with autocast(self.device, self.setup.precision):
-            self.translator(self.source, noise)
+            self.translator(self.source, noise, self.counted_steps)
 
 
 class CompiledTranslation(OurTranslation):
@@ -240,7 +245,8 @@ class OnnxTranslation(OurTranslation):
         super().__init__(setup, device)
         with tempfile.TemporaryDirectory(prefix="syndiff-benchmark-") as folder:
             made = self.translator.save(Path(folder) / "translator")
-            self.translator = load_translator(export(made, Path(folder) / "onnx"))
+            self.translator = load_translator(export(made, Path(folder) / "onnx").folder)
+        self.ready = self.translator
 
 
 class TheirTranslation:
@@ -281,10 +287,7 @@ class VolumeFile:
                 self.folder / "translator",
                 self.folder / "in.nii.gz",
                 self.folder / "out.nii.gz",
-                batch_size=self.setup.batch,
-                device=str(self.device),
-                precision=self.setup.precision,
-                compiled=self.compiled,
+                _options(self.setup, self.device, self.compiled),
             )
 
     counted = __call__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 import typer
 
-from syndiff.cli.console import warn
+from syndiff.cli.console import is_rank_zero, warn
 
 QUIET = ("training", "validating", "saving")  # phases that the lines of the steps stand for
 
@@ -57,7 +56,7 @@ class Bar(Lines):
 @contextmanager
 def training_console() -> Iterator[Lines]:
     """The reporter of a training."""
-    if not sys.stderr.isatty() or not _is_rank_zero():
+    if not sys.stderr.isatty() or not is_rank_zero():
         yield Lines()
         return
     from rich.console import Console
@@ -66,9 +65,3 @@ def training_console() -> Iterator[Lines]:
     columns = (BarColumn(bar_width=8), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield Bar(bar)
-
-
-def _is_rank_zero() -> bool:
-    """Whether this is rank 0 of a run on several devices, as its starter says."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return next((rank for rank in ranks if rank is not None), "0") == "0"

@@ -18,7 +18,6 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, write_json
-from syndiff.reporting import Silent
 
 SIZE, SPACING_MM = 64, 3.5
 SOURCE, TARGET = "T1", "T2"
@@ -70,7 +69,7 @@ def run(
         size=SIZE,
         spacing_mm=SPACING_MM,
         register_training=False,  # unpaired training has no use for it
-        report=_Warnings(say),
+        report=_Lines(say),
     )
     trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
     if not trained.exists():
@@ -83,14 +82,16 @@ def run(
     from syndiff.inference import translate_file
     from syndiff.translators import SHIPPED
 
-    translate_file(SHIPPED, scan, result, warn=say)
+    made = translate_file(SHIPPED["demo"], scan, result)
+    for warning in made.warnings:
+        say(f"  warning: {warning}")
 
     part("evaluating on the test subjects")
     from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate
     from syndiff.evaluation.report import scores_in_words
 
-    models = {"shipped": SHIPPED, "trained": trained}
+    models = {"shipped": SHIPPED["demo"], "trained": trained}
     results = evaluate(out / "data", out, models=models, how=How(seed=seed))
     for name, values in results["models"].items():
         say(f"  {name:10} {scores_in_words(values)}")
@@ -119,27 +120,22 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
         raise KeyboardInterrupt
 
 
-class _Warnings(Silent):
-    """Says the warnings alone."""
+class _Lines:
+    """Tells of the training every twenty seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+        self.say, self.last = say, time.monotonic()
 
-    def warn(self, message: str) -> None:
-        self._say(message)
-
-
-class _Lines(_Warnings):
-    """Tells of the training every twenty seconds, too."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__(say)
-        self._last = time.monotonic()
+    def phase(self, name: str) -> None:
+        pass
 
     def progress(self, done: int, total: int, detail: str = "") -> None:
-        if time.monotonic() - self._last >= 20:
-            self._last = time.monotonic()
-            self._say(f"  step {done}  {detail}")
+        if time.monotonic() - self.last >= 20:
+            self.last = time.monotonic()
+            self.say(f"  step {done}  {detail}")
+
+    def warn(self, message: str) -> None:
+        self.say(message)
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:
