@@ -110,7 +110,7 @@ def _with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters=[*own, more.replace(annotation=Quiet)]
     )
     quietly.__annotations__ = hints | {"quiet": Quiet}
-    del quietly.__wrapped__  # type: ignore[attr-defined]
+    del quietly.__wrapped__
     return quietly
 
 
