@@ -102,7 +102,7 @@ def console_reporter(what: str) -> Iterator[Reporter]:
     A bar in a terminal (without colours where NO_COLOR is set), plain lines elsewhere, warnings
     alone with --quiet and in further processes of a run.
     """
-    if is_quiet() or not _is_first():
+    if is_quiet() or not is_rank_zero():
         yield Warnings()
     elif not sys.stderr.isatty():
         yield Lines(what)
@@ -128,50 +128,7 @@ def _progress() -> Any:
     return Progress(*columns, console=console, expand=True)
 
 
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[..., None]]:
-    """The same for functions that still take a callback (done, total[, detail])."""
-    with console_reporter(what) as report:
-        yield report.progress
-
-
-@contextmanager
-def training_progress() -> Iterator[Callable[[Any], None]]:
-    """Losses, PSNR and time left: a live bar in a terminal, else a line now and then."""
-    if is_quiet():
-        yield lambda progress: None
-        return
-    if not sys.stderr.isatty() or not _is_first():
-        yield _training_lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(bar_width=8), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def report(progress: Any) -> None:
-            bar.update(
-                task, completed=progress.step, total=progress.total, description=progress.line()
-            )
-
-        yield report
-
-
-def _is_first() -> bool:
-    """Whether this is the first process of a run on several devices, as its starter says."""
+def is_rank_zero() -> bool:
+    """Whether this is rank 0 of a run on several devices, as its starter says."""
     ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
-
-
-def _training_lines(every: int = 100) -> Callable[[Any], None]:
-    """Report for logs: a line every hundred steps, and one for every validation."""
-    seen: dict[str, Any] = {"scores": {}, "step": -every}
-
-    def report(progress: Any) -> None:
-        if progress.step - seen["step"] >= every or progress.scores != seen["scores"]:
-            seen.update(scores=progress.scores, step=progress.step)
-            typer.echo(f"step {progress.step}/{progress.total}  {progress.line()}", err=True)
-
-    return report
