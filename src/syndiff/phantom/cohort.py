@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syndiff.errors import OptionError, UserError
 from syndiff.io import formats
 from syndiff.io.atomic import read_json, write_json, write_text
+from syndiff.io.outputs import check_folder
 from syndiff.io.volume import Volume
 from syndiff.phantom.fields import Array, smooth_field
 from syndiff.phantom.signal import (
@@ -182,6 +183,8 @@ def write_cohort(
     out = Path(out)
     settings = Settings(seed, spacing_mm, lesions, misregistration_mm, noise, bias)
     _check(subjects, modalities, settings)
+    bytes_each = 4 * math.prod(view(settings.spacing_mm).shape)
+    check_folder(out, bytes_each * subjects * (len(modalities) + 1))  # and the labels
     parameters = {"subjects": subjects, "modalities": list(modalities), **asdict(settings)}
     _claim(out, parameters)
     names = [_name(index) for index in range(1, subjects + 1)]

@@ -52,9 +52,9 @@ class NCSNppArguments(Checked):
     in_channels: Channels = 2
     out_channels: Channels = 1
     channels: Width = 64
-    multipliers: Multipliers = [1, 1, 2, 2, 4, 4]
+    multipliers: Multipliers = Field(default=[1, 1, 2, 2, 4, 4])
     blocks: Depth = 2
-    attention_levels: Levels = [4]
+    attention_levels: Levels = Field(default=[4])
     time_dim: Annotated[int, Field(ge=2, le=4096)] = 64
     latent_dim: Width = 100
     latent_embedding: Width = 256
@@ -96,9 +96,9 @@ class UNetArguments(Checked):
     in_channels: Channels = 2
     out_channels: Channels = 2
     channels: Width = 128
-    multipliers: Multipliers = [1, 1, 2, 2, 4, 4]
+    multipliers: Multipliers = Field(default=[1, 1, 2, 2, 4, 4])
     blocks: Depth = 2
-    attention_levels: Levels = [4, 5]
+    attention_levels: Levels = Field(default=[4, 5])
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     dropout: Dropout = 0.0
 
@@ -184,7 +184,7 @@ class Imported(Checked):
 
     sha256: Sha256
     official_options: Notes
-    notes: list[Text] = []
+    notes: list[Text] = Field(default_factory=list)
 
 
 class Config(Checked):
@@ -201,10 +201,10 @@ class Config(Checked):
     syndiff_version: Text = ""
     axes: Text = ""
     slice_orientation: Literal[CODES] = "AR"  # type: ignore[valid-type]
-    tissue_quantiles: dict[ModalityName, list[Quantiles]] = {}
+    tissue_quantiles: dict[ModalityName, list[Quantiles]] = Field(default_factory=dict)
     method: Text = ""
-    training: Notes = {}
-    settings: dict[str, JsonValue] = {}
+    training: Notes = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     imported: Imported | None = None
 
     @model_validator(mode="after")
@@ -307,7 +307,7 @@ class Export(Checked):
     parameters: Count
     from_kind: Text
     from_weights_sha256: Sha256
-    versions: Notes = {}
+    versions: Notes = Field(default_factory=dict)
 
 
 MODELS: dict[str, type[Config]] = {
