@@ -4,9 +4,9 @@
 
 DATA holds folders of patients with T1w.nii.gz and T2w.nii.gz (and lesions.nii.gz where there is
 one), anywhere below it. T2w is registered onto the grid of T1w by syndiff's own preparation and
-kept in OUT/registered. What lies outside the head, or where the acquired T2w does not reach, is set
-to zero; each image is divided by its mean in the head, and the peak is the acquired one's 99.9th
-percentile there. `psnr_db` and `ssim` are over the head's bounding box, `…_head` over the head
+kept in OUT/registered. What lies outside the head, or where the acquired T2w does not reach, is
+set to zero; each image is divided by its mean in the head, and the peak is the acquired one's
+99.9th percentile there. `psnr_db` and `ssim` are over the head's bounding box, `…_head` over the head
 alone, `…_inner` over the brain.
 """
 
@@ -193,7 +193,7 @@ def main() -> None:
         made["histogram"] = np.interp(source / mean, *levels).astype(np.float32)
         for model in arguments.models:
             key, _, path = model.partition("=")
-            made[key] = translate_volume(load_translator(path), patient.source).array
+            made[key] = translate_volume(load_translator(path), patient.source).volume.array
             if arguments.pictures:
                 picture(patient, made[key], arguments.out / f"{key}_{Path(name).name}.png")
         results[name] = {key: scores(patient, image) for key, image in made.items()}

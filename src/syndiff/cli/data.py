@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.cli.console import console_reporter, progress_bar
+from syndiff.cli.console import console_reporter
 from syndiff.errors import OptionError
 
 
@@ -48,9 +48,9 @@ def phantom(
     if anatomy and (lesions or misregistration_mm):
         raise OptionError("--lesions or --misregistration-mm with --anatomy", "neither")
     chosen = listed(modalities)
-    with progress_bar("virtual subjects") as bar:
+    with console_reporter("virtual subjects") as report:
         common: dict[str, Any] = {
-            "modalities": chosen, "seed": seed, "noise": noise, "bias": bias, "progress": bar,
+            "modalities": chosen, "seed": seed, "noise": noise, "bias": bias, "report": report,
         }  # fmt: skip
         if anatomy:
             made = write_heads(

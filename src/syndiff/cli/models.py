@@ -1,4 +1,4 @@
-"""Commands around a trained translator: evaluate, info, export, import."""
+"""Commands around a trained translator: evaluate, info, models, export, import."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def evaluate(
 @app.command()
 def info(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
 ) -> None:
     """Say what a translator does and where it comes from."""
@@ -97,10 +97,19 @@ def info(
         typer.echo(f"{name:18} {value}")
 
 
+@app.command("models")
+def models_() -> None:
+    """List the translators that travel with the package; each is given by its name."""
+    from syndiff.inference import shipped
+
+    for name, what in shipped():
+        typer.echo(f"{name:14} {what}")
+
+
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
     format: Annotated[
@@ -112,11 +121,25 @@ def export(
     sampling_steps: Annotated[
         int, typer.Option(min=0, help="Reverse steps of ddpm; 0: all 1000.")
     ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an export that is there already.")
+    ] = False,
 ) -> None:
     """Write a translator for other software; refused if it differs from torch."""
     from syndiff.export import export as run
 
-    run(model, out, format=format, part=part, sampling_steps=sampling_steps, say=typer.echo)
+    with console_reporter("exporting") as report:
+        made = run(
+            model,
+            out,
+            format=format,
+            part=part,
+            sampling_steps=sampling_steps,
+            overwrite=overwrite,
+            report=report,
+        )
+    for sizes, difference in made.differences.items():
+        typer.echo(f"{sizes}: differs from torch by at most {difference:.1e}")
     typer.echo(f"exported: {out}")
 
 

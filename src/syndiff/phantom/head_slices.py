@@ -222,12 +222,13 @@ def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
 def _texture(rng: np.random.Generator, source: Image, target: Image) -> tuple[Image, Image]:
     """What tissue varies by from place to place: where T1w is brighter, T2w is darker."""
     size = len(source)
-    shared = smooth_noise(rng, size, 2.5) * 0.03 + smooth_noise(rng, size, 14.0) * 0.025
-    return source * (1 + shared), target * (1 - 0.8 * shared)
+    shared = smooth_noise(rng, size, 2.5) * np.float32(0.03)
+    shared += smooth_noise(rng, size, 14.0) * np.float32(0.025)
+    return source * (1 + shared), target * (1 - np.float32(0.8) * shared)
 
 
 def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
-    """Coil shading, gain, blur, noise and a defaced front of a source image."""
+    """Coil shading, gain, blur and noise of a source image."""
     size = len(image)
     air = image < 0.02
     image = image * np.exp(np.float32(0.25 * rng.random()) * smooth_noise(rng, size, size * 0.6))

@@ -6,7 +6,7 @@ coil shading and noise. What is drawn for a subject follows from (seed, index) a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from syndiff.phantom.head_signal import signal_of, with_scalp
 from syndiff.phantom.head_slices import source_signal
 from syndiff.phantom.label_maps import INDEX, TISSUES, read_label_map, tissues_of_labels
 from syndiff.phantom.signal import MODALITIES
+from syndiff.reporting import SILENT, Reporter
 
 Array = NDArray[np.float32]
 ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh", ".mnc", ".mnc.gz")
@@ -68,7 +69,7 @@ def write_heads(
     protocol: str = "ixi",
     noise: float = 0.02,
     bias: float = 0.2,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = SILENT,
 ) -> list[Path]:
     """Write one virtual subject for each label map of a folder, or finish a folder begun.
 
@@ -83,7 +84,7 @@ def write_heads(
         protocol: one of `PROTOCOLS`.
         noise: standard deviation relative to white matter (CT: to 300 HU).
         bias: relative deviation of the receive field; none in CT.
-        progress: called with (subjects done, subjects) after each.
+        report: told of each subject.
 
     Returns:
         The subjects' folders, in the order of the maps' names.
@@ -116,8 +117,7 @@ def write_heads(
             made = scan_head(path, index, modalities, seed, spacing_mm, protocol, noise, bias)
             for kind, volume in made.items():
                 formats.write(volume, paths[kind], description=DESCRIPTION)
-        if progress is not None:
-            progress(index, len(maps))
+        report.progress(index, len(maps))
     return [out / subject_name(index) for index in range(1, len(maps) + 1)]
 
 

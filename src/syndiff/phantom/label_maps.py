@@ -150,16 +150,18 @@ def read_label_map(
         VolumeError: the file cannot be read, or is no label map of cubic voxels.
     """
     import nibabel as nib
+    from nibabel.affines import voxel_sizes
+    from nibabel.filebasedimages import ImageFileError
 
     try:
-        image = nib.as_closest_canonical(nib.load(path))  # type: ignore[arg-type]
-        labels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as error:
+        image = nib.as_closest_canonical(nib.load(path))
+        labels = np.asarray(image.dataobj)
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
         raise VolumeError(f"{path} cannot be read ({error})", "a label map") from error
-    spacing = nib.affines.voxel_sizes(image.affine)  # type: ignore[attr-defined]
+    spacing = voxel_sizes(image.affine)
     if labels.ndim != 3 or np.ptp(spacing) > 0.02 * spacing.mean():
         raise VolumeError(f"{path} with voxels of {np.round(spacing, 2)} mm", "cubic voxels")
     whole = np.rint(labels)
     if not np.abs(labels - whole).max() < 0.01:  # NaN too
         raise VolumeError(f"{path} with values between whole numbers", "a label map")
-    return whole.astype(np.int16).transpose(2, 1, 0), float(spacing.mean()), image.affine  # type: ignore[attr-defined]
+    return whole.astype(np.int16).transpose(2, 1, 0), float(spacing.mean()), image.affine
