@@ -37,7 +37,7 @@ def main() -> None:
         "sources": ["T1"],
         "target": "T2",
         "spacing_mm": 1.0,
-        "size": [192, 192],
+        "size": [224, 192],
         "axes": "RAS+; slices (z, y, x), z ascending to superior",
         "intensity": {"T1": scale | {"scale": BRIGHTNESS}, "T2": scale | {"scale": TARGET_PEAK}},
         "method": "supervised on virtual pairs",

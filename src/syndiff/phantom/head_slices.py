@@ -109,7 +109,7 @@ def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
         return
     y, x = np.ogrid[:n, :n]
     rough = smooth_noise(rng, n, 7.0)
-    if rng.random() < 0.55:
+    if rng.random() < 0.6:
         centre = rows.mean(), columns.mean()
         found = np.zeros((n, n), bool)
         for _ in range(rng.integers(1, 14)):
@@ -122,7 +122,7 @@ def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
             p, q = np.cos(a) * dy + np.sin(a) * dx, -np.sin(a) * dy + np.cos(a) * dx
             found |= (p / radii[0]) ** 2 + (q / radii[1]) ** 2 + 0.4 * rough < 1
         codes[(codes == INDEX["white_matter"]) & found] = INDEX["lesion"]
-    if rng.random() < 0.3:  # caps and bands along the ventricles
+    if rng.random() < 0.45:  # caps and bands along the ventricles
         fluid = (plane == INDEX["ventricle"]).astype(np.float32)
         near = ndimage.gaussian_filter(fluid, n / 256 * rng.uniform(6, 12), truncate=2.5)
         band = near * np.exp(0.7 * rough) > rng.uniform(0.08, 0.35)
@@ -180,7 +180,7 @@ def draw_pair(
     t2 = with_scalp(signal_of(FSE_T2), fat_layers, skin_fat)
     depth = rng.uniform(0.0, 1.0)  # the darker a lesion is in T1, the brighter it is in T2
     t1[INDEX["lesion"]] = 1 - (1 - t1[INDEX["grey_matter"]]) * (0.4 + 1.1 * depth)
-    t2[INDEX["lesion"]] = 1.9 + 0.8 * depth
+    t2[INDEX["lesion"]] = 2.15 + 0.75 * depth
     t1[INDEX["lesion"]] = max(t1[INDEX["lesion"]], 1.1 * t1[INDEX["csf"]])
     if rng.random() < (0.65 if stripped else 0.3):  # scans whose darkest tissue was made black
         t1 = np.maximum(t1 - rng.uniform(0.3, 1.05) * t1[INDEX["csf"]], 0)
