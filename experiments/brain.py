@@ -150,7 +150,7 @@ def curve(patient: Patient) -> tuple[Array, Array]:
 
 
 def picture(patient: Patient, made: Array, path: Path) -> None:
-    """Source, synthetic, acquired and error of five slices."""
+    """Source, synthetic, acquired and error of three slices."""
     from matplotlib.figure import Figure
 
     mask = patient.mask
@@ -159,11 +159,11 @@ def picture(patient: Patient, made: Array, path: Path) -> None:
         for x in (patient.source.array, np.maximum(made, 0), patient.target)
     )
     tissue = np.flatnonzero(mask.any((0, 1)))
-    chosen = tissue[(np.array([0.3, 0.42, 0.54, 0.66, 0.8]) * len(tissue)).astype(int)]
+    chosen = tissue[(np.array([0.38, 0.54, 0.7]) * len(tissue)).astype(int)]
     where = np.argwhere(mask.any(2))
     (x0, y0), (x1, y1) = where.min(0), where.max(0) + 1
     aspect = patient.source.spacing_mm[1] / patient.source.spacing_mm[0]
-    figure = Figure(figsize=(13, 3.3 * len(chosen)), layout="constrained")
+    figure = Figure(figsize=(9.6, 2.8 * len(chosen)), layout="constrained")
     for row, z in zip(figure.subplots(len(chosen), 4), chosen, strict=True):
         top = float(np.percentile(c[mask], 99.5))
         shown = ((a, np.percentile(a[mask], 99)), (b, top), (c, top), (np.abs(b - c), top / 2))

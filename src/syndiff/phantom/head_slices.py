@@ -101,37 +101,52 @@ def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> 
 
 
 def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
-    """Draw lesions of white matter, near the ventricles rather, and now and then a large one."""
+    """Draw lesions of white matter, near the ventricles rather, and now and then a large one.
+
+    Their borders are soft: within them, voxels are drawn to belong or not.
+    """
     plane = codes[len(codes) // 2]
     n = plane.shape[0]
     rows, columns = np.nonzero(plane == INDEX["white_matter"])
     if len(rows) < 2000:
         return
-    y, x = np.ogrid[:n, :n]
     rough = smooth_noise(rng, n, 7.0)
+    outside = np.full((n, n), np.inf, np.float32)  # below 1 inside a lesion
     if rng.random() < 0.6:
-        centre = rows.mean(), columns.mean()
-        found = np.zeros((n, n), bool)
-        for _ in range(rng.integers(1, 14)):
-            tries = rng.integers(len(rows), size=3)
-            far = np.hypot(rows[tries] - centre[0], columns[tries] - centre[1])
-            k = tries[np.argmin(far)] if rng.random() < 0.6 else tries[0]
-            radii = np.exp(rng.normal(np.log(5.0), 0.6, 2))
-            a = rng.uniform(0, np.pi)
-            dy, dx = y - rows[k], x - columns[k]
-            p, q = np.cos(a) * dy + np.sin(a) * dx, -np.sin(a) * dy + np.cos(a) * dx
-            found |= (p / radii[0]) ** 2 + (q / radii[1]) ** 2 + 0.4 * rough < 1
-        codes[(codes == INDEX["white_matter"]) & found] = INDEX["lesion"]
+        outside = _spots(rng, rows, columns, rough)
     if rng.random() < 0.45:  # caps and bands along the ventricles
         fluid = (plane == INDEX["ventricle"]).astype(np.float32)
         near = ndimage.gaussian_filter(fluid, n / 256 * rng.uniform(6, 12), truncate=2.5)
-        band = near * np.exp(0.7 * rough) > rng.uniform(0.08, 0.35)
-        codes[(codes == INDEX["white_matter"]) & band] = INDEX["lesion"]
+        band = rng.uniform(0.08, 0.35) / (near * np.exp(0.7 * rough) + 1e-3)
+        outside = np.minimum(outside, band)
+    softness = np.float32(rng.uniform(0, 1.2))
+    drawn = outside + softness * (rng.random(codes.shape, dtype=np.float32) - np.float32(0.5)) < 1
+    codes[(codes == INDEX["white_matter"]) & drawn] = INDEX["lesion"]
     if rng.random() < 0.05:
+        y, x = np.ogrid[:n, :n]
         k = rng.integers(len(rows))
-        radius = rng.uniform(12, 50)
-        blob = np.hypot(y - rows[k], x - columns[k]) / radius + 0.3 * rough < 1
+        blob = np.hypot(y - rows[k], x - columns[k]) / rng.uniform(12, 50) + 0.3 * rough < 1
         codes[IS_BRAIN[codes] & blob & ~np.isin(codes, FLUID)] = INDEX["oedema"]
+
+
+def _spots(
+    rng: np.random.Generator, rows: NDArray[np.intp], columns: NDArray[np.intp], rough: Image
+) -> Image:
+    """Ellipses with rough borders at some of the given pixels, below 1 inside; (n, n)."""
+    n = len(rough)
+    y, x = np.ogrid[:n, :n]
+    centre = rows.mean(), columns.mean()
+    outside = np.full((n, n), np.inf)
+    for _ in range(rng.integers(1, 14)):
+        tries = rng.integers(len(rows), size=3)
+        far = np.hypot(rows[tries] - centre[0], columns[tries] - centre[1])
+        k = tries[np.argmin(far)] if rng.random() < 0.6 else tries[0]
+        radii = np.exp(rng.normal(np.log(5.0), 0.6, 2))
+        a = rng.uniform(0, np.pi)
+        dy, dx = y - rows[k], x - columns[k]
+        p, q = np.cos(a) * dy + np.sin(a) * dx, -np.sin(a) * dy + np.cos(a) * dx
+        outside = np.minimum(outside, (p / radii[0]) ** 2 + (q / radii[1]) ** 2 + 0.4 * rough)
+    return outside.astype(np.float32)
 
 
 def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Image:
