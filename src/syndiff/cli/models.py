@@ -40,7 +40,8 @@ def evaluate(
     profile: Annotated[
         str,
         typer.Option(
-            help="How to compare: paper, selfrdb or fixed; empty: fixed for CT, else paper."
+            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
+            "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
     seed: Seed = 0,
@@ -76,9 +77,12 @@ def evaluate(
     for name, values in results["models"].items():
         offset = values.get("offset_px")
         typer.echo(
-            f"{name:12} {scores_in_words(values)}, "
+            f"{name:12} {scores_in_words(values['subject_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
+    for values in results["models"].values():
+        if "verdict" in values:
+            typer.echo(values["verdict"]["sentence"])
     for message in results["warnings"]:
         warn(message)
     typer.echo(f"report: {out / 'report.html'}")

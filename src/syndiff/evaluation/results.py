@@ -18,9 +18,10 @@ from syndiff.anatomy.check import combine
 from syndiff.errors import UserError
 from syndiff.evaluation import baselines
 from syndiff.evaluation.candidates import How
-from syndiff.evaluation.metrics import METRICS
+from syndiff.evaluation.metrics import METRICS, Profile
 from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import Evaluation, summarise_model
+from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
 from syndiff.preparation.intensity import IntensityScale
 
@@ -68,20 +69,41 @@ def scores(
         if scale.window is not None:
             width = scale.window[1] - scale.window[0]
             for part in (m.name for m in METRICS.values() if m.of_intensity):
-                entry[f"{part}_hu"] = entry[part] * width
-                entry[f"{part}_hu_std"] = entry[f"{part}_std"] * width
+                for held in (entry, entry["subject_means"]):
+                    held[f"{part}_hu"] = held[part] * width
+                    held[f"{part}_hu_std"] = held[f"{part}_std"] * width
         checks = evaluation.checks.get(name, {})
         entry["anatomy"] = combine(list(checks.values())).to_dict() if checks else None
         for subject, check in checks.items():
             entry["subjects"][subject]["anatomy"] = check.to_dict()
         models[name] = entry
+    for verdict in verdicts(models):
+        models[verdict.name]["verdict"] = verdict.to_dict()
     return {
         "unit": scale.unit,
         "profile": evaluation.profile.parameters(),
+        "range": intensity_range(scale, evaluation.profile),
         "subjects": evaluation.subjects,
         "blank_slices_left_out": evaluation.blank_slices,
         "models": models,
     }
+
+
+def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
+    """Which values the range of 1 and the peak of PSNR stand for, in numbers and in words."""
+    if scale.window is None:
+        what = "head" if profile.region == "head" else "slice"
+        words = (
+            f"PSNR's peak and SSIM's range are the brightest value of each acquired {what}"
+            if profile.normalise == "mean"
+            else "PSNR's peak and SSIM's range are 1, the cohort's bright end"
+        )
+        return {"unit": scale.unit, "window": None, "words": words}
+    low, high = scale.window
+    words = f"PSNR's peak and SSIM's range are {high - low:g} HU, the window {low:g} to {high:g}"
+    if profile.normalise == "mean":
+        words = f"values of the window {low:g} to {high:g} HU, divided by each slice's mean"
+    return {"unit": "HU", "window": [low, high], "words": words}
 
 
 def score_warnings(results: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.volume import Volume, read, to_slices
+from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     checked_hounsfield,
@@ -28,7 +29,7 @@ from syndiff.preparation.intensity import (
 )
 from syndiff.preparation.registration import Alignment, align
 
-MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 3  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
 COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -62,6 +63,7 @@ class Loaded:
     mean: float  # what intensities are divided by; 1 for CT
     peak: float  # value / mean that counts as bright
     quantiles: list[float]  # of the foreground, in acquired units
+    fingerprint: list[float]  # see preparation/fingerprint.py
 
 
 def measured(
@@ -214,7 +216,8 @@ def _load(path: Path, modality: str, rule: str) -> Loaded:
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     quantiles = [float(q) for q in np.quantile(volume.array[mask], QUANTILES)]
-    return Loaded(volume, mask, mean, peak, quantiles)
+    marks = fingerprint(volume.array, mask, volume.spacing_mm, "HU" if ct else "a.u.")
+    return Loaded(volume, mask, mean, peak, quantiles, marks)
 
 
 def choose_slices(
@@ -274,6 +277,7 @@ def _record(
         "reference_mean": loaded.mean,
         "peak": loaded.peak,
         "foreground_quantiles": loaded.quantiles,
+        "fingerprint": loaded.fingerprint,
     }
 
 
