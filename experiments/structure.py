@@ -29,7 +29,7 @@ from experiments.truth import SCORES, Truth, data, picture
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.io.atomic import read_json, write_json
 from syndiff.objectives.base import Batch, Draw
 from syndiff.preparation.manifest import Manifest
@@ -123,7 +123,10 @@ def scored(
     translator = objective.translator(objective.generators, "target", {"sources": ["T1"]})
     truth = Truth(manifest, out)
     if objective.diffusive:
-        made = [translate_slices(translator, s.copy(), device="cpu") for s in truth.sources]
+        made = [
+            translate_slices(translator, s.copy(), TranslationOptions(device="cpu"))
+            for s in truth.sources
+        ]
         translator.train()
     else:
         made = [one_pass(objective.generators["one_shot_to_target"], s) for s in truth.sources]

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.inference import translate_file
+from syndiff.inference import TranslationOptions, translate_file
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.objectives.methods import METHODS, Method
@@ -88,5 +88,7 @@ def test_a_ninth_method_needs_its_class_and_one_line(
         prepared, tmp_path / "run", source="T1", target="T2", settings=settings, devices="cpu"
     )
     scan = cohort / "sub-006" / "anat" / "sub-006_T1w.nii.gz"
-    made = translate_file(outcome.translators[0], scan, tmp_path / "T2w.nii.gz", device="cpu")
-    assert np.isfinite(made.array).all()
+    made = translate_file(
+        outcome.translators[0], scan, tmp_path / "T2w.nii.gz", TranslationOptions(device="cpu")
+    )
+    assert np.isfinite(made.volume.array).all()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from syndiff.benchmark.workloads import OurStep, Scene
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.objectives.attgan import AttGAN, AttGANSettings
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
@@ -107,7 +107,7 @@ def slices(count: int = 2, height: int = SIZE, width: int = SIZE) -> np.ndarray:
 
 
 def translate(translator: Translator, images: np.ndarray, **options: Any) -> np.ndarray:
-    return translate_slices(translator, images, device="cpu", **options)
+    return translate_slices(translator, images, TranslationOptions(**{"device": "cpu"} | options))
 
 
 def translator_of(name: str, to: str = "target") -> Translator:

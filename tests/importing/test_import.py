@@ -18,7 +18,7 @@ from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import UserError
 from syndiff.importing import import_checkpoint, training_data
 from syndiff.importing import official as legacy
-from syndiff.inference import describe, translate_slices
+from syndiff.inference import TranslationOptions, describe, translate_slices
 from syndiff.preparation.orientation import CODES, SliceOrientation
 from syndiff.preparation.recipe import prepare
 from syndiff.translators import AdversarialDiffusionTranslator, SliceNoise, load_translator
@@ -243,7 +243,7 @@ def test_the_prepared_files_of_its_training_say_it(tmp_path: Path) -> None:
     assert translator.spacing_mm == 1.25
     assert len(translator.config["tissue_quantiles"]["T2"]) == 1
     slices = np.load(tmp_path / "data" / "slices" / "train" / "T2" / "train-T2.npy")
-    made = translate_slices(translator, slices[:1], device="cpu")
+    made = translate_slices(translator, slices[:1], TranslationOptions(device="cpu"))
 
     shown = np.pad(pictures(2, 1, 64, 40)[:1], ((0, 0), (0, 0), (12, 12))).clip(0, 1)
     plain = AdversarialDiffusionTranslator(translator.network, translator.schedule, {})
@@ -353,7 +353,7 @@ def test_from_the_command_line_to_a_volume(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from syndiff.io import volume
+    from syndiff.io import formats
 
     path, out = save(tmp_path, generator_state()), tmp_path / "T2_to_T1"
     asked = ("--source", "T2", "--target", "T1", "--contrast1", "T1", *SAID)
@@ -370,7 +370,7 @@ def test_from_the_command_line_to_a_volume(
     scan = cohort / "sub-001" / "anat" / "sub-001_T2w.nii.gz"
     made = tmp_path / "made.nii.gz"
     assert call(monkeypatch, "translate", out, scan, made, "--device", "cpu") == 0
-    result, source = volume.read(made), volume.read(scan)
+    result, source = formats.read(made), formats.read(scan)
     assert result.array.shape == source.array.shape
     np.testing.assert_allclose(result.affine, source.affine)
     assert 0 <= result.array.min() < result.array.max() <= 3.0 + 1e-5  # 3 means

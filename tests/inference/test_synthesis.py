@@ -11,9 +11,10 @@ import pytest
 
 from syndiff import cli
 from syndiff.errors import DataError, ModelError, OptionError
-from syndiff.inference import describe, sample, sample_slices
-from syndiff.io import volume as volumes
+from syndiff.inference import TranslationOptions, describe, sample, sample_slices
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
+from syndiff.io.volume import to_slices
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training import presets
 from syndiff.training.data import training_batches
@@ -83,12 +84,12 @@ def test_a_run_without_a_source_resumes_and_leaves_one_translator(run: Path) -> 
 
 def test_each_slice_depends_on_the_seed_and_its_place_alone(run: Path) -> None:
     translator = load_translator(run / "translators" / "T1")
-    many = sample_slices(translator, 5, seed=1, device="cpu", batch_size=2)
+    many = sample_slices(translator, 5, TranslationOptions(seed=1, device="cpu", batch_size=2))
     assert many.shape == (5, SIZE, SIZE)
     assert 0 <= many.min() <= many.max() <= 1
-    few = sample_slices(translator, 2, seed=1, device="cpu")
+    few = sample_slices(translator, 2, TranslationOptions(seed=1, device="cpu"))
     np.testing.assert_allclose(few, many[:2], atol=1e-5)
-    other = sample_slices(translator, 2, seed=2, device="cpu")
+    other = sample_slices(translator, 2, TranslationOptions(seed=2, device="cpu"))
     images = np.concatenate([many, other])
     for i in range(len(images)):
         for j in range(i):
@@ -120,9 +121,9 @@ def test_sample_writes_a_stack_a_picture_and_where_they_are_from(
     stack = volumes.read(out / "synthetic_T1.nii.gz")
     assert stack.array.shape == (SIZE, SIZE, 3)
     assert stack.spacing_mm == (4.0, 4.0, 4.0)
-    slices = sample_slices(load_translator(model), 3, seed=7, device="cpu")
-    np.testing.assert_allclose(volumes.to_slices(stack), slices * 2.0 * 100.0, rtol=1e-5)
-    assert b"SYNTHETIC" in bytes(stack.stored.header["descrip"])
+    slices = sample_slices(load_translator(model), 3, TranslationOptions(seed=7, device="cpu"))
+    np.testing.assert_allclose(to_slices(stack), slices * 2.0 * 100.0, rtol=1e-5)
+    assert stack.synthetic.startswith("SYNTHETIC")
     record = read_json(out / "synthetic_T1.json", "side-car")
     assert (record["synthetic"], record["not_for"]) == (True, "diagnosis")
     assert (record["slices"], record["seed"], record["unit"]) == (3, 7, "a.u.")

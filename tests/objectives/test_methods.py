@@ -13,8 +13,8 @@ from torch import nn
 from syndiff.errors import OptionError
 from syndiff.evaluation.candidates import How
 from syndiff.evaluation.evaluate import evaluate
-from syndiff.inference import translate_file
-from syndiff.io import volume as volumes
+from syndiff.inference import TranslationOptions, translate_file
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
 from syndiff.networks.patchgan import MultiScaleDiscriminator
 from syndiff.objectives.base import Draw
@@ -35,6 +35,9 @@ def test_the_paper_s_eight() -> None:
     for name, method in METHODS.items():
         assert method.name == name
         assert method_of(method.settings()) is method
+
+
+CPU = TranslationOptions(device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ def test_train_resume_translate_evaluate(
     assert read_json(run / "settings.json", "settings")["method"] == name
     model = run / "translators" / "T1_to_T2"
     scan = cohort / "sub-006" / "anat" / "sub-006_T1w.nii.gz"
-    made = translate_file(model, scan, tmp_path / "made.nii.gz", device="cpu")
+    made = translate_file(model, scan, tmp_path / "made.nii.gz", CPU).volume
     source = volumes.read(scan)
     assert made.array.shape == source.array.shape
     np.testing.assert_array_equal(made.affine, source.affine)

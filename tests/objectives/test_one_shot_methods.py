@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.networks.attention_unet import AttentionGate, AttentionUNet
 from syndiff.networks.content_style import (
     ContentEncoder,
@@ -123,9 +123,11 @@ def test_two_sources_make_one_target(name: str, tmp_path: Path) -> None:
     card = CARD | {"sources": ["T1", "PD"]}
     translator = objective.translator(objective.generators, "target", card)
     slices = np.random.default_rng(0).random((1, 2, 32, 32), np.float32)
-    made = translate_slices(translator, slices, device="cpu")
+    made = translate_slices(translator, slices, TranslationOptions(device="cpu"))
     loaded = load_translator(translator.save(tmp_path / "T1+PD_to_T2"))
-    np.testing.assert_array_equal(translate_slices(loaded, slices, device="cpu"), made)
+    np.testing.assert_array_equal(
+        translate_slices(loaded, slices, TranslationOptions(device="cpu")), made
+    )
 
 
 # --- AttGAN ---------------------------------------------------------------------------------

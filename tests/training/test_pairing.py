@@ -12,8 +12,9 @@ from torch import Tensor
 
 from syndiff import losses
 from syndiff.errors import DataError, GeometryError, OptionError
-from syndiff.inference import describe, translate_file, translate_volume
-from syndiff.io import volume as volumes
+from syndiff.inference import TranslationOptions, describe, translate_file, translate_volume
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume, same_grid
 from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.syndiff import SynDiff, by_channel, distance
 from syndiff.preparation.manifest import read_manifest
@@ -398,11 +399,11 @@ def test_supervised_training_lowers_the_pixel_loss(data: Path, tmp_path: Path) -
 # --- volumes --------------------------------------------------------------------------------
 
 
-def head(seed: int, spacing: float = 4.0) -> volumes.Volume:
+def head(seed: int, spacing: float = 4.0) -> Volume:
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in (16, 16, 6)], indexing="ij")
     noise = np.random.default_rng(seed).random(x.shape)
     array = np.where(x**2 + y**2 + 0.3 * z**2 < 0.8, 100 + 50 * noise, 0)
-    return volumes.Volume(array.astype(np.float32), np.diag([spacing, spacing, 5.0, 1.0]))
+    return Volume(array.astype(np.float32), np.diag([spacing, spacing, 5.0, 1.0]))
 
 
 def test_volumes_of_several_sources(run: Path, tmp_path: Path) -> None:
@@ -411,27 +412,35 @@ def test_volumes_of_several_sources(run: Path, tmp_path: Path) -> None:
     volumes.write(t1, tmp_path / "T1.nii.gz")
     volumes.write(pd, tmp_path / "PD.nii.gz")
     out = tmp_path / "T2.nii.gz"
-    made = translate_file(model, tmp_path / "T1.nii.gz", out, also={"PD": tmp_path / "PD.nii.gz"})
-    assert volumes.same_grid(volumes.read(out), t1)
+    translate_file(model, tmp_path / "T1.nii.gz", out, also={"PD": tmp_path / "PD.nii.gz"})
+    assert same_grid(volumes.read(out), t1)
     translator = load_translator(model)
     with torch.no_grad():
         for p in translator.parameters():
             if p.dim() > 1:
                 torch.nn.init.normal_(p, 0, 0.15)
-    made = translate_volume(translator, t1, also={"PD": pd}, device="cpu")
+    cpu = TranslationOptions(device="cpu")
+    made = translate_volume(translator, t1, cpu, also={"PD": pd}).volume
     for other in ({"volume": pd, "also": {"PD": pd}}, {"volume": t1, "also": {"PD": t1}}):
-        changed = translate_volume(translator, device="cpu", **other)  # type: ignore[arg-type]
+        changed = translate_volume(translator, options=cpu, **other).volume  # type: ignore[arg-type]
         assert np.abs(changed.array - made.array).max() > 1
 
 
 def test_sources_must_be_complete_and_on_one_grid(run: Path) -> None:
     translator = load_translator(run / "translators/T1+PD_to_T2")
-    with pytest.raises(OptionError, match="--also PD=PATH"):
-        translate_volume(translator, head(1), device="cpu")
+    with pytest.raises(OptionError, match="nothing besides"):
+        translate_volume(translator, head(1), TranslationOptions(device="cpu"))
     with pytest.raises(OptionError, match="FLAIR"):
-        translate_volume(translator, head(1), also={"FLAIR": head(2)}, device="cpu")
+        translate_volume(
+            translator, head(1), TranslationOptions(device="cpu"), also={"FLAIR": head(2)}
+        )
     with pytest.raises(GeometryError, match="another grid"):
-        translate_volume(translator, head(1), also={"PD": head(2, spacing=4.1)}, device="cpu")
+        translate_volume(
+            translator,
+            head(1),
+            TranslationOptions(device="cpu"),
+            also={"PD": head(2, spacing=4.1)},
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import OptionError
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.translators import SliceNoise
 from syndiff.translators.sampling import Sampling
 from tests.helpers.methods import METHODS, translator_of
@@ -17,8 +19,9 @@ from tests.helpers.translators import build as build_syndiff
 SLICES = np.random.default_rng(0).random((5, 32, 32), dtype=np.float32)
 
 
-def run(sampling: Sampling, **options: object) -> np.ndarray:
-    return translate_slices(build_syndiff(), SLICES, device="cpu", sampling=sampling, **options)
+def run(sampling: Sampling, **options: Any) -> np.ndarray:
+    how = TranslationOptions(device="cpu", sampling=sampling, **options)
+    return translate_slices(build_syndiff(), SLICES, how)
 
 
 def test_an_expectation_is_the_mean_of_its_chains() -> None:
@@ -49,7 +52,9 @@ def test_of_one_step_chain_and_regression_are_the_same() -> None:
     translator = build_syndiff()
     translator.schedule = Schedule(steps=1)
     images = [
-        translate_slices(translator, SLICES, device="cpu", sampling=Sampling(way))
+        translate_slices(
+            translator, SLICES, TranslationOptions(device="cpu", sampling=Sampling(way))
+        )
         for way in ("chain", "regression")
     ]
     np.testing.assert_allclose(*images, atol=1e-6)
@@ -58,16 +63,17 @@ def test_of_one_step_chain_and_regression_are_the_same() -> None:
 def test_unknown_ways_are_refused() -> None:
     with pytest.raises(OptionError, match="expected one of chain"):
         Sampling("median")
-    with pytest.raises(OptionError, match="samples"):
+    with pytest.raises(OptionError, match="`samples`"):
         Sampling("expectation", samples=0)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_sampling_steps_shorten_long_chains_only(name: str) -> None:
     translator = translator_of(name)
+    few = TranslationOptions(device="cpu", sampling=Sampling(steps=2))
     if name in ("ddpm", "unit_ddpm"):
-        translate_slices(translator, SLICES, device="cpu", sampling=Sampling(steps=2))
-        assert translator.sampling_steps == 2
+        assert translator.chain_steps(2) == 2 < translator.sampling_steps
+        translate_slices(translator, SLICES, few)
     else:
         with pytest.raises(OptionError, match="sampling steps"):
-            translate_slices(translator, SLICES, device="cpu", sampling=Sampling(steps=2))
+            translate_slices(translator, SLICES, few)

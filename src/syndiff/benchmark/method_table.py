@@ -47,7 +47,7 @@ class _OneStep(OurTranslation):
         super().__init__(scene, device)
         self.steps, self.counted_steps = self.translator.sampling_steps, 0
         if isinstance(self.translator, ChainTranslator):
-            self.translator.sampling_steps = self.counted_steps = 1
+            self.counted_steps = 1
 
 
 def _describe(method: Method, name: str, size: int) -> Line:

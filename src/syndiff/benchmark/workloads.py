@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from syndiff.benchmark.official_step import OfficialStep, official_sampling
 from syndiff.export import export
-from syndiff.inference import translate_file, translate_slices
-from syndiff.io import volume as volumes
+from syndiff.inference import TranslationOptions, translate_file, translate_slices
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume
 from syndiff.memory import freed_memory
 from syndiff.networks.compiled import compiled
 from syndiff.networks.ncsnpp import NCSNpp
@@ -191,33 +192,38 @@ def _translator(scene: Scene, device: torch.device) -> Translator:
     return objective.translator(objective.generators, "target", card).eval().requires_grad_(False)
 
 
+def _options(scene: Scene, device: torch.device, compiled: bool) -> TranslationOptions:
+    return TranslationOptions(
+        batch_size=scene.batch, device=str(device), precision=scene.precision, compiled=compiled
+    )
+
+
 class OurTranslation:
     """A batch of slices through the translator, from the host's memory and back."""
 
     compiled = False
+    counted_steps = 0  # of the chain whose operations are counted; 0: all
 
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.translator = _translator(scene, device)
+        self.ready = self.translator.for_precision(scene.precision)
         self.source, _ = scene.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=True):
             translate_slices(
-                self.translator,
+                self.ready,
                 ((self.source + 1) / 2)[:, 0].cpu().numpy(),
-                batch_size=self.scene.batch,
-                device=str(self.device),
-                precision=self.scene.precision,
-                compiled=self.compiled,
+                _options(self.scene, self.device, self.compiled),
             )
 
     @torch.no_grad()
     def counted(self, number: int) -> None:
         noise = SliceNoise(0, range(len(self.source)), shared=True, device=self.device)
         with autocast(self.device, self.scene.precision):
-            self.translator(self.source, noise)
+            self.translator(self.source, noise, self.counted_steps)
 
 
 class CompiledTranslation(OurTranslation):
@@ -237,7 +243,8 @@ class OnnxTranslation(OurTranslation):
         super().__init__(scene, device)
         with tempfile.TemporaryDirectory(prefix="syndiff-benchmark-") as folder:
             made = self.translator.save(Path(folder) / "translator")
-            self.translator = load_translator(export(made, Path(folder) / "onnx"))
+            self.translator = load_translator(export(made, Path(folder) / "onnx").folder)
+        self.ready = self.translator
 
 
 class TheirTranslation:
@@ -278,10 +285,7 @@ class VolumeFile:
                 self.folder / "translator",
                 self.folder / "in.nii.gz",
                 self.folder / "out.nii.gz",
-                batch_size=self.scene.batch,
-                device=str(self.device),
-                precision=self.scene.precision,
-                compiled=self.compiled,
+                _options(self.scene, self.device, self.compiled),
             )
 
     counted = __call__
@@ -293,12 +297,12 @@ class CompiledVolumeFile(VolumeFile):
     compiled = True
 
 
-def _head(size: int, slices: int) -> volumes.Volume:
+def _head(size: int, slices: int) -> Volume:
     """An ellipse of noisy tissue in every slice, 1 mm voxels."""
     x, y = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
     inside = (x / 0.7) ** 2 + (y / 0.85) ** 2 < 1
     tissue = np.random.default_rng(0).normal(500, 60, (size, size, slices))
-    return volumes.Volume(np.where(inside[..., None], tissue, 0).astype(np.float32), np.eye(4))
+    return Volume(np.where(inside[..., None], tissue, 0).astype(np.float32), np.eye(4))
 
 
 @dataclass(frozen=True)

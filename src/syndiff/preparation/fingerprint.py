@@ -72,9 +72,9 @@ def fingerprint(
     """
     values = np.asarray(array, np.float32)
     if unit == "HU":
-        values = (np.maximum(values, -1024) + 1024) / 1024
+        values = (np.maximum(values, np.float32(-1024)) + np.float32(1024)) / np.float32(1024)
     else:
-        values = values / max(float(values[mask].mean()), 1e-12)
+        values = values / np.float32(max(float(values[mask].mean()), 1e-12))
     coarse, head, spacing = _coarse(values, mask, spacing_mm)
     found = _tissue(coarse, head) | _shells(coarse, head, spacing)
     found |= _counts(np.asarray(array), mask) | _extent(head, spacing)
@@ -94,7 +94,7 @@ def _coarse(
     if not head.any():  # a sliver: take what there is
         head = inside > 0
     # Only what lies inside counts, so that a block on the rim is as bright as its tissue.
-    coarse = weighted / np.where(inside > 0, inside, 1)
+    coarse = weighted / np.where(inside > 0, inside, np.float32(1))
     return coarse, head, tuple(mm * n for mm, n in zip(spacing_mm, blocks, strict=True))
 
 
@@ -104,11 +104,7 @@ def _block_mean(values: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[n
         if size == 1:
             continue
         count = values.shape[axis] // size
-        kept = (
-            np.take(values, np.arange(count * size), axis=axis)
-            if (count * size < values.shape[axis])
-            else values
-        )
+        kept = np.take(values, np.arange(count * size), axis=axis)
         shape = (*values.shape[:axis], count, size, *values.shape[axis + 1 :])
         values = kept.reshape(shape).mean(axis=axis + 1)
     return values
