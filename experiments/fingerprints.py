@@ -11,6 +11,7 @@ The training cohort is that of the shipped translator: `syndiff phantom raw --su
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -80,9 +81,14 @@ def main() -> None:
         card, rows = read_json(CARD, "card"), read_json(path, "fingerprints")
         scans = {m: rows[m] for m in MODALITIES}
         card["fingerprints"] = {"names": list(NAMES), "scans": scans}
-        CARD.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+        CARD.write_text(re.sub(r"\[\s+(-?[\d.][^\[\]{}\"]*?)\s+\]", _on_one_line, text), "utf-8")
     else:
         judge(out)
+
+
+def _on_one_line(rows: re.Match[str]) -> str:
+    return f"[{' '.join(rows[1].split())}]"
 
 
 def judge(out: Path) -> None:
