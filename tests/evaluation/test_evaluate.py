@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -533,6 +535,23 @@ def test_models_see_intensities_as_in_their_own_training(room):
     results = room.run(models=("good",), profile="fixed")
     assert np.allclose(seen[0], brain(3, T1) / 2, atol=1e-6)
     assert results["models"]["good"]["psnr_db"] > 90
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_what_is_shared_holds_no_path_and_no_command(room, monkeypatch, anonymous):
+    """Names are planted in every path, in the command and in an import's notes."""
+    home = room.data.parent / "Jane_Doe_1970"
+    shutil.move(room.data.parent / "T1_to_T2", home / "T1_to_T2")
+    shutil.move(room.data, home / "data")
+    card = {"training": {"steps": 1}, "imported": {"file": "Jane_Doe_1970.pth"}}
+    (home / "T1_to_T2" / "config.json").write_text(json.dumps(card))
+    monkeypatch.setattr(sys, "argv", ["syndiff", "evaluate", str(home)])
+    evaluate.evaluate(
+        home / "data", room.out, models={"good": home / "T1_to_T2"}, anonymous=anonymous
+    )
+    written = "".join(p.read_text(encoding="utf-8") for p in room.out.iterdir())
+    assert ("Jane_Doe" in written) is not anonymous
+    assert (str(room.data.parent) in written) is not anonymous
 
 
 def test_out_must_not_be_a_file(room):

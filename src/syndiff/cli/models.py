@@ -44,6 +44,9 @@ def evaluate(
             "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
+    anonymous: Annotated[
+        bool, typer.Option(help="Write no path, file name or command line into the results.")
+    ] = True,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -71,6 +74,7 @@ def evaluate(
             source=source or None,
             target=target or None,
             profile=profile or None,
+            anonymous=anonymous,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
         )

@@ -34,6 +34,7 @@ def evaluate(
     source: str | None = None,
     target: str | None = None,
     profile: str | None = None,
+    anonymous: bool = True,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def evaluate(
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
         profile: name of a comparison profile; by default `head`, and `head_hu` for CT.
+        anonymous: write no path, no command line and no file name into the results.
         how: how the models translate.
         report: told how far the work is.
 
@@ -91,13 +93,13 @@ def evaluate(
     found: dict[str, Any] = head | {"target": target, "split": split}
     found |= results.scores(evaluation, scale, spacing_mm)
     for name, path in paths.items():
-        found["models"][name] |= results.origin(path)
+        found["models"][name] |= results.origin(path, anonymous)
     found["warnings"] = (
         results.anatomy_warnings(evaluation)
         + results.spacing_warnings(translators, spacing_mm)
         + results.score_warnings(found)
     )
-    found["provenance"] = results.provenance(evaluation, data, how)
+    found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
     results.write(out, found, evaluation)
     return found
 
