@@ -29,6 +29,7 @@ def test_the_shipped_translator_is_found_beside_any_folder(
     assert (SHIPPED["demo"] / "model.safetensors").stat().st_size <= 8 * 2**20
 
 
+@pytest.mark.slow  # registers full heads; .ci/run runs the demonstration itself
 def test_from_nothing_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = presets.PRESETS["small"]
     monkeypatch.setitem(presets.PRESETS, "small", replace(small, objective=TINY))

@@ -37,8 +37,11 @@ from tests.helpers.methods import (
     translator_of,
 )
 from tests.helpers.runs import TINY_GITHUB, settings
+from tests.helpers.tolerance import of_translation, stepped_apart
 
 slow = pytest.mark.slow
+STEP = 1e-3  # of the slower optimizer of `tethered`
+FEW = 0.02  # weights whose gradient is nearly 0
 # Tracing takes seconds for each network: one method among the fast tests, all among the slow.
 TRACED = [name if name == "cyclegan" else pytest.param(name, marks=slow) for name in METHODS]
 
@@ -75,7 +78,7 @@ def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
                 step(number)
         assert bool(passes) == asked
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
-    torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
+    assert stepped_apart(ends[1], ends[0], STEP) < FEW
 
 
 @slow
@@ -93,8 +96,7 @@ def test_a_step_with_other_options_is_the_same(
                 step(number)
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
     assert passes
-    apart = (ends[1] - ends[0]).abs() > 1e-3
-    assert apart.float().mean() < 0.01
+    assert stepped_apart(ends[1], ends[0], STEP) < FEW
 
 
 @slow
@@ -120,11 +122,16 @@ def test_an_image_is_the_same_and_is_compiled_for_once(
     plain, images = translator_of(name), slices(5)
     options = TranslationOptions(batch_size=2, device="cpu", precision=precision)
     compiled = replace(options, compiled=True)
+    exact = translate_slices(plain, images, replace(options, precision="32"))
+    tolerance = of_translation(plain, images, batch_size=2)
     plain = plain.for_precision(precision)  # as who translates much does
     expected = translate_slices(plain, images, options)
     assert not passes
     found = translate_slices(plain, images, compiled)
-    np.testing.assert_allclose(found, expected, atol=1e-4 if precision == "32" else 0.05)
+    if precision == "32":
+        assert np.abs(found - expected).max() <= tolerance
+    else:  # no farther from float32 than bf16 is without a compiler
+        assert np.linalg.norm(found - exact) < 1.5 * np.linalg.norm(expected - exact)
     graphs = set(passes)
     assert graphs
     translate_slices(plain, images[:1], compiled)
@@ -156,8 +163,9 @@ def test_expectations_are_compiled_too(passes: list[int]) -> None:
     translator, few = translator_of("syndiff"), Sampling("expectation", samples=2)
     options = TranslationOptions(batch_size=4, device="cpu", sampling=few)
     expected = translate_slices(translator, slices(3), options)
+    tolerance = of_translation(translator, slices(3), batch_size=4, sampling=few)
     found = translate_slices(translator, slices(3), replace(options, compiled=True))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - expected).max() <= tolerance
     assert set(passes) == {0}
 
 
@@ -170,8 +178,8 @@ def test_a_run_can_be_compiled(prepared: Path, tmp_path: Path, passes: list[int]
         train(prepared, run, source="T1", target="T2", **asked_for)  # type: ignore[arg-type]
         ends.append(load_state(run / "checkpoints/last.pt")["generators"])
     assert passes
-    for name, weight in ends[0].items():
-        torch.testing.assert_close(ends[1][name], weight, atol=1e-3, rtol=1e-2, msg=name)
+    before, after = (torch.cat([w.ravel() for w in end.values()]) for end in ends)
+    assert stepped_apart(after, before, settings().generator_lr) < FEW
 
 
 def test_what_cannot_be_compiled_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +251,7 @@ def test_with_a_real_compiler(name: str) -> None:
     plain, images = translator_of(name), slices(2)
     expected = translate_slices(plain, images, TranslationOptions(device="cpu"))
     found = translate_slices(plain, images, TranslationOptions(device="cpu", compiled=True))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - expected).max() <= of_translation(plain, images)
 
 
 @slow
@@ -256,16 +264,15 @@ def test_a_step_with_a_real_compiler() -> None:
             for number in range(2):
                 step(number)
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
-    apart = (ends[1] - ends[0]).abs() > 1e-3  # Adam makes whole steps of rounding where all is 0
-    assert apart.float().mean() < 0.01
+    assert stepped_apart(ends[1], ends[0], STEP) < FEW
 
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     torch.compiler.reset()
     plain, images = translator_of("syndiff"), slices(5)
-    expected = translate_slices(plain, images, TranslationOptions(batch_size=2, device="cuda"))
-    found = translate_slices(
-        plain, images, TranslationOptions(batch_size=2, device="cuda", compiled=True)
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-2)
+    options = TranslationOptions(batch_size=2, device="cuda")
+    expected = translate_slices(plain, images, options)
+    found = translate_slices(plain, images, replace(options, compiled=True))
+    # TensorFloat-32 keeps ten bits of each factor, float32 23.
+    assert np.abs(found - expected).max() <= 2**13 * of_translation(plain.cpu(), images)

@@ -36,6 +36,7 @@ from tests.helpers.methods import (
     translate,
     translator_of,
 )
+from tests.helpers.tolerance import of_translation
 
 # --- training -------------------------------------------------------------------------------
 
@@ -160,10 +161,13 @@ def test_recomputing_changes_nothing_but_memory(name: str) -> None:
 def test_a_batch_in_parts_is_the_same_batch(name: str) -> None:
     settings = METHODS[name][1]
     if name == "syndiff":  # a part sees its own samples' deviation only
-        settings = replace(settings, deviation_group=1)
+        alone = replace(settings.step_discriminator, deviation_group=1)
+        settings = replace(settings, step_discriminator=alone)
     whole = slopes(name, objective=settings)
     parts = slopes(name, objective=settings, accumulate=2)
-    torch.testing.assert_close(parts, whole, atol=1e-4 * whole.abs().max().item(), rtol=1e-2)
+    # Far more than rounding, far less than a wrong mean; the discriminators have stepped, and
+    # where a gradient is nearly 0 Adam makes a whole step of its rounding.
+    assert (parts - whole).norm() < 0.01 * whole.norm()
     # In mixed precision weights are converted once a step: not by the pass without gradients.
     whole, parts = (
         slopes(name, precision="bf16", objective=settings, accumulate=n) for n in (1, 2)
@@ -234,7 +238,8 @@ def test_odd_sizes_and_batches(name: str) -> None:
     assert whole.shape == images.shape
     assert np.isfinite(whole).all()
     parts = translate(translator, images, batch_size=2)
-    np.testing.assert_allclose(parts, whole, atol=1e-4)
+    tolerance = of_translation(translator, images, batch_size=3)
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=tolerance)
     assert np.abs(translate(translator, 1 - images[::-1]) - whole).max() > 1e-3
 
 

@@ -194,7 +194,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(data: Path, run: Path, until: int, **options: Any) -> Path:
     """Train up to that step; what is no option of `train` is a setting of SynDiff's."""
-    known = {"source", "target", "one_shot", "resume", "warn"}
+    known = {"source", "target", "one_shot", "resume"}
     asked = {"source": "T1", "target": "T2"} | {k: v for k, v in options.items() if k in known}
     changes = {k: v for k, v in options.items() if k not in known}
     settings = TrainSettings(

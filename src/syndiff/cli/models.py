@@ -120,13 +120,22 @@ def export(
     sampling_steps: Annotated[
         int, typer.Option(min=0, help="Reverse steps of ddpm; 0: all 1000.")
     ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an export that is there already.")
+    ] = False,
 ) -> None:
     """Write a translator for other software; refused if it differs from torch."""
     from syndiff.export import export as run
 
     with console_reporter("exporting") as report:
         made = run(
-            model, out, format=format, part=part, sampling_steps=sampling_steps, report=report
+            model,
+            out,
+            format=format,
+            part=part,
+            sampling_steps=sampling_steps,
+            overwrite=overwrite,
+            report=report,
         )
     for sizes, difference in made.differences.items():
         typer.echo(f"{sizes}: differs from torch by at most {difference:.1e}")

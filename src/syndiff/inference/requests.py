@@ -22,6 +22,7 @@ from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.translation import Translation, translate_volume
 from syndiff.io.atomic import write_json
 from syndiff.io.marks import sidecar
+from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import Translator, load_translator, locate, other_direction
@@ -127,6 +128,7 @@ def translate_file(
     options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, str | Path] | None = None,
+    overwrite: bool = False,
     turn: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
 ) -> Translation:
@@ -137,8 +139,10 @@ def translate_file(
         image: volume of the source modality, see `io.formats.read`; of several the first.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
         also: files of the other sources by modality, on the same grid.
+        overwrite: replace an output or side-car that syndiff did not make, too.
 
     Raises:
+        OptionError: the output or its side-car exists and is not one of ours.
         UserError: the model, the image or the output name cannot be used.
     """
     from syndiff.io.formats import check_output_name
@@ -147,20 +151,29 @@ def translate_file(
     inputs = [Path(file).resolve() for file in (image, *(also or {}).values())]
     if Path(output).resolve() in inputs:
         raise OptionError(f"the output {output} is the input", "another name")
+    outputs = (output, sidecar(output))
+    check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
     made = translate(model, image, options, also=also, turn=turn, report=report)
-    save(made, output)
+    save(made, output, overwrite=overwrite)
     return made
 
 
-def save(made: Translation, output: str | Path) -> None:
+def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> None:
     """Write the image (.nii.gz or .nii), then its side-car JSON; each is whole or absent.
 
+    Args:
+        made: what `translate` returned.
+        output: name of the image; the side-car has the same with .json.
+        overwrite: replace files that syndiff did not make, too.
+
     Raises:
-        OptionError: the name ends otherwise.
+        OptionError: the name ends otherwise, or a file exists that is not one of ours.
         UserError: a file cannot be written.
     """
-    from syndiff.io.formats import write
+    from syndiff.io.formats import check_output_name, write
 
+    check_output_name(output)
+    check_outputs((output, sidecar(output)), overwrite=overwrite)
     write(made.volume, output)
     write_json(sidecar(output), dict(made.record))
 

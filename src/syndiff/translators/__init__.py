@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
 from syndiff.errors import ModelError, UserError
@@ -26,7 +25,7 @@ from syndiff.translators.small_steps import (
     ParallelDiffusionTranslator,
 )
 from syndiff.translators.style import StyleTranslator
-from syndiff.translators.weights import check_finite, checked_weights
+from syndiff.translators.weights import WithoutMemory, check_finite, checked_weights
 
 __all__ = [
     "CONFIG",
@@ -84,7 +83,7 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
     folder = locate(path)
     config = read_config(folder)
     try:
-        with torch.device("meta"):  # without memory for its weights
+        with WithoutMemory():
             outline = KINDS[config["kind"]].from_config(config)
         weights = inside(folder, outline.weights, ModelError)
         if outline.state_dict():

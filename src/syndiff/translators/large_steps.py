@@ -9,7 +9,7 @@ from torch import Tensor
 
 from syndiff.diffusion.large_steps import Schedule, reverse
 from syndiff.errors import ModelError
-from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.networks.denoisers import Denoiser, build_denoiser
 from syndiff.preparation.orientation import OURS, SliceOrientation
 from syndiff.translators.base import Translator
 from syndiff.translators.explicit import Explicit, Noise
@@ -29,7 +29,7 @@ class AdversarialDiffusionTranslator(Translator):
     kind = "adversarial_diffusion"
     stochastic = True
 
-    def __init__(self, network: NCSNpp, schedule: Schedule, config: Mapping[str, Any]) -> None:
+    def __init__(self, network: Denoiser, schedule: Schedule, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.network, self.schedule = network, schedule
         self.respaceable = bool(self.config.get("respaceable"))
@@ -37,7 +37,7 @@ class AdversarialDiffusionTranslator(Translator):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> AdversarialDiffusionTranslator:
-        return cls(NCSNpp(**config["network"]), Schedule(**config["schedule"]), config)
+        return cls(build_denoiser(config["network"]), Schedule(**config["schedule"]), config)
 
     @property
     def size_multiple(self) -> int:

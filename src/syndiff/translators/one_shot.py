@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from syndiff.networks.attention_unet import AttentionUNet
+from syndiff.networks.context_unet import ContextUNet
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.shared_latent import SharedLatentGenerator
 from syndiff.translators.base import Translator
@@ -16,6 +17,7 @@ from syndiff.translators.explicit import Noise
 GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetGenerator,
     "attention_unet": AttentionUNet,
+    "context_unet": ContextUNet,
     "shared_latent": SharedLatentGenerator.build,
 }
 
