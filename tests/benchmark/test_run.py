@@ -284,16 +284,16 @@ def test_the_official_step_watches_for_anomalies_and_moves_all_players() -> None
     seen: list[bool] = []
     for network in step.networks.values():
         network.register_forward_hook(lambda *_: seen.append(torch.is_anomaly_enabled()))
-    before = {n: p.detach().clone() for n, p in step.player.objective.named_parameters()}
-    average = [v.clone() for v in step.player.ema.values()]
+    before = {n: p.detach().clone() for n, p in step.official.objective.named_parameters()}
+    average = [v.clone() for v in step.official.ema.values()]
     step(1)
     assert seen
     assert all(seen)
     assert not torch.is_anomaly_enabled()
-    moved = {n for n, p in step.player.objective.named_parameters() if not p.equal(before[n])}
+    moved = {n for n, p in step.official.objective.named_parameters() if not p.equal(before[n])}
     for name in step.networks:
         assert any(n.startswith(name) for n in moved), name
-    assert any(not a.equal(b) for a, b in zip(average, step.player.ema.values(), strict=True))
+    assert any(not a.equal(b) for a, b in zip(average, step.official.ema.values(), strict=True))
 
 
 def test_plain_layers_are_exact_and_undone() -> None:
