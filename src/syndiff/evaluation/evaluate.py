@@ -13,7 +13,13 @@ from typing import Any
 from syndiff.errors import OptionError
 from syndiff.evaluation import baselines, candidates, metrics, results
 from syndiff.evaluation.candidates import How
-from syndiff.evaluation.pairs import check_modalities, histogram_baseline, paired_cases
+from syndiff.evaluation.pairs import (
+    check_modalities,
+    head_finder,
+    histogram_baseline,
+    paired_cases,
+)
+from syndiff.evaluation.persons import beside
 from syndiff.evaluation.scoring import Predict, evaluate_predictions
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
@@ -28,6 +34,7 @@ def evaluate(
     source: str | None = None,
     target: str | None = None,
     profile: str | None = None,
+    anonymous: bool = True,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -42,7 +49,8 @@ def evaluate(
         split: which subjects.
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
-        profile: name of a comparison profile; by default `paper`, and `fixed` for CT.
+        profile: name of a comparison profile; by default `head`, and `head_hu` for CT.
+        anonymous: write no path, no command line and no file name into the results.
         how: how the models translate.
         report: told how far the work is.
 
@@ -61,7 +69,7 @@ def evaluate(
     check_modalities(manifest, (*sources, target))
     cases = paired_cases(manifest, split, sources, target)
     scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
-    chosen = metrics.get_profile(profile) if profile else metrics.profile_for(scale.unit)
+    chosen = metrics.get_profile(profile) if profile else metrics.default_profile(scale.unit)
 
     predictors = {
         name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
@@ -71,19 +79,27 @@ def evaluate(
         name: candidates.anatomy_check(paths[name], translator, manifest, how)
         for name, translator in translators.items()
     }
-    evaluation = evaluate_predictions(cases, predictors, chosen, checks=checks, report=report)
+    evaluation = evaluate_predictions(
+        cases,
+        predictors,
+        chosen,
+        checks=checks,
+        find_head=head_finder(scale),
+        beside=beside(scale),
+        report=report,
+    )
 
     head = {"format": results.FORMAT, "source": "+".join(sources)}
     found: dict[str, Any] = head | {"target": target, "split": split}
     found |= results.scores(evaluation, scale, spacing_mm)
     for name, path in paths.items():
-        found["models"][name] |= results.origin(path)
+        found["models"][name] |= results.origin(path, anonymous)
     found["warnings"] = (
         results.anatomy_warnings(evaluation)
         + results.spacing_warnings(translators, spacing_mm)
         + results.score_warnings(found)
     )
-    found["provenance"] = results.provenance(evaluation, data, how)
+    found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
     results.write(out, found, evaluation)
     return found
 
