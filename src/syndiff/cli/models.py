@@ -44,6 +44,16 @@ def evaluate(
             "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
+    whole_volumes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the scans that DATA was prepared from: translate each as a whole, as "
+            "'syndiff translate' does, instead of the prepared slices."
+        ),
+    ] = None,
+    allow_synthetic: Annotated[
+        bool, typer.Option(help="Score data that hold synthetic scans, too.")
+    ] = False,
     anonymous: Annotated[
         bool, typer.Option(help="Write no path, file name or command line into the results.")
     ] = True,
@@ -74,6 +84,8 @@ def evaluate(
             source=source or None,
             target=target or None,
             profile=profile or None,
+            whole_volumes=whole_volumes,
+            allow_synthetic=allow_synthetic,
             anonymous=anonymous,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
