@@ -1,4 +1,4 @@
-"""Commands around a trained translator: evaluate, info, export, import."""
+"""Commands around a trained translator: evaluate, info, models, export, import."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def evaluate(
 @app.command()
 def info(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
 ) -> None:
     """Say what a translator does and where it comes from."""
@@ -117,10 +117,19 @@ def info(
         typer.echo(f"{name:18} {value}")
 
 
+@app.command("models")
+def models_() -> None:
+    """List the translators that travel with the package; each is given by its name."""
+    from syndiff.inference import shipped
+
+    for name, what in shipped():
+        typer.echo(f"{name:14} {what}")
+
+
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
     format: Annotated[
