@@ -17,6 +17,9 @@ from syndiff.anatomy.agreement import dice, foreground, way_back_error
 from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy, combine, spread
 from syndiff.anatomy.offset import UNKNOWN, Offset
 from syndiff.preparation.intensity import IntensityScale, window_scale
+from tests.helpers.runs import settings
+from tests.helpers.translators import build, intensity
+from tests.helpers.volumes import head
 
 MR = IntensityScale("robust", "a.u.", 2.0, 300.0)
 SCALES = {"T1": MR, "T2": MR, "FLAIR": MR, "CT": window_scale()}
@@ -188,8 +191,6 @@ def test_subjects_are_combined_by_the_median_displacement() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run's two translators, tiny and untrained; the way from T1."""
-    from tests.inference.test_translation import build, intensity
-
     there = build()
     here = build()
     here.config |= {"sources": ["T2"], "target": "T1"}
@@ -202,7 +203,6 @@ def folder(tmp_path: Path) -> Path:
 def test_the_sidecar_records_the_check(folder: Path, tmp_path: Path) -> None:
     from syndiff.inference import translate_file
     from syndiff.io import formats
-    from tests.inference.test_translation import head
 
     formats.write(head(), tmp_path / "in.nii.gz")
     said: list[str] = []
@@ -250,7 +250,6 @@ def test_validation_needs_no_pairs(prepared: Path, tmp_path: Path) -> None:
     import shutil
 
     from syndiff.training.run import train
-    from tests.training.test_training import settings
 
     data = tmp_path / "data"
     shutil.copytree(prepared, data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,15 @@ from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.training.module import frozen
 from syndiff.training.presets import preset
+from tests.helpers.runs import TINY_GITHUB
 from tests.helpers.tiny import TINY
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
-SETTINGS = replace(preset("github"), objective=replace(TINY, structure=0.0))
 
 
 def scene(size: int = 32, batch: int = 1) -> Scene:
-    return Scene("syndiff", SETTINGS, size, batch, "32", slices=3)
+    return Scene("syndiff", TINY_GITHUB, size, batch, "32", slices=3)
 
 
 def counts_of(step: type, **changes: int) -> list[Counts]:
@@ -162,7 +161,7 @@ def test_operations_grow_with_the_batch_alone(ours: list[Counts]) -> None:
 
 
 def test_a_plain_step_runs_what_is_needed_and_no_more(ours: list[Counts]) -> None:
-    plain, penalty = needed_step(SETTINGS.objective, 32)
+    plain, penalty = needed_step(TINY_GITHUB.objective, 32)
     assert ours[1].flop == pytest.approx(plain, rel=1e-3)
     assert ours[0].flop >= plain + penalty
 
@@ -207,7 +206,7 @@ def test_operations_of_the_papers_step_are_held() -> None:
 @pytest.fixture
 def official() -> tuple[OfficialStep, Batch]:
     made = scene(batch=2)
-    player = OfficialStep(made.objective(CPU), SETTINGS, anomaly=False)  # type: ignore[arg-type]
+    player = OfficialStep(made.objective(CPU), TINY_GITHUB, anomaly=False)  # type: ignore[arg-type]
     for p in player.objective.parameters():  # layers that start silent would hide mistakes
         if p.dim() > 1:
             nn.init.normal_(p, 0, 0.1, generator=torch.Generator().manual_seed(p.numel()))
@@ -336,7 +335,7 @@ def results() -> dict:
             warmup=0,
             baseline=True,
             slices=2,
-            settings=SETTINGS,
+            settings=TINY_GITHUB,
             work=TINY_WORK,
         )
     )
@@ -372,7 +371,7 @@ def test_results_are_json_with_a_line_per_case(results: dict, tmp_path: Path) ->
 def test_mixed_precision_is_counted_and_timed() -> None:
     options = Options(
         what=("train", "translate", "volume"), size=32, repeats=1, warmup=0, precision="bf16",
-        slices=2, settings=SETTINGS, work=TINY_WORK, device="cpu",
+        slices=2, settings=TINY_GITHUB, work=TINY_WORK, device="cpu",
     )  # fmt: skip
     cases = benchmark(options)["cases"]
     assert [case["precision"] for case in cases] == ["bf16"] * 3

@@ -9,8 +9,8 @@ import torch
 from experiments.candidates import CANDIDATES, SCREENED, PerImage
 
 from syndiff.objectives.base import Batch, Draw
+from tests.helpers.pictures import picture
 from tests.helpers.tiny import TINY
-from tests.losses.test_losses import picture
 
 SETTINGS = replace(TINY, structure=0.0)
 PER_IMAGE = [n for n in SCREENED if issubclass(CANDIDATES[n], PerImage)]

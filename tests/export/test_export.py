@@ -34,8 +34,8 @@ from syndiff.translators import (
     explicit_noise,
     load_translator,
 )
-from tests.inference.test_translation import build as syndiff_translator
-from tests.inference.test_translation import head
+from tests.helpers.translators import build as syndiff_translator
+from tests.helpers.volumes import head
 
 CLOSE = 1e-4
 CARD = {"sources": ["T1"], "target": "T2", "spacing_mm": 4.0, "size": [16, 16], "intensity": {}}

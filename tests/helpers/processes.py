@@ -1,4 +1,6 @@
-"""One process of a run on several devices: `python -m tests.processes ARGUMENTS OF syndiff`.
+"""One process of a run on several devices.
+
+Called as `python -m tests.helpers.processes ARGUMENTS OF syndiff`.
 
 It is `syndiff` with each method's smallest networks as preset `small`. Several command lines, with
 `then` between them, run one after the other in the same processes. At the end of training each
@@ -28,8 +30,8 @@ from syndiff.training.data import Batches
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.watch import Watch, save_state
+from tests.helpers.methods import METHODS as SMALLEST
 from tests.helpers.tiny import TINY
-from tests.objectives.test_contract import METHODS as SMALLEST
 
 SETTINGS = TrainSettings(
     # Each sample's logit is its own: what a batch holds besides makes no difference.

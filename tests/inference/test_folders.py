@@ -14,7 +14,8 @@ from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translat
 from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
 from syndiff.translators.sampling import Sampling
-from tests.inference.test_translation import build, head
+from tests.helpers.translators import build
+from tests.helpers.volumes import head
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import syndiff
-from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import ModelError, OptionError, UserError, VolumeError
 from syndiff.inference import (
     VolumeTranslator,
@@ -24,53 +23,10 @@ from syndiff.inference import (
 )
 from syndiff.io import formats as volumes
 from syndiff.io.volume import Volume
-from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
-from syndiff.translators import AdversarialDiffusionTranslator, SliceNoise, load_translator
-from tests.helpers.tiny import TINY
-
-
-def intensity(unit: str = "a.u.") -> dict:
-    if unit == "HU":
-        return {
-            "rule": "window",
-            "unit": "HU",
-            "scale": 1.0,
-            "training_mean": 0.0,
-            "window": [-1024, 3000],
-        }
-    return {"rule": "robust", "unit": "a.u.", "scale": 2.0, "training_mean": 300.0, "window": None}
-
-
-def build(target: str = "T2", spacing_mm: float = 4.0) -> AdversarialDiffusionTranslator:
-    torch.manual_seed(0)
-    network = NCSNpp(**TINY.network)
-    for p in network.parameters():  # layers that start silent would hide the source
-        if p.dim() > 1:
-            torch.nn.init.normal_(p, 0, 0.15)
-    config = {
-        "sources": ["T1"],
-        "target": target,
-        "spacing_mm": spacing_mm,
-        "size": [32, 32],
-        "network": TINY.network,
-        "schedule": TINY.schedule,
-        "method": "syndiff",
-        "intensity": {"T1": intensity(), target: intensity("HU" if target == "CT" else "a.u.")},
-    }
-    return AdversarialDiffusionTranslator(network, Schedule(**TINY.schedule), config).eval()
-
-
-def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> Volume:
-    """An ellipsoid with a ventricle and a few marks, RAS+."""
-    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    x, y, z = grid
-    array = np.where((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 1.2) ** 2 < 1, 500.0, 0.0)
-    array[(x - 0.1) ** 2 + (y / 1.5) ** 2 + z**2 < 0.06] = 150.0
-    array[(x + 0.3) ** 2 + (y - 0.3) ** 2 < 0.02] = 800.0
-    affine = np.diag([spacing, spacing, 5.0, 1.0])
-    affine[:3, 3] = (-70, -80, -20)
-    return Volume(array.astype(np.float32), affine)
+from syndiff.translators import SliceNoise, load_translator
+from tests.helpers.translators import build
+from tests.helpers.volumes import head
 
 
 @pytest.fixture

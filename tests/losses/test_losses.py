@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from syndiff import losses
+from tests.helpers.pictures import picture
 
 
 def test_adversarial_terms_by_hand() -> None:
@@ -33,13 +34,6 @@ def test_gradient_penalty_of_a_known_function() -> None:
     assert float(penalty.detach()) == pytest.approx((1 + 4 + 9 + 16) / 2)
     penalty.backward()  # reaches the discriminator's weights: d/da of 4 a² Σx²/2
     assert float(a.grad) == pytest.approx(8 * 0.5 * 30 / 2)
-
-
-def picture(shift: int = 0) -> torch.Tensor:
-    image = torch.full((1, 1, 32, 32), -1.0)
-    image[:, :, 8:24, 8 + shift : 20 + shift] = 0.4
-    image[:, :, 12:18, 11 + shift : 16 + shift] = -0.2
-    return image
 
 
 def test_structure_ignores_contrast_but_not_place() -> None:

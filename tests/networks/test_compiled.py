@@ -26,8 +26,7 @@ from syndiff.training.run import train
 from syndiff.training.watch import load_state
 from syndiff.translators import AdversarialDiffusionTranslator, OnnxTranslator
 from syndiff.translators.sampling import Sampling
-from tests.benchmark.test_run import SETTINGS
-from tests.objectives.test_contract import (
+from tests.helpers.methods import (
     CARD,
     METHODS,
     batch,
@@ -37,7 +36,7 @@ from tests.objectives.test_contract import (
     tethered,
     translator_of,
 )
-from tests.training.test_training import settings
+from tests.helpers.runs import TINY_GITHUB, settings
 
 
 @pytest.fixture
@@ -195,7 +194,7 @@ def test_an_exported_translator_is_not_torchs() -> None:
 def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
     options = Options(
         what=("translate", "train", "volume"), size=32, slices=2, repeats=1, warmup=0,
-        compiled=True, settings=SETTINGS, work=TINY_WORK, device="cpu",
+        compiled=True, settings=TINY_GITHUB, work=TINY_WORK, device="cpu",
     )  # fmt: skip
     ours, other, *more = benchmark(options)["cases"]
     assert [ours["variant"], other["variant"]] == [OURS, COMPILED]
@@ -209,7 +208,7 @@ def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
 def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
     pytest.importorskip("onnxruntime")
     options = Options(
-        what=("export",), size=32, repeats=1, warmup=0, settings=SETTINGS, work=TINY_WORK,
+        what=("export",), size=32, repeats=1, warmup=0, settings=TINY_GITHUB, work=TINY_WORK,
         device="cpu",
     )  # fmt: skip
     torchs, onnx = benchmark(options)["cases"]

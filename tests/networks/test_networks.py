@@ -12,6 +12,7 @@ from syndiff.networks.ncsnpp import NCSNpp, norm_silu
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.step_discriminator import StepDiscriminator, leaky_relu, minibatch_deviation
+from tests.helpers.networks import awake
 
 TINY = {
     "channels": 8,
@@ -23,15 +24,6 @@ TINY = {
     "latent_embedding": 8,
     "latent_layers": 2,
 }
-
-
-def awake(network: torch.nn.Module) -> torch.nn.Module:
-    """Layers that start silent would hide errors: give every weight a size."""
-    torch.manual_seed(0)
-    for p in network.parameters():
-        if p.dim() > 1:
-            torch.nn.init.normal_(p, 0, 0.2)
-    return network.eval()
 
 
 def upfirdn(x: torch.Tensor, up: int, down: int, pad: tuple[int, int]) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from syndiff.networks.unet import Attention, UNet, group_norm
-from tests.networks.test_networks import awake
+from tests.helpers.networks import awake
 
 TINY = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_levels": (1,), "heads": 2}
 

@@ -1,6 +1,6 @@
 """What every method must do, whatever it is: one set of checks over all of them.
 
-A new method adds its class and its smallest settings to METHODS.
+A new method adds its class and its smallest settings to METHODS in tests/helpers/methods.py.
 """
 
 from __future__ import annotations
@@ -15,114 +15,24 @@ import numpy as np
 import pytest
 import torch
 
-from syndiff.benchmark.workloads import OurStep, Scene
-from syndiff.inference import translate_slices
-from syndiff.objectives.attgan import AttGAN, AttGANSettings
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
-from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
-from syndiff.objectives.ddpm import DDPM, DDPMSettings
-from syndiff.objectives.munit import MUNIT, MUNITSettings
-from syndiff.objectives.sagan import SAGAN, SAGANSettings
-from syndiff.objectives.syndiff import SynDiff
-from syndiff.objectives.unit import UNIT, UNITSettings
-from syndiff.objectives.unit_ddpm import UnitDDPM, UnitDDPMSettings
+from syndiff.objectives.base import Batch, Draw, Fakes
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import training_batches
-from syndiff.training.presets import TrainSettings
 from syndiff.training.validation import validation_slices
-from syndiff.translators import Translator, load_translator
-from tests.helpers.tiny import TINY
-
-_PATCH: dict[str, Any] = {"patch_channels": 4, "patch_halvings": 2}
-_CASCADE: dict[str, Any] = {"cascade_channels": 4, "cascade_halvings": 2}
-_DIFFUSION: dict[str, Any] = {
-    "steps": 6,
-    "channels": 8,
-    "multipliers": (1, 2),
-    "blocks": 1,
-    "attention_levels": (1,),
-    "heads": 2,
-    "one_shot_channels": 4,
-    "one_shot_blocks": 1,
-}
-
-METHODS: dict[str, tuple[type[Objective], Any]] = {
-    "syndiff": (SynDiff, TINY),
-    "cyclegan": (CycleGAN, CycleGANSettings(channels=4, blocks=2, **_PATCH)),
-    "attgan": (AttGAN, AttGANSettings(channels=4, levels=3, **_PATCH)),
-    "sagan": (SAGAN, SAGANSettings(channels=4, blocks=2, **_PATCH)),
-    "unit": (UNIT, UNITSettings(channels=4, blocks=2, **_CASCADE)),
-    "munit": (MUNIT, MUNITSettings(channels=4, blocks=1, hidden=8, scales=2, **_CASCADE)),
-    "ddpm": (DDPM, DDPMSettings(structure=1.0, **_DIFFUSION, **_PATCH)),
-    "unit_ddpm": (UnitDDPM, UnitDDPMSettings(**_DIFFUSION)),
-}
-
-SIZE = 32
-CARD = {
-    "sources": ["T1"],
-    "target": "T2",
-    "spacing_mm": 4.0,
-    "size": [SIZE, SIZE],
-    "intensity": {},
-}
-
-every_method = pytest.mark.parametrize("name", METHODS)
-
-
-def build(name: str, awake: bool = False) -> Objective:
-    """The method with its smallest networks.
-
-    Args:
-        awake: give every weight a size; layers that start silent would hide the image.
-    """
-    torch.manual_seed(0)
-    method, settings = METHODS[name]
-    objective = method(settings)
-    if awake:
-        for p in objective.parameters():
-            if p.dim() > 1:
-                torch.nn.init.normal_(p, 0, 0.15)
-    return objective
-
-
-def batch(size: int = 2) -> Batch:
-    values = torch.Generator().manual_seed(1)
-    source, target = torch.rand(2, size, 1, SIZE, SIZE, generator=values) * 2 - 1
-    return Batch(source, target)
-
-
-def losses_of(objective: Objective, images: Batch, step: int = 0) -> dict[str, torch.Tensor]:
-    """Every term of both players in one step."""
-    draw = Draw(seed=0, step=step)
-    fakes = objective.generate(images, draw)
-    first = objective.discriminator_losses(images, fakes.detached(), draw)
-    second = objective.generator_losses(images, fakes, draw)
-    return {f"discriminators/{k}": v for k, v in first.items()} | {
-        f"generators/{k}": v for k, v in second.items()
-    }
-
-
-def gradients(network: torch.nn.Module) -> torch.Tensor:
-    """All gradients of a network in one vector; 0 where there is none."""
-    each = [
-        (p.grad if p.grad is not None else torch.zeros_like(p)).ravel()
-        for p in network.parameters()
-    ]
-    return torch.cat([torch.zeros(0), *each])  # a method may have no discriminators
-
-
-def slices(count: int = 2, height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    return np.random.default_rng(0).random((count, height, width), np.float32)
-
-
-def translate(translator: Translator, images: np.ndarray, **options: Any) -> np.ndarray:
-    return translate_slices(translator, images, device="cpu", **options)
-
-
-def translator_of(name: str, to: str = "target") -> Translator:
-    objective = build(name, awake=True)
-    return objective.translator(objective.generators, to, CARD)
-
+from syndiff.translators import load_translator
+from tests.helpers.methods import (
+    CARD,
+    METHODS,
+    batch,
+    build,
+    every_method,
+    gradients,
+    losses_of,
+    slices,
+    tethered,
+    translate,
+    translator_of,
+)
 
 # --- training -------------------------------------------------------------------------------
 
@@ -205,13 +115,6 @@ def test_no_weight_is_held_twice(name: str) -> None:
     assert len(held) == len(set(held))
     average = copy.deepcopy(objective.generators)  # as the moving average is made
     assert not {p.data_ptr() for p in average.parameters()} & set(held)
-
-
-def tethered(name: str, precision: str = "32", **changes: Any) -> OurStep:
-    """The training module's own step on a fixed batch, with the method's smallest networks."""
-    base = TrainSettings(objective=METHODS[name][1], generator_lr=3e-3, discriminator_lr=1e-3)
-    scene = Scene(name, replace(base, **changes), SIZE, 2, precision)
-    return OurStep(scene, torch.device("cpu"))
 
 
 def living() -> tuple[int, int]:

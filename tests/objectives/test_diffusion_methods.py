@@ -18,7 +18,7 @@ from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.objectives.ddpm import DDPM
 from syndiff.objectives.unit_ddpm import UnitDDPM
 from syndiff.translators import ParallelDiffusionTranslator, SliceNoise, load_translator
-from tests.objectives.test_contract import CARD, METHODS, translator_of
+from tests.helpers.methods import CARD, METHODS, translator_of
 
 # --- losses ---------------------------------------------------------------------------------
 

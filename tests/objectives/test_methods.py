@@ -21,8 +21,8 @@ from syndiff.objectives.methods import METHODS, method_named, method_of
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings, choose, preset
 from syndiff.training.run import train
-from tests.objectives.test_contract import METHODS as TINY_METHODS
-from tests.objectives.test_contract import batch
+from tests.helpers.methods import METHODS as TINY_METHODS
+from tests.helpers.methods import batch
 
 OTHERS = [name for name in METHODS if name != "syndiff"]
 every_other = pytest.mark.parametrize("name", OTHERS)

@@ -26,7 +26,7 @@ from syndiff.objectives import attgan, cyclegan, munit, sagan, unit
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.preparation.manifest import read_manifest
 from syndiff.translators import load_translator
-from tests.objectives.test_contract import CARD, METHODS, batch, build
+from tests.helpers.methods import CARD, METHODS, batch, build
 
 OWN = ("cyclegan", "attgan", "sagan", "unit", "munit")
 MODULES = {m.__name__.rpartition(".")[2]: m for m in (cyclegan, attgan, sagan, unit, munit)}

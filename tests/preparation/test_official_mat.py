@@ -13,6 +13,7 @@ from syndiff.errors import DataError, OptionError, UserError
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.preparation.orientation import CODES, SliceOrientation
 from syndiff.preparation.recipe import prepare
+from syndiff.reporting import Remembering
 from tests.helpers.official import pictures, write_cohort, write_mat
 
 
@@ -137,11 +138,11 @@ def test_validation_is_scaled_by_the_training_file(raw: Path, tmp_path: Path) ->
 
 
 def test_what_was_assumed_is_said(raw: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    run(raw, tmp_path / "data", orientation=None, paired=("val",), warn=said.append)
-    text = "\n".join(said)
-    assert "--orientation" in text
-    assert "--paired test " in text
+    told = Remembering()
+    run(raw, tmp_path / "data", orientation=None, paired=("val",), report=told)
+    text = "\n".join(told.warnings)
+    assert "`orientation`" in text
+    assert "`paired` test " in text
     assert "data_train_T1.mat holds values from -0.0" in text
 
 
@@ -225,9 +226,9 @@ def test_unusable_files_are_named_in_one_line(tmp_path: Path, how: str, words: s
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"spacing_mm": None}, "--spacing-mm"),
-        ({"split": {"train": 1}}, "--split"),
-        ({"max_slices": 3}, "--max-slices"),
+        ({"spacing_mm": None}, "`spacing_mm`"),
+        ({"split": {"train": 1}}, "`split`"),
+        ({"max_slices": 3}, "`max_slices`"),
         ({"paired": ("tests",)}, "tests"),
         ({"modalities": ("T1", "CT")}, "HU"),
         ({"modalities": ("T1", "PD")}, "data_train_PD.mat"),
@@ -248,7 +249,7 @@ def test_pairs_must_match(tmp_path: Path) -> None:
 
 
 def test_scans_know_how_they_lie(cohort: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--orientation with scans"):
+    with pytest.raises(OptionError, match="`orientation` with scans"):
         prepare(cohort, tmp_path, modalities=("T1", "T2"), split={"train": 1}, orientation="PL")
 
 

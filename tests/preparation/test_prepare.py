@@ -340,7 +340,7 @@ def record(extent: int, spacing: float, first: int = 20, shape: int = 200) -> di
 def test_automatic_spacing() -> None:
     def spacing(size: int, *records: dict) -> float:
         people = {str(i): {"T1": r} for i, r in enumerate(records)}
-        return choose_spacing(people, size, lambda message: None)
+        return choose_spacing(people, size)
 
     assert spacing(256, record(200, 0.9)) == 0.9  # all alike and fitting: not interpolated
     assert spacing(256, record(256, 0.9)) == 0.9  # without a margin, but fitting

@@ -14,6 +14,8 @@ import typer.main
 from syndiff import cli
 from syndiff.io import formats
 from syndiff.io.volume import same_grid
+from tests.helpers.translators import build
+from tests.helpers.volumes import head
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
@@ -33,8 +35,6 @@ def test_commands_and_options_exist(path: Path) -> None:
 
 
 def test_translate_folder(tmp_path: Path) -> None:
-    from tests.inference.test_translation import build, head
-
     build().save(tmp_path / "model")
     formats.write(head(), tmp_path / "in" / "sub-01_T1w.nii.gz")
     example = runpy.run_path(str(EXAMPLES / "translate_folder.py"))

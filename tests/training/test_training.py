@@ -18,28 +18,15 @@ from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import UnpairedBatches, training_batches
 from syndiff.training.module import TranslationModule, frozen
-from syndiff.training.presets import PRESETS, TrainSettings, choose, preset
+from syndiff.training.presets import PRESETS, choose, preset
 from syndiff.training.run import train
 from syndiff.training.slice_files import Slices
 from syndiff.training.subjects import training_scans
 from syndiff.training.views import Shelf, View
 from syndiff.training.watch import Progress, load_state
 from syndiff.translators import load_translator
+from tests.helpers.runs import run_of, settings
 from tests.helpers.tiny import TINY, write_prepared
-
-
-def settings(**changes: object) -> TrainSettings:
-    base = TrainSettings(
-        objective=TINY, max_steps=4, batch_size=2, validate_every=2, generator_lr=1e-3
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def run_of(data: Path, folder: Path, **options: object) -> Path:
-    chosen = options.pop("settings", settings())
-    train(data, folder, source="T1", target="T2", settings=chosen, **options)  # type: ignore[arg-type]
-    return folder
-
 
 # --- data -----------------------------------------------------------------------------------
 

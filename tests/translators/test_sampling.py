@@ -11,8 +11,8 @@ from syndiff.errors import OptionError
 from syndiff.inference import translate_slices
 from syndiff.translators import SliceNoise
 from syndiff.translators.sampling import Sampling
-from tests.inference.test_translation import build as build_syndiff
-from tests.objectives.test_contract import METHODS, translator_of
+from tests.helpers.methods import METHODS, translator_of
+from tests.helpers.translators import build as build_syndiff
 
 SLICES = np.random.default_rng(0).random((5, 32, 32), dtype=np.float32)
 

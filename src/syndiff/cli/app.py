@@ -104,7 +104,7 @@ def _spellings() -> dict[str, str]:
     for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
         for parameter in command.params:
             if parameter.param_type_name == "argument":
-                found.setdefault(parameter.name, parameter.human_readable_name.upper())
+                found.setdefault(parameter.name, (parameter.metavar or parameter.name).upper())
             else:
                 longest = max(parameter.opts, key=len)
                 found.setdefault(parameter.name, longest)

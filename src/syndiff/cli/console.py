@@ -10,9 +10,12 @@ from typing import Any
 
 import typer
 
+from syndiff.cli.app import option_of
+from syndiff.errors import spelled
+
 
 def warn(message: str) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    typer.echo(f"warning: {spelled(message, option_of)}", err=True)
 
 
 @contextmanager
@@ -44,6 +47,29 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, total=total, description=f"{what} {detail}".strip())
 
         yield update
+
+
+class Told:
+    """A `Reporter` of the command line: a bar for progress, a line for each warning."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self._update = update
+
+    def phase(self, name: str) -> None:
+        pass
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        self._update(done, total, detail)
+
+    def warn(self, message: str) -> None:
+        warn(message)
+
+
+@contextmanager
+def telling(what: str) -> Iterator[Told]:
+    """A reporter for work that is called `what`."""
+    with progress_bar(what) as update:
+        yield Told(update)
 
 
 @contextmanager

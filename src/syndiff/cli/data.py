@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.cli.console import progress_bar, warn
+from syndiff.cli.console import progress_bar, telling
 from syndiff.errors import OptionError
 
 
@@ -106,7 +106,7 @@ def prepare(
         raise OptionError(
             "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
         )
-    with progress_bar("preparing") as bar:
+    with telling("preparing") as report:
         manifest = run(
             raw,
             out,
@@ -121,8 +121,7 @@ def prepare(
             max_slices=max_slices or None,
             orientation=orientation or None,
             paired=listed(paired) or None,
-            progress=bar,
-            warn=warn,
+            report=report,
         )
     h, w = manifest.size
     holders = "files" if is_official(raw) else "subjects"

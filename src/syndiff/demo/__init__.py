@@ -18,6 +18,7 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, write_json
+from syndiff.reporting import Silent
 
 SIZE, SPACING_MM = 64, 3.5
 SOURCE, TARGET = "T1", "T2"
@@ -69,7 +70,7 @@ def run(
         size=SIZE,
         spacing_mm=SPACING_MM,
         register_training=False,  # unpaired training has no use for it
-        warn=say,
+        report=_Warnings(say),
     )
     trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
     if not trained.exists():
@@ -123,6 +124,16 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
     )
     if outcome.interrupted:
         raise KeyboardInterrupt
+
+
+class _Warnings(Silent):
+    """Says the warnings alone."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def warn(self, message: str) -> None:
+        self._say(message)
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:

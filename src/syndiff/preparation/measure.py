@@ -7,7 +7,7 @@ these, and never more than one scan in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from syndiff.preparation.intensity import (
     reference_mean,
 )
 from syndiff.preparation.registration import Alignment, align
+from syndiff.reporting import SILENT, Reporter
 
 MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
@@ -72,7 +73,7 @@ def measured(
     raw: Path,
     work: Path,
     options: MeasureOptions,
-    warn: Callable[[str], None],
+    report: Reporter = SILENT,
     *,
     need_slices: bool = True,
 ) -> dict[str, dict[str, Any]]:
@@ -85,7 +86,7 @@ def measured(
         raw: folder of the scans.
         work: folder of the cache.
         options: see there.
-        warn: told what may matter, in words.
+        report: told what may matter, in words.
         need_slices: whether the cached slices must be there too.
 
     Raises:
@@ -103,7 +104,7 @@ def measured(
     records: dict[str, dict[str, Any]] = {}
     for group in groups:
         chosen = {m: files[m] for m in group}
-        records |= _measure_group(subject, chosen, raw, work, options, warn)
+        records |= _measure_group(subject, chosen, raw, work, options, report)
     write_json(path, {"key": key, "records": records})
     return records
 
@@ -169,7 +170,7 @@ def _measure_group(
     raw: Path,
     work: Path,
     options: MeasureOptions,
-    warn: Callable[[str], None],
+    report: Reporter,
 ) -> dict[str, dict[str, Any]]:
     """Scans of one subject that share the first one's grid (or a single scan)."""
     reference, *others = files
@@ -180,7 +181,7 @@ def _measure_group(
         fill = HU_WINDOW[0] if is_ct(modality) else 0.0
         result = align(first.volume, first.mask, loaded.volume, fill, search=options.register)
         for note in result.notes:
-            warn(f"{subject}, {modality} onto {reference}: {note}")
+            report.warn(f"{subject}, {modality} onto {reference}: {note}")
         moved[modality] = (loaded, result)
     seen = [aligned.covered for _, aligned in moved.values() if aligned is not None]
     chosen = choose_slices(first.mask, seen, options.max_slices)

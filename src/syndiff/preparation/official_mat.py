@@ -15,7 +15,7 @@ and the scale from other scans to them is the training file's mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from syndiff.preparation.intensity import acquired_quantiles, foreground_mask, i
 from syndiff.preparation.manifest import SPLITS
 from syndiff.preparation.measure import file_stamp, head_box
 from syndiff.preparation.orientation import SliceOrientation
+from syndiff.reporting import SILENT, Reporter
 
 NAME = re.compile(r"data_(train|val|test)_(.+)\.mat")
 VARIABLE = "data_fs"
@@ -38,7 +39,6 @@ DEFAULT_ORIENTATION = "PL"  # as the pictures of the authors' data look; left an
 CHUNK = 64  # slices in memory at a time
 TOLERANCE = 0.1  # how far values may lie outside 0 to 1, as after interpolation
 SAMPLED = 7  # every seventh foreground value is enough for quantiles
-Warn = Callable[[str], None]
 
 
 def is_official(raw: Path) -> bool:
@@ -55,7 +55,7 @@ class MatFolder:
         orientation: where rows and columns of what the official code shows grow to.
         paired: splits whose slices of one index belong together.
         rule: "robust" or "paper": the mean over the head or over everything.
-        warn: told in one line each what a person should know.
+        report: told in one line each what a person should know.
     """
 
     raw: Path
@@ -66,7 +66,7 @@ class MatFolder:
     orientation: SliceOrientation
     paired: tuple[str, ...]
     rule: str
-    warn: Warn
+    report: Reporter
     _measured: dict[Path, Measured] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -78,7 +78,7 @@ class MatFolder:
         orientation: str | None,
         paired: Sequence[str],
         rule: str,
-        warn: Warn,
+        report: Reporter = SILENT,
     ) -> MatFolder:
         """Look for the files of some modalities.
 
@@ -88,9 +88,9 @@ class MatFolder:
         """
         if spacing_mm is None:
             raise OptionError(
-                f"no --spacing-mm for the .mat files in {raw}, which do not know their pixel size",
+                f"no `spacing_mm` for the .mat files in {raw}, which do not know their pixel size",
                 "the size of their pixels in mm",
-                "e.g. --spacing-mm 0.94 where 256 pixels span 240 mm",
+                "e.g. `spacing_mm` 0.94 where 256 pixels span 240 mm",
             )
         if unknown := sorted(set(paired) - set(SPLITS)):
             raise OptionError(f"paired slices in {', '.join(unknown)}", ", ".join(SPLITS))
@@ -106,9 +106,9 @@ class MatFolder:
             for subject, of in _subjects(raw, split, modalities, split in paired).items():
                 files[subject], splits[subject] = of, split
         turned = SliceOrientation(orientation or DEFAULT_ORIENTATION)
-        _tell(warn, orientation, set(splits.values()) - set(paired))
+        _tell(report, orientation, set(splits.values()) - set(paired))
         pairs = tuple(split for split in SPLITS if split in paired)
-        return cls(raw, files, splits, [], float(spacing_mm), turned, pairs, rule, warn)
+        return cls(raw, files, splits, [], float(spacing_mm), turned, pairs, rule, report)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class MatFolder:
             raise DataError(
                 f"{' and '.join(str(self.raw / path) for path in files.values())} differ in shape",
                 "as many slices of the same size in paired files",
-                "leave this split out of --paired",
+                "leave this split out of `paired`",
             )
         return {m: record | {"reference": next(iter(files))} for m, record in records.items()}
 
@@ -170,7 +170,7 @@ class MatFolder:
             self._measured[path] = measure(self._parts(path), str(self.raw / path))
             low, high = self._measured[path].range
             if low < 0 or high > 1:
-                self.warn(
+                self.report.warn(
                     f"{path} holds values from {low:.3g} to {high:.3g}; those outside 0 to 1 are "
                     "set to 0 or 1"
                 )
@@ -227,18 +227,18 @@ def measure(parts: Iterator[NDArray[np.float32]], name: str) -> Measured:
     )
 
 
-def _tell(warn: Warn, orientation: str | None, apart: set[str]) -> None:
+def _tell(report: Reporter, orientation: str | None, apart: set[str]) -> None:
     """Say what was assumed of the slices."""
     if orientation is None:
-        warn(
+        report.warn(
             f"the slices are taken to lie {DEFAULT_ORIENTATION}: anterior at the top, the "
-            "patient's right on the left; --orientation says otherwise"
+            "patient's right on the left; `orientation` says otherwise"
         )
     compared = [split for split in ("val", "test") if split in apart]
     if compared:
-        warn(
+        report.warn(
             f"slices of {' and '.join(compared)} are not taken as pairs, so that nothing can be "
-            f"compared there; --paired {','.join(compared)} if slice i of either file is the "
+            f"compared there; `paired` {','.join(compared)} if slice i of either file is the "
             "same slice of the same person"
         )
 

@@ -10,7 +10,7 @@ run that was interrupted goes on where it stopped; a finished folder is left as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,9 @@ from syndiff.preparation.official_mat import MatFolder, is_official
 from syndiff.preparation.scans import ScanFolder
 from syndiff.preparation.source import Source
 from syndiff.preparation.split import parse_split
+from syndiff.reporting import SILENT, Reporter
 
 __all__ = ["parse_split", "prepare"]
-
-Progress = Callable[[int, int, str], None]
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,7 @@ class Job:
     intensity: str
     size: int
     spacing_mm: float | None  # of the slices to write; None: what the heads need
-    progress: Progress
-    warn: Warn
+    report: Reporter
 
     @property
     def steps(self) -> int:
@@ -71,8 +68,7 @@ def prepare(
     max_slices: int | None = None,
     orientation: str | None = None,
     paired: Sequence[str] | None = None,
-    progress: Progress | None = None,
-    warn: Warn | None = None,
+    report: Reporter = SILENT,
 ) -> Manifest:
     """Bring a folder of scans into the form that training and evaluation read.
 
@@ -92,8 +88,7 @@ def prepare(
         max_slices: at most so many slices per scan, the middle ones.
         orientation: of .mat files, how their slices lie; see `matfiles`.
         paired: of .mat files, the splits whose slices of one index belong together.
-        progress: called with (steps done, steps in all, what is being done).
-        warn: told in one line each what a person should know.
+        report: told the phases, subjects done, and in one line each what a person should know.
 
     Returns:
         The manifest of `out`.
@@ -104,7 +99,6 @@ def prepare(
     """
     raw, out = Path(raw), Path(out)
     _check_options(modalities, size, spacing_mm, intensity, max_slices)
-    warn = warn or (lambda message: None)
     options = {
         "modalities": list(modalities),
         "split": dict(split) if split is not None else "file",
@@ -116,7 +110,7 @@ def prepare(
     if is_official(raw):
         _check_unset(split=split, split_file=split_file, max_slices=max_slices)
         source = MatFolder.find(
-            raw, modalities, spacing_mm, orientation, paired or (), intensity, warn
+            raw, modalities, spacing_mm, orientation, paired or (), intensity, report
         )
         spacing_mm = None  # that was their own; what they are brought to depends on the size
     else:
@@ -124,7 +118,7 @@ def prepare(
         measure = MeasureOptions(
             tuple(modalities), intensity, register, register and register_training, max_slices
         )
-        source = ScanFolder.find(raw, out / WORK, measure, split, split_file, warn)
+        source = ScanFolder.find(raw, out / WORK, measure, split, split_file, report)
     return _run(
         Job(
             source=source,
@@ -133,8 +127,7 @@ def prepare(
             intensity=intensity,
             size=size,
             spacing_mm=spacing_mm,
-            progress=progress or (lambda done, total, what: None),
-            warn=warn,
+            report=report,
         )
     )
 
@@ -143,13 +136,13 @@ def _run(job: Job) -> Manifest:
     """Both passes, unless the folder is finished."""
     finished = job.folder.take_up()
     if finished is not None:
-        job.progress(job.steps, job.steps, "nothing to do")
+        job.report.progress(job.steps, job.steps, "nothing to do")
         return finished
     records = {}
     for done, subject in enumerate(job.source.files):
-        job.progress(done, job.steps, f"reading {subject}")
+        job.report.progress(done, job.steps, f"reading {subject}")
         records[subject] = job.source.records(subject)
-    spacing_mm = job.spacing_mm or choose_spacing(records, job.size, job.warn)
+    spacing_mm = job.spacing_mm or choose_spacing(records, job.size, job.report)
     scales = choose_scales(records, job.source.splits, job.modalities, job.intensity)
     grids = {s: _grids(s, of, job.size, spacing_mm) for s, of in records.items()}
     entries = _write_all(job, records, grids, scales)
@@ -165,7 +158,7 @@ def _run(job: Job) -> Manifest:
             "scans": entries,
         }
     )
-    job.progress(job.steps, job.steps, "done")
+    job.report.progress(job.steps, job.steps, "done")
     return manifest
 
 
@@ -191,7 +184,7 @@ def _write_all(
     done = len(job.source.files)
     for subject, of in records.items():
         for modality, record in of.items():
-            job.progress(done, job.steps, f"writing {subject} {modality}")
+            job.report.progress(done, job.steps, f"writing {subject} {modality}")
             entry = _entry(job, subject, modality, record, grids[subject][modality], scales)
             _write_scan(job, entry, scales[modality])
             entries.append(entry)
@@ -268,6 +261,6 @@ def _check_unset(**options: Any) -> None:
         if value is not None:
             mat = name in ("orientation", "paired")
             raise OptionError(
-                f"--{name.replace('_', '-')} with {'scans' if mat else '.mat files'}",
+                f"`{name}` with {'scans' if mat else '.mat files'}",
                 "data_train_….mat in the folder" if mat else "none: such files say it by name",
             )

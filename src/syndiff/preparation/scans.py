@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from syndiff.preparation.discover import Found, find_scans, overlooked
 from syndiff.preparation.measure import MeasureOptions, measured, restore_cache, slices_cache
 from syndiff.preparation.split import assign
-
-Warn = Callable[[str], None]
+from syndiff.reporting import SILENT, Reporter
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class ScanFolder:
     Attributes:
         measure: what the first pass depends on.
         work: folder for what was measured already.
-        warn: told in one line each what a person should know.
+        report: told in one line each what a person should know.
     """
 
     raw: Path
@@ -33,7 +32,7 @@ class ScanFolder:
     unused: list[str]
     measure: MeasureOptions
     work: Path
-    warn: Warn
+    report: Reporter
 
     @classmethod
     def find(
@@ -43,7 +42,7 @@ class ScanFolder:
         measure: MeasureOptions,
         split: Mapping[str, int] | None,
         split_file: Path | None,
-        warn: Warn,
+        report: Reporter = SILENT,
     ) -> ScanFolder:
         """Look for scans and divide their subjects; warns of what is left out.
 
@@ -56,11 +55,11 @@ class ScanFolder:
         splits = assign(ordered, measure.modalities, split, split_file)
         unused = sorted(set(found) - set(splits))
         if unused:
-            warn(f"{len(unused)} subjects are in no split and left out: {_some(unused)}")
+            report.warn(f"{len(unused)} subjects are in no split and left out: {_some(unused)}")
         missed = overlooked(raw, found)
         if missed:
-            warn(f"no readable scan in {len(missed)} subject folders: {_some(missed)}")
-        return cls(raw, {s: ordered[s] for s in splits}, splits, unused, measure, work, warn)
+            report.warn(f"no readable scan in {len(missed)} subject folders: {_some(missed)}")
+        return cls(raw, {s: ordered[s] for s in splits}, splits, unused, measure, work, report)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -97,7 +96,7 @@ class ScanFolder:
             self.raw,
             self.work,
             self.measure,
-            self.warn,
+            self.report,
             need_slices=need_slices,
         )
 

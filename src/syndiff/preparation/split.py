@@ -48,7 +48,7 @@ def assign(
     if (counts is None) == (split_file is None):
         raise OptionError(
             "no split" if counts is None else "both a split and a split file",
-            "one of --split train=8,val=2,test=2 and --split-file",
+            "one of `split` train=8,val=2,test=2 and `split_file`",
         )
     if split_file is not None:
         splits = _from_file(split_file, found)
@@ -69,7 +69,7 @@ def _in_order(found: Found, counts: Mapping[str, int]) -> dict[str, str]:
     if len(wanted) > len(found):
         asked = " + ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
         raise DataError(
-            f"{len(found)} subjects found", f"{len(wanted)} ({asked})", "ask for fewer in --split"
+            f"{len(found)} subjects found", f"{len(wanted)} ({asked})", "ask for fewer in `split`"
         )
     return dict(zip(sorted(found), wanted, strict=False))
 
@@ -113,12 +113,12 @@ def _check_complete(found: Found, modalities: Sequence[str], splits: Mapping[str
             raise DataError(
                 f"{subject} of the {split} split has no {' and no '.join(lacking)}",
                 "validation and test subjects with all modalities",
-                "name such subjects with --split-file",
+                "name such subjects with `split_file`",
             )
     for modality in modalities:
         if not any(modality in found[s] for s, split in splits.items() if split == "train"):
             raise DataError(
                 f"no training subject has a {modality} scan",
                 "at least one",
-                "choose training subjects with --split-file",
+                "choose training subjects with `split_file`",
             )
