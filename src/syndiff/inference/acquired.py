@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
-from syndiff.preparation.intensity import IntensityScale, checked_hounsfield, foreground_mask
+from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.values import field_doubts, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -26,6 +27,7 @@ class Acquired:
         scale: its intensity rule.
         mask: (x, y, z) the tissue.
         mean: what intensities are divided by.
+        notes: what its values were taken to mean, and what is doubtful, in words.
     """
 
     modality: str
@@ -33,21 +35,29 @@ class Acquired:
     scale: IntensityScale
     mask: NDArray[np.bool_]
     mean: float
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, modality: str, volume: Volume, intensity: Mapping[str, Any]) -> Acquired:
         """Measure a volume; `intensity` is the modality's entry in `config.json`.
 
         Raises:
-            VolumeError: it holds no tissue, or is not in HU where CT is asked for.
+            VolumeError: it holds no tissue, or values of another kind: see `values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
-        if scale.unit == "HU":
-            volume = volume.like(checked_hounsfield(volume.array))
+        try:
+            values = understood(volume.array, scale.unit)
+        except VolumeError as error:
+            raise VolumeError(
+                f"{volume.name}: {error.found}", error.expected, error.remedy
+            ) from error
+        volume = volume.like(values.array)
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
-        return cls(modality, volume, scale, mask, scale.reference_mean(volume.array, mask))
+        mean = scale.reference_mean(volume.array, mask)
+        notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
+        return cls(modality, volume, scale, mask, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:
         """The chosen axial slices, normalised; (n, y, x)."""

@@ -75,6 +75,8 @@ def translate_volume(
     target_scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     if warn:
         for a in acquired:
+            for note in a.notes:
+                warn(f"{a.volume.name}: {note}")
             for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
                 warn(message)
 

@@ -11,7 +11,14 @@ import numpy as np
 
 from syndiff.errors import OptionError
 from syndiff.preparation.geometry import SliceGrid
-from syndiff.preparation.intensity import IntensityScale, fit_scale, is_ct, window_scale
+from syndiff.preparation.intensity import (
+    PAPER,
+    IntensityScale,
+    ct_window,
+    fit_scale,
+    is_ct,
+    window_scale,
+)
 from syndiff.reporting import SILENT, Reporter
 
 SAME_SPACING = 1e-3  # relative difference of pixel sizes that count as equal
@@ -114,13 +121,25 @@ def place(
 
 
 def choose_scales(
-    records: Records, splits: Mapping[str, str], modalities: Sequence[str], rule: str
+    records: Records,
+    splits: Mapping[str, str],
+    modalities: Sequence[str],
+    rule: str,
+    window: str = "full",
 ) -> dict[str, IntensityScale]:
-    """Each modality's intensity rule, from the training subjects alone."""
+    """Each modality's intensity rule, from the training subjects alone.
+
+    Args:
+        records: of the first pass.
+        splits: subject → split.
+        modalities: to be scaled.
+        rule: of MR, "robust" or "paper".
+        window: of CT, see `intensity.ct_window`; "paper" for the rule of the paper's Sec. IV-A.
+    """
     scales = {}
     for modality in modalities:
-        if is_ct(modality):
-            scales[modality] = window_scale()
+        if is_ct(modality) and window != PAPER:
+            scales[modality] = window_scale(ct_window(window))
             continue
         training = [
             of[modality]
@@ -128,5 +147,7 @@ def choose_scales(
             if splits[subject] == "train" and modality in of
         ]
         means = [r["reference_mean"] for r in training]
-        scales[modality] = fit_scale(rule, means, [r["peak"] for r in training])
+        peaks = [r["peak"] for r in training]
+        ct = is_ct(modality)
+        scales[modality] = fit_scale(PAPER if ct else rule, means, peaks, "HU" if ct else "a.u.")
     return scales
