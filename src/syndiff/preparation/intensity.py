@@ -24,7 +24,7 @@ from scipy import ndimage
 from syndiff.errors import OptionError, VolumeError
 
 HU_WINDOW = (-1024.0, 3000.0)
-NARROW = 0.02  # of a window: above its lower end begins tissue
+NARROW = 0.1  # of a window above its lower end: there begins tissue (fat, in the soft one)
 BODY_HU = -300.0  # air and the air-like foam of head rests lie below, skin above
 PERCENTILE = 99.9
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of tissue: what a manifest and a translator keep

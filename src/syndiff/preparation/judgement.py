@@ -65,7 +65,8 @@ def misfits(records: Records) -> dict[str, dict[str, str]]:
     for (onto, modality), of_subject in shared.items():
         values = np.sort(list(of_subject.values()))
         usual = float(values[len(values) // 2])  # of two the better one
-        spread = 1.4826 * float(np.median(np.abs(values - usual)))
+        apart = np.sort(np.abs(values - usual))
+        spread = 1.4826 * float(apart[(len(apart) - 1) // 2])  # the lower median: 0 of two
         least = usual - max(LESS * usual, SPREADS * spread)
         for subject, information in of_subject.items():
             if information < least:
