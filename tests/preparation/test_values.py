@@ -126,9 +126,11 @@ def test_a_ct_masked_by_0_keeps_its_head(ct) -> None:
 
 def test_a_ct_without_air_needs_a_word(ct) -> None:
     inside = ct[10:20, 14:22, 10:18].clip(-100, 1500)
-    with pytest.raises(VolumeError, match="`units` HU says so"):
+    with pytest.raises(VolumeError, match="set a rim of the scan to -1024, or prepare it"):
         understood(inside, "HU")
     np.testing.assert_array_equal(understood(inside, "HU", certain=True).array, inside)
+    rim = np.pad(inside, 1, constant_values=-1024)
+    np.testing.assert_array_equal(understood(rim, "HU").array, rim)
 
 
 @pytest.mark.parametrize("pedestal", [False, True])

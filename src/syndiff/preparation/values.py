@@ -176,8 +176,8 @@ def _no_hounsfield(array: Array) -> VolumeError:
         remedy = "they look like HU + 1024: subtract 1024"
     elif low < 0:
         remedy = (
-            "if these are HU without air in view, `units` HU says so; a masked background belongs "
-            "at -1024"
+            "if these are HU without air in view, set a rim of the scan to -1024, or prepare it "
+            "with `units` HU; a masked background belongs at -1024"
         )
     else:
         remedy = "convert them, or subtract 1024 if the file stores HU + 1024"
