@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,16 +15,19 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from syndiff.errors import DataError, ModelError, OptionError, UserError
-from syndiff.evaluation import baselines, evaluate, metrics, report
+from syndiff.evaluation import baselines, candidates, evaluate, metrics, verdict
+from syndiff.evaluation.candidates import How
 from syndiff.evaluation.scoring import (
     Case,
     choose_pictures,
     evaluate_predictions,
     mean_and_deviation,
+    summarise_model,
 )
 from syndiff.preparation import manifest
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale, window_scale
+from syndiff.reporting import Silent
 
 PAPER = metrics.PROFILES["paper"]
 MR_SCALE = IntensityScale("robust", "a.u.", 2.0, 300.0)
@@ -38,6 +43,16 @@ def brain(seed: int, contrast: tuple[float, float, float], n: int = 6) -> np.nda
     image[(radius < 0.9) & (wavy > 0)] = contrast[1]
     image[(radius < 0.35)] = contrast[2]
     return np.clip(gaussian_filter(image, (0, 0.7, 0.7)), 0, 1).astype(np.float32)
+
+
+class Heard(Silent):
+    """A reporter that keeps (done, total) of every progress."""
+
+    def __init__(self):
+        self.steps = []
+
+    def progress(self, done, total, detail=""):
+        self.steps.append((done, total))
 
 
 T1, T2 = (0.8, 0.5, 0.1), (0.3, 0.5, 1.0)
@@ -66,19 +81,17 @@ def test_scores_per_slice_subject_and_overall():
         "moved": lambda s: np.roll(perfect(s), 2, axis=1),
         "copy": baselines.copy,
     }
-    steps = []
+    heard = Heard()
     cases = [case(1, 6), case(2, 4)]
-    result = evaluate_predictions(
-        cases, predictors, PAPER, progress=lambda *step: steps.append(step)
-    )
+    result = evaluate_predictions(cases, predictors, PAPER, report=heard)
     assert len(result.scores) == 3 * (6 + 4)
     assert result.models == ["perfect", "moved", "copy"]
     assert result.subjects == ["sub-001", "sub-002"]
-    assert steps[0][:2] == (0, 6)
-    assert steps[-1][:2] == (6, 6)
+    assert heard.steps[0] == (0, 6)
+    assert heard.steps[-1] == (6, 6)
 
-    entry = evaluate.summarise_model(result, "moved")
-    per_slice = [score.psnr_db for score in result.of("moved")]
+    entry = summarise_model(result, "moved")
+    per_slice = [score.values["psnr_db"] for score in result.of("moved")]
     assert entry["slices"] == 10
     assert entry["psnr_db"] == pytest.approx(np.mean(per_slice))
     assert entry["psnr_db_std"] == pytest.approx(np.std(per_slice, ddof=1))
@@ -88,11 +101,11 @@ def test_scores_per_slice_subject_and_overall():
     assert entry["offset_px"] == pytest.approx(2, abs=0.1)
     assert entry["offset_yx_px"] == pytest.approx([2, 0], abs=0.1)
 
-    best = evaluate.summarise_model(result, "perfect")
+    best = summarise_model(result, "perfect")
     assert best["psnr_db"] == metrics.PSNR_CEILING_DB
     assert best["ssim"] == pytest.approx(1)
     assert best["offset_px"] < 0.01
-    assert evaluate.summarise_model(result, "copy")["psnr_db"] < 20
+    assert summarise_model(result, "copy")["psnr_db"] < 20
 
 
 def test_blank_reference_slices_are_left_out_and_counted():
@@ -126,7 +139,7 @@ def test_what_cannot_be_scored_is_named(predict, message):
 
 def test_blank_predictions_are_scored_without_an_offset():
     result = evaluate_predictions([case(1)], {"blank": np.zeros_like}, PAPER)
-    entry = evaluate.summarise_model(result, "blank")
+    entry = summarise_model(result, "blank")
     assert entry["offset_px"] is None
     assert 0 < entry["psnr_db"] < 20
     json.dumps(entry, allow_nan=False)
@@ -146,7 +159,7 @@ def test_pictures_hold_what_psnr_compares():
     (picture,) = result.pictures
     assert picture.reference.max() == pytest.approx(1)
     error = np.mean((picture.synthetic["copy"].astype(float) - picture.reference) ** 2)
-    assert picture.psnr_db["copy"] == pytest.approx(-10 * np.log10(error), abs=1e-3)
+    assert picture.scores["copy"]["psnr_db"] == pytest.approx(-10 * np.log10(error), abs=1e-3)
 
 
 def test_one_value_has_no_deviation():
@@ -269,12 +282,12 @@ def room(tmp_path, monkeypatch):
     config = tmp_path / "T1_to_T2" / "config.json"
     config.parent.mkdir()
     config.write_text('{"training": {"steps": 1234}}')
-    monkeypatch.setattr(evaluate, "_load", lambda name, path: held.translators[name])
-    monkeypatch.setattr(evaluate, "_other_direction", lambda path, t: held.back.get(path.name))
+    monkeypatch.setattr(candidates, "load", lambda name, path: held.translators[name])
+    monkeypatch.setattr(candidates, "other_direction", lambda path, t: held.back.get(path.name))
     monkeypatch.setattr(
-        evaluate,
-        "_predictor",
-        lambda t, **options: next(
+        candidates,
+        "predictor",
+        lambda t, how: next(
             held.predict[n] for n, other in held.translators.items() if t is other
         ),
     )
@@ -314,7 +327,8 @@ def test_results_are_written_as_promised(room):
     assert stored["format"] == 1
     assert (stored["source"], stored["target"], stored["split"]) == ("T1", "T2", "test")
     assert stored["subjects"] == ["sub-3", "sub-4"]
-    assert stored["profile"]["name"] == "paper"
+    assert stored["profile"]["name"] == "head"
+    assert stored["profile"]["region"] == "head"
     assert stored["profile"]["window_size"] == 11
     assert list(stored["models"]) == ["good", "moved", "copy", "histogram"]
     for entry in stored["models"].values():
@@ -359,7 +373,7 @@ def test_models_are_compared_with_their_sources(room):
     assert good["way_back_slices"] == 0
     assert results["models"]["copy"]["anatomy"] is None
     assert results["warnings"][0].startswith("what moved makes lies 1.")
-    assert "--structure" in results["warnings"][0]
+    assert "`structure`" in results["warnings"][0]
     rows = list(csv.DictReader((room.out / "anatomy.csv").open()))
     assert {(row["model"], row["subject"]) for row in rows} == {
         (model, subject) for model in ("good", "moved") for subject in ("sub-3", "sub-4")
@@ -411,7 +425,7 @@ def test_the_report_is_one_readable_file(room):
     assert sum("Synthetic T2 by good" in image["alt"] for image in page.images) == 4
     assert "not for diagnosis" in text
     assert "1234" in text
-    assert re.search(r"good is \d+\.\d dB above copying the source", text)
+    assert re.search(r"good beats the better baseline in \d of 5 measures", text)
     assert 'name="viewport"' in text
 
 
@@ -457,7 +471,11 @@ def test_ct_is_compared_in_hounsfield_units_without_normalisation(room):
     assert results["profile"]["normalise"] == "none"
     copy = results["models"]["copy"]
     assert copy["mae_hu"] == pytest.approx(4024 * copy["mae"])
-    assert "HU, lower" in (room.out / "report.html").read_text(encoding="utf-8")
+    text = (room.out / "report.html").read_text(encoding="utf-8")
+    assert "HU, lower" in text
+    assert "range are 4024 HU, the window -1024 to 3000" in text
+    assert "Error in HU by tissue" in text
+    assert set(copy["subject_means"]) >= {f"mae_hu_{t}" for t in ("head", "fat", "soft", "bone")}
 
 
 def test_several_sources_reach_the_model_as_channels(room):
@@ -519,6 +537,23 @@ def test_models_see_intensities_as_in_their_own_training(room):
     assert results["models"]["good"]["psnr_db"] > 90
 
 
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_what_is_shared_holds_no_path_and_no_command(room, monkeypatch, anonymous):
+    """Names are planted in every path, in the command and in an import's notes."""
+    home = room.data.parent / "Jane_Doe_1970"
+    shutil.move(room.data.parent / "T1_to_T2", home / "T1_to_T2")
+    shutil.move(room.data, home / "data")
+    card = {"training": {"steps": 1}, "imported": {"file": "Jane_Doe_1970.pth"}}
+    (home / "T1_to_T2" / "config.json").write_text(json.dumps(card))
+    monkeypatch.setattr(sys, "argv", ["syndiff", "evaluate", str(home)])
+    evaluate.evaluate(
+        home / "data", room.out, models={"good": home / "T1_to_T2"}, anonymous=anonymous
+    )
+    written = "".join(p.read_text(encoding="utf-8") for p in room.out.iterdir())
+    assert ("Jane_Doe" in written) is not anonymous
+    assert (str(room.data.parent) in written) is not anonymous
+
+
 def test_out_must_not_be_a_file(room):
     room.out.write_text("mine")
     with pytest.raises(UserError, match="is a file"):
@@ -526,16 +561,56 @@ def test_out_must_not_be_a_file(room):
     assert room.out.read_text() == "mine"
 
 
-def test_findings_say_above_or_below():
-    models = {
-        "copy": {"kind": "baseline", "psnr_db": 20.0, "offset_px": 0.0},
-        "histogram": {"kind": "baseline", "psnr_db": 24.0, "offset_px": 0.0},
-        "mine": {"kind": "model", "psnr_db": 22.5, "offset_px": None},
+def entry(kind="model", offset=0.1, outline=0.95, **scores):
+    return {
+        "kind": kind,
+        "offset_px": offset,
+        "subject_means": {**scores, "outline_dice": outline},
     }
-    (sentence,) = report.findings({"models": models})
-    assert "2.5 dB above copying" in sentence
-    assert "1.5 dB below histogram" in sentence
-    assert "could not be measured" in sentence
+
+
+BASES = {
+    "copy": entry("baseline", 0.0, 0.96, psnr_db=20.0, ssim=0.70, mae=0.050),
+    "histogram": entry("baseline", 0.0, 0.96, psnr_db=24.0, ssim=0.60, mae=0.060),
+}
+
+
+def test_grey_fog_is_not_praised_for_its_psnr():
+    """It scores 0.5 dB above the better baseline, and is worse in all else."""
+    fog = entry(offset=0.3, outline=0.80, psnr_db=24.5, ssim=0.30, mae=0.090)
+    (found,) = verdict.verdicts({**BASES, "mine": fog})
+    assert found.titles("better") == ["PSNR"]
+    assert found.titles("worse") == ["SSIM", "Mean error", "offset", "outline"]
+    assert "1 of 5 measures (PSNR)" in found.sentence()
+    assert "no better than what needs no training" in found.sentence()
+
+
+def test_each_measure_meets_its_own_better_baseline():
+    good = entry(psnr_db=26.0, ssim=0.80, mae=0.03)
+    (found,) = verdict.verdicts({**BASES, "mine": good})
+    assert [m.best_baseline for m in found.measures[:3]] == ["histogram", "copy", "copy"]
+    assert found.titles("better") == ["PSNR", "SSIM", "Mean error"]
+    assert "every score" in found.judgement
+
+
+@pytest.mark.parametrize(
+    ("offset", "outline", "words"),
+    [
+        (2.0, 0.95, "moves the anatomy"),
+        (0.1, 0.80, "outline has changed"),
+        (None, 0.95, "too little"),
+    ],
+)
+def test_a_good_score_in_the_wrong_place_is_no_success(offset, outline, words):
+    shifted = entry(offset=offset, outline=outline, psnr_db=30.0, ssim=0.9, mae=0.01)
+    (found,) = verdict.verdicts({**BASES, "mine": shifted})
+    assert words in found.sentence()
+
+
+def test_differences_below_the_margin_count_as_none():
+    same = entry(offset=0.05, outline=0.955, psnr_db=24.1, ssim=0.705, mae=0.0495)
+    (found,) = verdict.verdicts({**BASES, "mine": same})
+    assert len(found.titles("equal")) == 5
 
 
 def test_a_translator_from_its_folder(tmp_path):
@@ -559,17 +634,16 @@ def test_a_translator_from_its_folder(tmp_path):
     model = AdversarialDiffusionTranslator(NCSNpp(**network), Schedule(2), config)
     folder = model.save(tmp_path / "T1_to_T2")
     prepared(tmp_path / "data", test_subjects=(3,))
-    steps = []
+    heard = Heard()
     results = evaluate.evaluate(
         tmp_path / "data",
         tmp_path / "out",
         models={"mine": folder},
-        batch_size=4,
-        device="cpu",
-        progress=lambda *step: steps.append(step),
+        how=How(batch_size=4, device="cpu"),
+        report=heard,
     )
     assert np.isfinite(results["models"]["mine"]["psnr_db"])
     assert results["models"]["mine"]["config"]["schedule"] == {"steps": 2}
-    assert steps[-1][:2] == (3, 3)
+    assert heard.steps[-1] == (3, 3)
     with pytest.raises(ModelError, match="model mine: no translator folder"):
         evaluate.evaluate(tmp_path / "data", tmp_path / "out", models={"mine": tmp_path / "no"})

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from syndiff.benchmark.workloads import OurStep, Scene
-from syndiff.inference import translate_slices
+from syndiff.benchmark.workloads import BenchmarkSetup, OurStep
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.objectives.attgan import AttGAN, AttGANSettings
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
@@ -23,6 +23,7 @@ from syndiff.objectives.unit_ddpm import UnitDDPM, UnitDDPMSettings
 from syndiff.training.presets import TrainSettings
 from syndiff.translators import Translator
 from tests.helpers.tiny import TINY
+from tests.helpers.translators import intensity
 
 _PATCH: dict[str, Any] = {"patch_channels": 4, "patch_halvings": 2}
 _CASCADE: dict[str, Any] = {"cascade_channels": 4, "cascade_halvings": 2}
@@ -54,7 +55,7 @@ CARD = {
     "target": "T2",
     "spacing_mm": 4.0,
     "size": [SIZE, SIZE],
-    "intensity": {},
+    "intensity": {"T1": intensity(), "T2": intensity()},
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -107,7 +108,7 @@ def slices(count: int = 2, height: int = SIZE, width: int = SIZE) -> np.ndarray:
 
 
 def translate(translator: Translator, images: np.ndarray, **options: Any) -> np.ndarray:
-    return translate_slices(translator, images, device="cpu", **options)
+    return translate_slices(translator, images, TranslationOptions(**{"device": "cpu"} | options))
 
 
 def translator_of(name: str, to: str = "target") -> Translator:
@@ -118,5 +119,5 @@ def translator_of(name: str, to: str = "target") -> Translator:
 def tethered(name: str, precision: str = "32", **changes: Any) -> OurStep:
     """The training module's own step on a fixed batch, with the method's smallest networks."""
     base = TrainSettings(objective=METHODS[name][1], generator_lr=3e-3, discriminator_lr=1e-3)
-    scene = Scene(name, replace(base, **changes), SIZE, 2, precision)
-    return OurStep(scene, torch.device("cpu"))
+    setup = BenchmarkSetup(name, replace(base, **changes), SIZE, 2, precision)
+    return OurStep(setup, torch.device("cpu"))

@@ -20,14 +20,19 @@ import torch
 
 from syndiff.errors import OptionError, UserError
 from syndiff.objectives.methods import METHODS
-from syndiff.training.processes import by_the_first, gathered, is_loss, launched, pooled_means
-from syndiff.training.run import _places, train
+from syndiff.training.engine import _places
+from syndiff.training.processes import gathered, is_loss, launched, on_rank_zero, pooled_means
+from syndiff.training.run import train
 from syndiff.training.watch import LAST, load_state
 from tests.helpers.processes import SETTINGS
+from tests.helpers.reporters import Watching
 from tests.helpers.tiny import write_prepared
+from tests.helpers.tolerance import rounding
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ("generators", "discriminators", "ema")
+# A loss is a mean over networks of some thousand roundings; another mean would be wrong by 1e-2.
+ROUNDED = rounding(5000)
 PATIENCE = 400  # seconds, for machines that are busy with something else
 
 
@@ -41,9 +46,9 @@ class Ended:
 
 
 def start(words: str, **env: str) -> subprocess.Popen[str]:
-    """One process; see tests/processes.py."""
+    """One process; see tests/helpers/processes.py."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.processes", *words.split()],
+        [sys.executable, "-m", "tests.helpers.processes", *words.split()],
         cwd=ROOT,
         env=os.environ | env,
         stdout=subprocess.PIPE,
@@ -121,10 +126,18 @@ def killed(data: Path) -> tuple[Ended, Path]:
 
 
 @pytest.fixture(scope="module")
-def pair(data: Path, killed: tuple[Ended, Path]) -> tuple[list[Ended], Path]:
-    """The killed run resumed, a run without troubles, and one that meets a slice that is bad."""
-    names = ("killed", "--resume"), ("whole",), ("spoilt",)
-    lines = [command(data, data.parent / name, *options) for name, *options in names]
+def resumed(data: Path, killed: tuple[Ended, Path]) -> Path:
+    """The killed run, gone on with."""
+    run = data.parent / "killed"
+    ends = two(command(data, run, "--resume"), as_torchrun)
+    assert [end.code for end in ends] == [0, 0], ends[0].err
+    return run
+
+
+@pytest.fixture(scope="module")
+def pair(data: Path) -> tuple[list[Ended], Path]:
+    """A run without troubles, and one that meets a slice that is bad."""
+    lines = [command(data, data.parent / name) for name in ("whole", "spoilt")]
     return two(" then ".join(lines), as_torchrun), data.parent
 
 
@@ -143,6 +156,7 @@ def test_each_gradient_is_exchanged_once_per_step(pair: tuple[list[Ended], Path]
     assert needed <= state["exchanged"] < 1.2 * needed
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_and_compiled_networks_on_two_processes(
     data: Path, tmp_path: Path
 ) -> None:
@@ -154,12 +168,12 @@ def test_parts_of_a_batch_and_compiled_networks_on_two_processes(
     ends = two(" then ".join(lines), as_torchrun)
     assert [end.code for end in ends] == [0, 0], ends[0].err
     whole, parts = (load_state(tmp_path / f"of_{n}/rank0.pt") for n in "12")
-    assert parts["losses"][0] == pytest.approx(whole["losses"][0], rel=1e-5)
+    assert parts["losses"][0] == pytest.approx(whole["losses"][0], rel=ROUNDED)
     assert changed(parts, whole) < 0.02
     assert same(parts, load_state(tmp_path / "of_2/rank1.pt"))
     assert parts["exchanged"] == whole["exchanged"]
     compiled = load_state(tmp_path / "compiled/rank0.pt")
-    assert compiled["losses"][0] == pytest.approx(whole["losses"][0], rel=1e-5)
+    assert compiled["losses"][0] == pytest.approx(whole["losses"][0], rel=ROUNDED)
     assert changed(compiled, whole) < 0.02
     assert same(compiled, load_state(tmp_path / "compiled/rank1.pt"))
 
@@ -176,6 +190,7 @@ def eight(data: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_the_same_parameters_in_both_processes(name: str, eight: Path) -> None:
     first, second = (load_state(eight / name / f"rank{rank}.pt") for rank in (0, 1))
@@ -194,7 +209,7 @@ def one_process(data: Path, run: Path, batch_size: int, **options: Any) -> list[
         target="T2",
         settings=replace(SETTINGS, batch_size=batch_size),
         preset="small",
-        report=lambda progress: losses.append(progress.losses),
+        report=Watching(lambda state: losses.append(state.losses)),
         **options,
     )
     return losses
@@ -206,7 +221,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     """To rounding; Adam makes whole steps of it where a gradient is nearly 0."""
     whole = load_state(pair[1] / "whole/rank0.pt")
     losses = one_process(data, tmp_path / "one", batch_size=4)
-    for of_two, of_one, tolerance in zip(whole["losses"], losses, (1e-5, 1e-2), strict=True):
+    for of_two, of_one, tolerance in zip(whole["losses"], losses, (ROUNDED, 1e-2), strict=True):
         assert of_two == pytest.approx(of_one, rel=tolerance)
     one = load_state(tmp_path / "one/checkpoints/last.pt")
     assert changed(one, whole) < 0.02
@@ -214,6 +229,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     assert changed(load_state(tmp_path / "half/checkpoints/last.pt"), whole) > 0.5
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_with_one_line(killed: tuple[Ended, Path]) -> None:
     end, left = killed
     assert end.code != 0
@@ -223,20 +239,22 @@ def test_a_killed_process_ends_the_run_with_one_line(killed: tuple[Ended, Path])
     assert load_state(left / "checkpoints/last.pt")["step"] == 3
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_happened(pair: tuple[list[Ended], Path]) -> None:
+@pytest.mark.slow
+def test_a_killed_run_resumes_as_if_nothing_had_happened(
+    pair: tuple[list[Ended], Path], resumed: Path
+) -> None:
     """Order, augmentation and draws are functions of seed and step; bit for bit."""
-    _, folder = pair
+    runs = resumed, pair[1] / "whole"
     for rank in (0, 1):
-        resumed, whole = (
-            load_state(folder / name / f"rank{rank}.pt") for name in ("killed", "whole")
-        )
-        assert resumed["step"] == whole["step"] == 6
-        assert same(resumed, whole)
-    resumed_rows, whole_rows = (history(folder / name) for name in ("killed", "whole"))
+        again, whole = (load_state(run / f"rank{rank}.pt") for run in runs)
+        assert again["step"] == whole["step"] == 6
+        assert same(again, whole)
+    resumed_rows, whole_rows = (history(run) for run in runs)
     assert resumed_rows == whole_rows
     assert [row[0] for row in whole_rows] == ["step", "3", "6"]  # written by one process alone
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_fewer_processes_and_larger_batches(
     data: Path, killed: tuple[Ended, Path], pair: tuple[list[Ended], Path], tmp_path: Path
 ) -> None:
@@ -259,7 +277,7 @@ def test_what_one_process_meets_stops_all_at_one_step(pair: tuple[list[Ended], P
 
 def test_only_the_first_process_speaks(pair: tuple[list[Ended], Path]) -> None:
     (first, second), _ = pair
-    assert first.out.count("translator:") == 4
+    assert first.out.count("translator:") == 2
     assert "step 6/6" in first.err
     assert second.out + second.err == ""
 
@@ -342,15 +360,15 @@ def test_a_signal_to_one_process_stops_all_and_saves(data: Path, tmp_path: Path)
 def test_alone_everything_is_a_matter_of_course() -> None:
     assert gathered("x") == ["x"]
     done: list[int] = []
-    by_the_first(True, lambda: done.append(1))
-    by_the_first(False, lambda: done.append(2))
+    on_rank_zero(True, lambda: done.append(1))
+    on_rank_zero(False, lambda: done.append(2))
     assert done == [1]
 
     def fail() -> None:
         raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="disk is full"):
-        by_the_first(True, fail)
+        on_rank_zero(True, fail)
 
 
 def test_means_are_over_all_values_of_all_processes() -> None:

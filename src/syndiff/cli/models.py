@@ -19,7 +19,7 @@ from syndiff.cli.app import (
     named,
     numbers,
 )
-from syndiff.cli.console import progress_bar, warn
+from syndiff.cli.console import console_reporter, warn
 from syndiff.errors import OptionError
 
 
@@ -40,9 +40,13 @@ def evaluate(
     profile: Annotated[
         str,
         typer.Option(
-            help="How to compare: paper, selfrdb or fixed; empty: fixed for CT, else paper."
+            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
+            "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
+    anonymous: Annotated[
+        bool, typer.Option(help="Write no path, file name or command line into the results.")
+    ] = True,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -52,14 +56,16 @@ def evaluate(
     precision: Precision = "32",
 ) -> None:
     """Compare translators with each other and with two baselines; write a report."""
+    from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate as run
+    from syndiff.evaluation.report import scores_in_words
 
     models: dict[str, Path] = {}
     for name, path in named("--model", model, "mine=run/translators/T1_to_T2"):
         if name in models:
             raise OptionError(f"two models named {name!r}", "different names")
         models[name] = Path(path)
-    with progress_bar("evaluating") as bar:
+    with console_reporter("evaluating") as report:
         results = run(
             data,
             out,
@@ -67,22 +73,20 @@ def evaluate(
             split=split,
             source=source or None,
             target=target or None,
-            seed=seed,
             profile=profile or None,
-            batch_size=batch_size,
-            device=device,
-            sampling=sampling,
-            samples=samples,
-            sampling_steps=sampling_steps,
-            precision=precision,
-            progress=bar,
+            anonymous=anonymous,
+            how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
+            report=report,
         )
     for name, values in results["models"].items():
         offset = values.get("offset_px")
         typer.echo(
-            f"{name:12} PSNR {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %   "
+            f"{name:12} {scores_in_words(values['subject_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
+    for values in results["models"].values():
+        if "verdict" in values:
+            typer.echo(values["verdict"]["sentence"])
     for message in results["warnings"]:
         warn(message)
     typer.echo(f"report: {out / 'report.html'}")
@@ -116,11 +120,25 @@ def export(
     sampling_steps: Annotated[
         int, typer.Option(min=0, help="Reverse steps of ddpm; 0: all 1000.")
     ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an export that is there already.")
+    ] = False,
 ) -> None:
     """Write a translator for other software; refused if it differs from torch."""
     from syndiff.export import export as run
 
-    run(model, out, format=format, part=part, sampling_steps=sampling_steps, say=typer.echo)
+    with console_reporter("exporting") as report:
+        made = run(
+            model,
+            out,
+            format=format,
+            part=part,
+            sampling_steps=sampling_steps,
+            overwrite=overwrite,
+            report=report,
+        )
+    for sizes, difference in made.differences.items():
+        typer.echo(f"{sizes}: differs from torch by at most {difference:.1e}")
     typer.echo(f"exported: {out}")
 
 

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from syndiff.anatomy.check import AnatomyCheck
 from syndiff.anatomy.offset import Offset, median_vector, offset_between
 from syndiff.errors import DataError
-from syndiff.evaluation.metrics import Profile, mae, paper_normalise, psnr, ssim
+from syndiff.evaluation.metrics import METRICS, Profile, paper_normalise
+from syndiff.reporting import SILENT, Reporter
 
 Slices = NDArray[np.float32]
 Predict = Callable[[Slices], Slices]
-Progress = Callable[[int, int, str], None]
 Check = Callable[[Slices, Slices], AnatomyCheck]
+Mask = NDArray[np.bool_]
+FindHead = Callable[[Slices], Mask]
+Beside = Callable[[Slices, Slices, Mask], dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,17 @@ class Case:
 
 @dataclass(frozen=True)
 class SliceScore:
-    """The scores of one slice by one model; `offset` is against the reference."""
+    """The scores of one slice by one model.
+
+    Attributes:
+        values: one for each of `METRICS`, by name.
+        offset: against the reference.
+    """
 
     model: str
     subject: str
     slice_index: int
-    psnr_db: float
-    ssim: float
-    mae: float
+    values: Mapping[str, float]
     offset: Offset
 
 
@@ -60,7 +66,8 @@ class Picture:
     Attributes:
         source: as prepared, in [0, 1].
         reference: the acquired target.
-        synthetic, psnr_db, ssim: by model name.
+        synthetic: by model name.
+        scores: model name → the slice's values by metric.
     """
 
     subject: str
@@ -68,17 +75,25 @@ class Picture:
     source: NDArray[Any]
     reference: NDArray[Any]
     synthetic: dict[str, NDArray[Any]] = field(default_factory=dict)
-    psnr_db: dict[str, float] = field(default_factory=dict)
-    ssim: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass
 class Evaluation:
-    """All scores of a test set; `checks` by model and subject, for models only."""
+    """All scores of a test set.
+
+    Attributes:
+        profile: how slices were compared.
+        scores: of every model and slice.
+        checks: model → subject → comparison with the source; for models only.
+        beside: model → subject → what else was measured of the whole person (persons.py).
+        pictures, seconds, blank_slices: for the report.
+    """
 
     profile: Profile
     scores: list[SliceScore] = field(default_factory=list)
     checks: dict[str, dict[str, AnatomyCheck]] = field(default_factory=dict)
+    beside: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     blank_slices: int = 0
@@ -104,8 +119,10 @@ def evaluate_predictions(
     profile: Profile,
     *,
     checks: Mapping[str, Check] | None = None,
+    find_head: FindHead | None = None,
+    beside: Beside | None = None,
     pictures: int = 4,
-    progress: Progress | None = None,
+    report: Reporter = SILENT,
 ) -> Evaluation:
     """Let every predictor translate every case, and score the results.
 
@@ -115,8 +132,12 @@ def evaluate_predictions(
         profile: how slices are compared.
         checks: for the predictors to be compared with their sources too, name → function of
             source and synthetic slices.
+        find_head: finds the head in a person's reference slices, (n, h, w) → bool; needed where
+            that is the profile's region.
+        beside: function of synthetic slices, reference slices and head that gives further
+            numbers of the whole person, by name.
         pictures: how many slices are kept for the report.
-        progress: called with (done, total, what is being done).
+        report: told which model is at which subject.
 
     Raises:
         DataError: a predictor returns another shape or values that are not finite, or no slice
@@ -125,29 +146,34 @@ def evaluate_predictions(
     evaluation = Evaluation(profile, seconds=dict.fromkeys(predictors, 0.0))
     chosen = choose_pictures([len(case.slice_indices) for case in cases], pictures)
     total = len(cases) * len(predictors)
+    report.phase("evaluating")
     for number, case in enumerate(cases):
         source, reference = _loaded(case)
-        usable = [i for i in range(len(reference)) if reference[i].max() > 0]
+        head = np.ones(reference.shape, bool) if find_head is None else find_head(reference)
+        region = head if profile.region == "head" else np.ones(reference.shape, bool)
+        usable = [i for i in range(len(reference)) if _holds(reference[i], region[i])]
         evaluation.blank_slices += len(reference) - len(usable)
         shown = set(chosen[number]).intersection(usable)
-        kept = {i: _picture(case, i, source, reference, profile) for i in sorted(shown)}
+        kept = {i: _picture(case, i, source, reference, head, profile) for i in sorted(shown)}
         for position, (name, predict) in enumerate(predictors.items()):
-            if progress is not None:
-                progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
+            report.progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
             started = time.perf_counter()
             synthetic = _checked(predict(source), source, name, case.subject)
             evaluation.seconds[name] += time.perf_counter() - started
             if name in (checks or {}):
                 check = checks[name](source, synthetic)  # type: ignore[index]
                 evaluation.checks.setdefault(name, {})[case.subject] = check
+            if beside is not None:
+                found = beside(synthetic, reference, head)
+                evaluation.beside.setdefault(name, {})[case.subject] = found
             for i in usable:
-                score = _score(name, case, i, synthetic[i], reference[i], profile)
+                score = _score(name, case, i, synthetic[i], reference[i], head[i], profile)
                 evaluation.scores.append(score)
                 if i in kept:
-                    _keep(kept[i], score, _shown(synthetic[i], reference[i], profile))
+                    image = _shown(synthetic[i], reference[i], head[i], profile)
+                    _keep(kept[i], score, image)
         evaluation.pictures += kept.values()
-    if progress is not None:
-        progress(total, total, "done")
+    report.progress(total, total, "done")
     if not evaluation.scores:
         raise DataError("every reference slice of the test set is blank", "slices with tissue")
     return evaluation
@@ -178,8 +204,8 @@ def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:
     None where no slice had edges.
     """
     summary: dict[str, Any] = {"slices": len(scores)}
-    for name in ("psnr_db", "ssim", "mae"):
-        mean, deviation = mean_and_deviation(getattr(score, name) for score in scores)
+    for name in METRICS:
+        mean, deviation = mean_and_deviation(score.values[name] for score in scores)
         summary |= {name: mean, f"{name}_std": deviation}
     dy, dx = median_vector(score.offset for score in scores)
     known = math.isfinite(dy)
@@ -195,11 +221,17 @@ def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
     """A model's entry in `metrics.json`: over all slices, over subjects, and each subject's."""
     subjects = {s: summarise(evaluation.of(model, s)) for s in evaluation.subjects}
     over_subjects: dict[str, Any] = {"subjects": len(subjects)}
-    for name in ("psnr_db", "ssim", "mae"):
+    for name in METRICS:
         mean, deviation = mean_and_deviation(subject[name] for subject in subjects.values())
         over_subjects |= {name: mean, f"{name}_std": deviation}
     offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
     over_subjects["offset_px_max"] = max(offsets, default=None)
+    for subject, found in evaluation.beside.get(model, {}).items():
+        if subject in subjects:
+            subjects[subject] |= found
+    for name in next(iter(evaluation.beside.get(model, {}).values()), {}):
+        known = [s[name] for s in subjects.values() if s.get(name) is not None]
+        over_subjects[name] = sum(known) / len(known) if known else None
     return summarise(evaluation.of(model)) | {
         "subject_means": over_subjects,
         "subjects": subjects,
@@ -235,33 +267,47 @@ def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slic
     return synthetic
 
 
+def _holds(reference: NDArray[Any], head: Mask) -> bool:
+    """Whether a slice has something to be compared with."""
+    return bool(head.any()) and float(reference[head].max()) > 0
+
+
 def _score(
-    name: str, case: Case, i: int, image: NDArray[Any], reference: NDArray[Any], profile: Profile
+    name: str,
+    case: Case,
+    i: int,
+    image: NDArray[Any],
+    reference: NDArray[Any],
+    head: Mask,
+    profile: Profile,
 ) -> SliceScore:
     return SliceScore(
         name,
         case.subject,
         case.slice_indices[i],
-        psnr(image, reference, profile),
-        ssim(image, reference, profile),
-        mae(image, reference, profile),
+        {m.name: m.function(image, reference, profile, head) for m in METRICS.values()},
         offset_between(image, reference),
     )
 
 
-def _picture(case: Case, i: int, source: Slices, reference: Slices, profile: Profile) -> Picture:
-    shown = _shown(reference[i], reference[i], profile)
+def _picture(
+    case: Case, i: int, source: Slices, reference: Slices, head: Mask, profile: Profile
+) -> Picture:
+    shown = _shown(reference[i], reference[i], head[i], profile)
     first = source[i] if source.ndim == 3 else source[i, 0]
     return Picture(case.subject, case.slice_indices[i], np.array(first), shown)
 
 
 def _keep(picture: Picture, score: SliceScore, synthetic: NDArray[Any]) -> None:
     picture.synthetic[score.model] = synthetic
-    picture.psnr_db[score.model], picture.ssim[score.model] = score.psnr_db, score.ssim
+    picture.scores[score.model] = score.values
 
 
-def _shown(image: NDArray[Any], reference: NDArray[Any], profile: Profile) -> NDArray[Any]:
+def _shown(
+    image: NDArray[Any], reference: NDArray[Any], head: Mask, profile: Profile
+) -> NDArray[Any]:
     """The slice (h, w) with the values that PSNR compares, as float32."""
     if profile.normalise == "mean" and reference.max() > 0:
-        image = paper_normalise(image, reference)[0]
+        inside = head if profile.region == "head" else None
+        image = paper_normalise(image, reference, inside)[0]
     return np.array(image, dtype=np.float32)

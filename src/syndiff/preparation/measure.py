@@ -19,6 +19,7 @@ from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
+from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     PAPER,
@@ -34,7 +35,7 @@ from syndiff.preparation.slices import area_profile, choose_slices, head_box
 from syndiff.preparation.values import field_doubts, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 3  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 4  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Loaded:
     mean: float  # what intensities are divided by; 1 for CT
     peak: float  # value / mean that counts as bright
     quantiles: list[float]  # of the foreground, in acquired units
+    fingerprint: list[float]  # see preparation/fingerprint.py
     notes: tuple[str, ...]  # what a person should know, in words
 
 
@@ -294,8 +296,9 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
         mean, peak = reference_and_peak(volume.array, mask, modality, options)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
+    marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)
     notes = (*values.notes, *field_doubts(volume.array, mask, unit))
-    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), notes)
+    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), marks, notes)
 
 
 def reference_and_peak(
@@ -351,4 +354,5 @@ def _record(
         "reference_mean": loaded.mean,
         "peak": loaded.peak,
         "foreground_quantiles": loaded.quantiles,
+        "fingerprint": loaded.fingerprint,
     }

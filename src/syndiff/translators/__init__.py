@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 
 from syndiff.errors import ModelError, UserError
 from syndiff.io.atomic import read_json
+from syndiff.io.checked import inside
 from syndiff.translators.base import CONFIG, FORMAT, WEIGHTS, SliceNoise, Translator
-from syndiff.translators.explicit import Explicit, Shape, explicit_noise
+from syndiff.translators.config import checked_config
+from syndiff.translators.explicit import Explicit, Noise, Shape, explicit_noise
 from syndiff.translators.large_steps import AdversarialDiffusionTranslator
 from syndiff.translators.one_shot import OneShotTranslator
 from syndiff.translators.onnx import OnnxTranslator, TorchProgramTranslator
@@ -23,6 +25,7 @@ from syndiff.translators.small_steps import (
     ParallelDiffusionTranslator,
 )
 from syndiff.translators.style import StyleTranslator
+from syndiff.translators.weights import WithoutMemory, check_finite, checked_weights
 
 __all__ = [
     "CONFIG",
@@ -33,6 +36,7 @@ __all__ = [
     "AdversarialDiffusionTranslator",
     "Explicit",
     "GaussianDiffusionTranslator",
+    "Noise",
     "OneShotTranslator",
     "OnnxTranslator",
     "ParallelDiffusionTranslator",
@@ -48,7 +52,8 @@ __all__ = [
     "read_config",
 ]
 
-SHIPPED = Path(__file__).parents[1] / "demo" / "T1_to_T2"
+# Name of a translator that ships with the package → its folder.
+SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "T1_to_T2"}
 
 KINDS: dict[str, type[Translator]] = {
     kind.kind: kind
@@ -68,40 +73,41 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
     """Load a translator folder, ready to translate.
 
     Args:
-        path: a folder with `config.json` and weights, or "demo" for the shipped one.
+        path: a folder with `config.json` and weights, or the name of a shipped one.
         device: "cpu", "cuda", "cuda:1", …
 
     Raises:
-        ModelError: the folder is no translator, is damaged, or is of a newer format.
+        ModelError: the folder is no translator, is damaged, is of a newer format, or describes a
+            network that is not the one in its weights.
     """
     folder = locate(path)
     config = read_config(folder)
     try:
+        with WithoutMemory():
+            outline = KINDS[config["kind"]].from_config(config)
+        weights = inside(folder, outline.weights, ModelError)
+        if outline.state_dict():
+            checked_weights(weights, outline.state_dict())
         translator = KINDS[config["kind"]].from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
+        translator.load_weights(folder)
+        check_finite(translator, weights)
+    except FileNotFoundError as error:
+        raise ModelError(f"no weights in {folder}", remedy="export it again") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the weights in {folder} are damaged ({error})") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, IndexError) as error:
         raise ModelError(
             f"the configuration {folder / CONFIG} does not describe a translator ({error!r})",
             "one written by this version of syndiff",
-        ) from error
-    weights = folder / translator.weights
-    try:
-        translator.load_weights(folder)
-    except FileNotFoundError as error:
-        raise ModelError(f"no weights at {weights}", remedy="export it again") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights {weights} are damaged ({error})") from error
-    except RuntimeError as error:
-        raise ModelError(
-            f"the weights {weights} do not fit the network in {CONFIG}"
-            f" ({str(error).splitlines()[-1].strip()[:120]})"
         ) from error
     return translator.to(device).eval().requires_grad_(False)
 
 
 def locate(path: str | Path) -> Path:
-    """The folder of a translator; "demo" is the one that ships with the package."""
-    if str(path) == "demo" and not (Path(path) / CONFIG).is_file():
-        return SHIPPED  # also where `make demo` has made a folder of that name
+    """The folder of a translator, which may be given by the name of one in `SHIPPED`."""
+    shipped = SHIPPED.get(str(path))
+    if shipped is not None and not (Path(path) / CONFIG).is_file():
+        return shipped  # also where `make demo` has made a folder of that name
     return Path(path)
 
 
@@ -132,14 +138,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config = read_json(folder / CONFIG, "translator configuration", hint)
     except UserError as error:
         raise ModelError(error.found, error.expected, error.remedy) from error
-    needed = {"format", "kind", "sources", "target", "spacing_mm", "size", "intensity"}
-    missing = needed - set(config) if isinstance(config, dict) else needed
-    if missing:
-        raise ModelError(
-            f"{folder / CONFIG} lacks {', '.join(sorted(missing))}", "a translator", hint
-        )
+    if not isinstance(config, dict) or "format" not in config:
+        raise ModelError(f"{folder / CONFIG} lacks format", "a translator", hint)
     if config["format"] != FORMAT:
         raise ModelError(
             f"{folder} has format {config['format']}", f"format {FORMAT}", "update syndiff"
         )
+    checked_config(config, folder / CONFIG, hint)
     return config
