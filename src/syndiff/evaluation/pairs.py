@@ -78,6 +78,6 @@ def head_finder(scale: IntensityScale) -> Callable[[Slices], NDArray[np.bool_]]:
     """Finds the head in prepared slices, by the rule that preparation used on the volumes."""
 
     def find(slices: Slices) -> NDArray[np.bool_]:
-        return foreground_mask(scale.restore(slices), scale.unit)
+        return foreground_mask(scale.restore(slices), scale.unit, scale.tissue_above)
 
     return find

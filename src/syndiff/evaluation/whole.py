@@ -97,7 +97,7 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
 def _on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:
     """A volume on the scan's own grid, brought onto its reference's as the scan was."""
     from syndiff.io.volume import Volume, same_grid
-    from syndiff.preparation.registration import resample
+    from syndiff.preparation.resampling import resample
 
     found = scan.record.get("registration")
     if found is None:
