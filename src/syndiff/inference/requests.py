@@ -25,7 +25,16 @@ from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
-from syndiff.translators import Translator, load_translator, locate, only_for, other_direction
+from syndiff.translators import (
+    SHIPPED,
+    WEIGHTS,
+    Translator,
+    load_translator,
+    locate,
+    only_for,
+    other_direction,
+    read_config,
+)
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -211,7 +220,7 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
     training = config.get("training", {})
     target = IntensityScale.from_dict(config["intensity"][translator.target])
     top = float(target.restore(np.ones(1))[0])
-    return [
+    lines = [
         ("translates", f"{' and '.join(translator.sources) or 'noise'} → {translator.target}"),
         *([("only for", limit)] if (limit := only_for(model)) else []),
         ("method", f"{config.get('method')} ({config['kind']})"),
@@ -224,3 +233,24 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("written by", f"syndiff {config.get('syndiff_version')}"),
         ("weights SHA-256", digest(locate(model) / translator.weights)),
     ]
+    return lines + _card(config.get("card") or {})
+
+
+def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A model card's lines."""
+    lines = []
+    for name, value in card.items():
+        texts = value if isinstance(value, list) else [value]
+        lines += [(name.replace("_", " ") if i == 0 else "", t) for i, t in enumerate(texts)]
+    return lines
+
+
+def shipped() -> list[tuple[str, str]]:
+    """The translators that travel with the package: name, and what each is in a line."""
+    rows = []
+    for name, folder in SHIPPED.items():
+        config = read_config(folder)
+        size_mb = (folder / WEIGHTS).stat().st_size / 1e6
+        ends = f"{' and '.join(config['sources'])} → {config['target']}"
+        rows.append((name, f"{ends}, {config['spacing_mm']:g} mm, {size_mb:.1f} MB"))
+    return rows

@@ -66,7 +66,7 @@ class Grid(Checked):
     shift: Annotated[
         list[Annotated[int, Field(ge=-LARGEST_SIDE, le=LARGEST_SIDE)]],
         Field(min_length=2, max_length=2),
-    ] = [0, 0]
+    ] = Field(default=[0, 0])
 
 
 class ScanEntry(Checked):
@@ -83,6 +83,7 @@ class ScanEntry(Checked):
     grid: Grid
     tissue_quantiles: Quantiles
     reference: ModalityName
+    fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
     count: Count | None = None
     interpolated: bool | None = None
@@ -120,8 +121,8 @@ class ManifestModel(Checked):
     scans: Annotated[list[ScanEntry], Field(max_length=1_000_000)]
 
     made_by: Text = ""
-    options: dict[str, JsonValue] = {}
-    unused_subjects: list[FileName] = []
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    unused_subjects: list[FileName] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:

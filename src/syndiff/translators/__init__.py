@@ -55,7 +55,10 @@ __all__ = [
 ]
 
 # Name of a translator that ships with the package → its folder.
-SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "T1_to_T2"}
+SHIPPED = {
+    "demo": Path(__file__).parents[1] / "demo" / "T1_to_T2",
+    "brain-t1-t2": Path(__file__).parents[1] / "models" / "brain-t1-t2",
+}
 # What one of them is for, where that is less than its modalities say.
 ONLY_FOR = {"demo": "virtual heads of 'syndiff phantom': it has never seen a person's scan"}
 
