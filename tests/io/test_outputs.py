@@ -49,7 +49,7 @@ def test_others_files_are_kept_unless_the_user_insists(tmp_path: Path) -> None:
     check_outputs(names)
     for name in names:
         name.write_text('{"Manufacturer": "Siemens"}')
-    with pytest.raises(OptionError, match=r"c\.json and 2 more would be replaced .*`overwrite`"):
+    with pytest.raises(OptionError, match=r"c\.json and 2 more would be replaced.*`overwrite`"):
         check_outputs(names)
     check_outputs(names, overwrite=True)
     with pytest.raises(OptionError, match="is a folder"):
