@@ -179,11 +179,11 @@ class Frames:
         padded = np.zeros((len(slices), bottom - top + 1, right - left + 1), np.float32)
         inner, outer = self._overlap()
         padded[:, inner[0], inner[1]] = slices[:, outer[0], outer[1]]
-        return np.clip(self.grid.forward(padded, fill=0.0), 0, 1)
+        return self.grid.forward(padded, bounds=(0.0, 1.0))
 
     def inverse(self, canvas: Slices) -> Slices:
         """(n, h, w) on the canvas → (n, y, x) on the volume's own grid, air beyond the canvas."""
-        window = np.clip(self.grid.inverse(canvas, fill=0.0), 0, 1)
+        window = self.grid.inverse(canvas, bounds=(0.0, 1.0))
         inner, outer = self._overlap()
         slices = np.zeros((len(canvas), *self.shape), np.float32)
         slices[:, outer[0], outer[1]] = window[:, inner[0], inner[1]]

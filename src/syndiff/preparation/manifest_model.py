@@ -83,6 +83,7 @@ class ScanEntry(Checked):
     grid: Grid
     tissue_quantiles: Quantiles
     reference: ModalityName
+    fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
     count: Count | None = None
     interpolated: bool | None = None

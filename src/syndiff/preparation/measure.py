@@ -19,6 +19,7 @@ from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
+from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     acquired_quantiles,
@@ -30,7 +31,7 @@ from syndiff.preparation.intensity import (
 )
 from syndiff.preparation.registration import Alignment, align
 
-MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 3  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
 COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
 
@@ -63,6 +64,7 @@ class Loaded:
     mean: float  # what intensities are divided by; 1 for CT
     peak: float  # value / mean that counts as bright
     quantiles: list[float]  # of the foreground, in acquired units
+    fingerprint: list[float]  # see preparation/fingerprint.py
 
 
 def measured(
@@ -214,7 +216,8 @@ def _load(path: Path, modality: str, rule: str) -> Loaded:
             raise VolumeError("its head holds no positive value")
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
-    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]))
+    marks = fingerprint(volume.array, mask, volume.spacing_mm, "HU" if ct else "a.u.")
+    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), marks)
 
 
 def choose_slices(
@@ -274,6 +277,7 @@ def _record(
         "reference_mean": loaded.mean,
         "peak": loaded.peak,
         "foreground_quantiles": loaded.quantiles,
+        "fingerprint": loaded.fingerprint,
     }
 
 

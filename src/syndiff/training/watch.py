@@ -64,6 +64,7 @@ class Cards:
             "tissue_quantiles": {
                 name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
             },
+            "fingerprints": m.fingerprints() or None,
             "training": {
                 "preset": self.preset,
                 "steps": step,
