@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from syndiff.errors import VolumeError
@@ -19,6 +20,15 @@ from syndiff.io.marks import synthetic_mark
 from syndiff.io.volume import Stored, Volume
 
 IN_MM = {"meter": 1000.0, "micron": 1e-3}
+NONSENSE = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    np.linalg.LinAlgError,
+    HeaderDataError,
+)
 READABLE_IMAGES = (nib.Nifti1Pair, nib.Nifti2Pair, nib.MGHImage)
 
 
@@ -31,8 +41,15 @@ def read(path: str | Path) -> Volume:
     """
     path = Path(path)
     image = _load(path)
-    array = _values(image, path)
-    affine = _affine(image, path)
+    try:
+        array = _values(image, path)
+        affine = _affine(image, path)
+    except NONSENSE as error:  # codes that no standard knows, sizes beyond any
+        raise VolumeError(
+            f"the header of {path} makes no sense ({_first_line(error)})",
+            "a whole NIfTI or MGH file",
+            "copy it again",
+        ) from error
     orientation = io_orientation(affine)
     ras = np.ascontiguousarray(apply_orientation(array, orientation))
     stored = Stored(array.shape, affine, orientation, image.header, path)

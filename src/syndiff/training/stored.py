@@ -24,6 +24,7 @@ class StoredSettings(Checked):
     preset: Text = ""
     method: Text = "syndiff"
     one_shot: str = ""  # a path
+    data: Text = ""
     processes: Annotated[int, Field(ge=1)] = 1
     objective: dict[str, JsonValue] = Field(default_factory=dict)
 
