@@ -554,6 +554,19 @@ def test_what_is_shared_holds_no_path_and_no_command(room, monkeypatch, anonymou
     assert (str(room.data.parent) in written) is not anonymous
 
 
+def test_data_with_synthetic_scans_are_refused_unless_allowed(room, monkeypatch):
+    taken = replace(
+        room.manifest, content=room.manifest.content | {"left_out": {"synthetic": ["a.nii.gz"]}}
+    )
+    monkeypatch.setattr(evaluate, "read_manifest", lambda folder: taken)
+    with pytest.raises(DataError, match=r"1 of the scans .* synthetic"):
+        room.run()
+    assert not room.out.exists()
+    results = room.run(allow_synthetic=True)
+    assert results["synthetic_scans"] == 1
+    assert "synthetic images" in results["warnings"][0]
+
+
 def test_out_must_not_be_a_file(room):
     room.out.write_text("mine")
     with pytest.raises(UserError, match="is a file"):

@@ -1,4 +1,4 @@
-"""Commands around a trained translator: evaluate, info, export, import."""
+"""Commands around a trained translator: evaluate, info, models, export, import."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ def evaluate(
             "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
+    whole_volumes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the scans that DATA was prepared from: translate each as a whole, as "
+            "'syndiff translate' does, instead of the prepared slices."
+        ),
+    ] = None,
+    allow_synthetic: Annotated[
+        bool, typer.Option(help="Score data that hold synthetic scans, too.")
+    ] = False,
     anonymous: Annotated[
         bool, typer.Option(help="Write no path, file name or command line into the results.")
     ] = True,
@@ -74,6 +84,8 @@ def evaluate(
             source=source or None,
             target=target or None,
             profile=profile or None,
+            whole_volumes=whole_volumes,
+            allow_synthetic=allow_synthetic,
             anonymous=anonymous,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
@@ -95,7 +107,7 @@ def evaluate(
 @app.command()
 def info(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
 ) -> None:
     """Say what a translator does and where it comes from."""
@@ -105,10 +117,19 @@ def info(
         typer.echo(f"{name:18} {value}")
 
 
+@app.command("models")
+def models_() -> None:
+    """List the translators that travel with the package; each is given by its name."""
+    from syndiff.inference import shipped
+
+    for name, what in shipped():
+        typer.echo(f"{name:14} {what}")
+
+
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
     format: Annotated[

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch is loaded when the command runs
 @app.command()
 def translate(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
     image: Annotated[
         Path,

@@ -8,7 +8,7 @@ import io
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -124,6 +124,16 @@ def score_warnings(results: Mapping[str, Any]) -> list[str]:
     if len(results["subjects"]) == 1:
         found.append("one test subject: the scores say little about other people")
     return found
+
+
+def synthetic_warnings(files_taken: Sequence[str]) -> list[str]:
+    """That the data hold synthetic images, which were allowed."""
+    if not files_taken:
+        return []
+    return [
+        f"{len(files_taken)} of the data's scans are synthetic images: where they are references, "
+        "a score says how alike two models are, not how close an image is to an acquired one"
+    ]
 
 
 def anatomy_warnings(evaluation: Evaluation) -> list[str]:

@@ -118,6 +118,7 @@ def evaluate_predictions(
     predictors: Mapping[str, Predict],
     profile: Profile,
     *,
+    of_subject: Mapping[str, Callable[[str], Slices]] | None = None,
     checks: Mapping[str, Check] | None = None,
     find_head: FindHead | None = None,
     beside: Beside | None = None,
@@ -130,6 +131,8 @@ def evaluate_predictions(
         cases: the test subjects.
         predictors: name → function of source slices (n, h, w) that gives (n, h, w) in [0, 1].
         profile: how slices are compared.
+        of_subject: for the predictors that make their slices from something else than the
+            source slices, name → function of the subject's name that gives (n, h, w).
         checks: for the predictors to be compared with their sources too, name → function of
             source and synthetic slices.
         find_head: finds the head in a person's reference slices, (n, h, w) → bool; needed where
@@ -158,7 +161,9 @@ def evaluate_predictions(
         for position, (name, predict) in enumerate(predictors.items()):
             report.progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
             started = time.perf_counter()
-            synthetic = _checked(predict(source), source, name, case.subject)
+            own = (of_subject or {}).get(name)
+            made = predict(source) if own is None else own(case.subject)
+            synthetic = _checked(made, source, name, case.subject)
             evaluation.seconds[name] += time.perf_counter() - started
             if name in (checks or {}):
                 check = checks[name](source, synthetic)  # type: ignore[index]

@@ -25,7 +25,16 @@ from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
-from syndiff.translators import Translator, load_translator, locate, other_direction
+from syndiff.translators import (
+    SHIPPED,
+    WEIGHTS,
+    Translator,
+    load_translator,
+    locate,
+    only_for,
+    other_direction,
+    read_config,
+)
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -39,11 +48,13 @@ class Model:
         translator: the networks and their configuration.
         back: the other direction's translator, if it lies beside the folder.
         weights_sha256: of the folder's weights.
+        only_for: what a shipped translator is for, in words; empty where nothing limits it.
     """
 
     translator: Translator
     back: Translator | None
     weights_sha256: str
+    only_for: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> Model:
@@ -54,7 +65,7 @@ class Model:
         """
         translator = load_translator(path)
         weights = digest(locate(path) / translator.weights)
-        return cls(translator, other_direction(path, translator), weights)
+        return cls(translator, other_direction(path, translator), weights, only_for(path))
 
     def for_precision(self, precision: str) -> Model:
         """The same for many volumes in this precision; see `Translator.for_precision`."""
@@ -67,6 +78,7 @@ class Model:
             "name": self.translator.name,
             "method": self.translator.config.get("method"),
             "weights_sha256": self.weights_sha256,
+            "only_for": self.only_for or None,
             "training": self.translator.config.get("training", {}),
         }
 
@@ -112,13 +124,18 @@ def translate(
     volume = _volume(source)
     others = {modality: _volume(scan) for modality, scan in (also or {}).items()}
     started = time.monotonic()
+    limit = f"this translator is only for {model.only_for}" if model.only_for else ""
+    if limit:
+        report.warn(limit)
     with turn or nullcontext():
         made = translate_volume(
             model.translator, volume, options, also=others, back=model.back, report=report
         )
     seconds = round(time.monotonic() - started, 2)
     origin = {"translator": model.record(), "versions": versions(), "seconds": seconds}
-    return replace(made, record={**made.record, **origin})
+    warnings = (*([limit] if limit else []), *made.warnings)
+    record = {**made.record, **origin, "warnings": list(warnings)}
+    return replace(made, warnings=warnings, record=record)
 
 
 def translate_file(
@@ -203,8 +220,9 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
     training = config.get("training", {})
     target = IntensityScale.from_dict(config["intensity"][translator.target])
     top = float(target.restore(np.ones(1))[0])
-    return [
+    lines = [
         ("translates", f"{' and '.join(translator.sources) or 'noise'} → {translator.target}"),
+        *([("only for", limit)] if (limit := only_for(model)) else []),
         ("method", f"{config.get('method')} ({config['kind']})"),
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: the seed changes the result" if translator.stochastic else "none"),
@@ -215,3 +233,24 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("written by", f"syndiff {config.get('syndiff_version')}"),
         ("weights SHA-256", digest(locate(model) / translator.weights)),
     ]
+    return lines + _card(config.get("card") or {})
+
+
+def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A model card's lines."""
+    lines = []
+    for name, value in card.items():
+        texts = value if isinstance(value, list) else [value]
+        lines += [(name.replace("_", " ") if i == 0 else "", t) for i, t in enumerate(texts)]
+    return lines
+
+
+def shipped() -> list[tuple[str, str]]:
+    """The translators that travel with the package: name, and what each is in a line."""
+    rows = []
+    for name, folder in SHIPPED.items():
+        config = read_config(folder)
+        size_mb = (folder / WEIGHTS).stat().st_size / 1e6
+        ends = f"{' and '.join(config['sources'])} → {config['target']}"
+        rows.append((name, f"{ends}, {config['spacing_mm']:g} mm, {size_mb:.1f} MB"))
+    return rows

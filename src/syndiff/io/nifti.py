@@ -68,9 +68,9 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
     head.set_slope_inter(1.0, 0.0)
     head["descrip"] = words.encode("ascii", "replace")[:79]
     head["cal_min"] = head["cal_max"] = 0
-    head["aux_file"] = b""
-    if "db_name" in head:  # NIfTI-1 only
-        head["db_name"] = b""
+    for name in set(head.keys()) - {"magic", "descrip"}:
+        if head[name].dtype.kind == "S":  # every text: aux_file, intent_name, data_type, db_name
+            head[name] = b""
     head.extensions.clear()
     if words:
         head.extensions.append(nib.nifti1.Nifti1Extension("comment", words.encode()))

@@ -13,6 +13,7 @@ from syndiff.io.atomic import read_json
 from syndiff.objectives.methods import method_named, method_of
 from syndiff.training.hyperparameters import from_plain
 from syndiff.training.presets import TrainSettings
+from syndiff.training.stored import check_settings
 
 SETTINGS = "settings.json"
 # These may change without changing the steps already made.
@@ -78,6 +79,7 @@ def read_record(run: Path) -> dict[str, Any]:
         UserError: there is no run, or its settings cannot be read.
     """
     before = read_json(run / SETTINGS, "run", "check the path, or start without `resume`")
+    check_settings(before, run / SETTINGS)
     known = {**asdict(TrainSettings()), "method": "syndiff", "one_shot": "", **before}
     method = method_named(known["method"])
     known["objective"] = asdict(from_plain(before.get("objective", {}), method))

@@ -135,8 +135,19 @@ class SharedLatentArguments(Generator):
     upsampling: Upsampling = "transposed"
 
 
+class ContextUNetArguments(Checked):
+    """See `networks.context_unet.ContextUNet`."""
+
+    name: Literal["context_unet"]
+    in_channels: Channels = 1
+    out_channels: Channels = 1
+    widths: Annotated[list[Width], Field(min_length=1, max_length=MOST_LEVELS)]
+    folded: bool = False
+
+
 OneShotArguments = Annotated[
-    ResNetArguments | AttentionUNetArguments | SharedLatentArguments, Field(discriminator="name")
+    ResNetArguments | AttentionUNetArguments | SharedLatentArguments | ContextUNetArguments,
+    Field(discriminator="name"),
 ]
 
 
@@ -200,6 +211,16 @@ class Imported(Checked):
     notes: list[Text] = Field(default_factory=list)
 
 
+class Card(Checked):
+    """What a person should know before using a translator, in words."""
+
+    trained_on: Text
+    measured: list[Text]
+    not_for: list[Text]
+    licence: Text
+    cite: list[Text]
+
+
 class Config(Checked):
     """What every translator says, whatever its kind."""
 
@@ -220,6 +241,7 @@ class Config(Checked):
     training: Notes = Field(default_factory=dict)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     imported: Imported | None = None
+    card: Card | None = None
 
     @model_validator(mode="after")
     def _belong_together(self) -> Config:
