@@ -559,7 +559,7 @@ def test_data_with_synthetic_scans_are_refused_unless_allowed(room, monkeypatch)
         room.manifest, content=room.manifest.content | {"left_out": {"synthetic": ["a.nii.gz"]}}
     )
     monkeypatch.setattr(evaluate, "read_manifest", lambda folder: taken)
-    with pytest.raises(DataError, match="1 of the scans .* synthetic"):
+    with pytest.raises(DataError, match=r"1 of the scans .* synthetic"):
         room.run()
     assert not room.out.exists()
     results = room.run(allow_synthetic=True)

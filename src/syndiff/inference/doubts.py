@@ -84,7 +84,7 @@ def modality_doubts(
     other = nearest(known, row)
     # Within a wide limit, too, a scan that fits another modality better is doubted.
     halfway = known[modality].distance(row) > 0.5 * known[modality].limit
-    elsewhere = other != modality and known[other].accepts(row) and halfway
+    elsewhere = other != modality and halfway
     if known[modality].accepts(row) and not elsewhere:
         return []
     differs = known[modality].differs(row)
