@@ -79,9 +79,14 @@ def modality_doubts(
         row = tissue_quantiles(scale.normalise(volume.array, mean), mask)
     else:
         return []
-    if modality not in known or known[modality].accepts(row):
+    if modality not in known:
         return []
     other = nearest(known, row)
+    # Within a wide limit, too, a scan that fits another modality better is doubted.
+    halfway = known[modality].distance(row) > 0.5 * known[modality].limit
+    elsewhere = other != modality and halfway
+    if known[modality].accepts(row) and not elsewhere:
+        return []
     differs = known[modality].differs(row)
     if other != modality and known[other].accepts(row):
         return [f"{volume.name} looks like {other}, not {modality}: {differs}"]

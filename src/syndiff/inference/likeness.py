@@ -89,7 +89,7 @@ class Likeness:
 
 def nearest(known: Mapping[str, Likeness], row: Sequence[float]) -> str:
     """The modality that a fingerprint is most like."""
-    return min(known, key=lambda name: known[name].distance(row) / known[name].limit)
+    return min(known, key=lambda name: known[name].distance(row))
 
 
 def _deviations(row: Floats, rows: Floats, usual: Floats) -> Floats:

@@ -143,6 +143,7 @@ def _shells(
     limit, inner = min(RIM_MM, 0.4 * deepest), min(CENTRE_MM, 0.7 * deepest)
     rim, centre = coarse[head & (depth <= limit)], coarse[head & (depth > inner)]
     outer = coarse[head & (depth > limit) & (depth <= inner)]
+    rim, centre = (part if part.size else coarse[head] for part in (rim, centre))
     scalp, skull = (float(np.quantile(rim, q)) for q in (0.9, 0.3))
     mean = max(float(centre.mean()), 1e-3)
     steps = [np.abs(np.diff(coarse, axis=axis)) for axis in range(3)]
