@@ -106,6 +106,7 @@ def loss_of(made: Tensor, target: Tensor, structure: float) -> Tensor:
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """Mean SSIM over windows of 7×7 with a range of 1.5 of the 2 of the images."""
+
     def mean(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, 7, 1)
 
