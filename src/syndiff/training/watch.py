@@ -99,6 +99,7 @@ class Watch(L.Callback):
         self.report = report
         self.best = float(state["best_psnr_db"]) if state else -float("inf")
         self.best_step = int(state["best_step"]) if state else 0
+        self.minutes_before = float(state.get("minutes", 0.0)) if state else 0.0
         self.scores: dict[str, float] = {}
         self.doubtful: set[str] = set()  # the directions last warned of
         self.reason, self.interrupted = "", False
@@ -108,6 +109,8 @@ class Watch(L.Callback):
         module = _ours(pl_module)
         if self.state:
             module.load_optimizers(self.state)
+            if trainer.is_global_zero:
+                history.trim(self.run, module.step)
         self.started, self.first_step = time.monotonic(), module.step
         self.report.phase("training")
         if threading.current_thread() is threading.main_thread():  # others get no signals
@@ -207,7 +210,7 @@ class Watch(L.Callback):
         if trainer.logger is not None:
             known = {name: value for name, value in scores.items() if math.isfinite(value)}
             trainer.logger.log_metrics(known, step=module.step)
-        history.append(self.run, module.step, (time.monotonic() - self.started) / 60, scores)
+        history.append(self.run, module.step, self.minutes(), scores)
         history.draw(self.run)
         psnrs = [value for name, value in scores.items() if name.endswith("/psnr_db")]
         if psnrs and (mean_psnr := float(np.mean(psnrs))) > self.best:
@@ -227,9 +230,18 @@ class Watch(L.Callback):
         if hasattr(writer, "add_image"):
             writer.add_image(name, np.clip(image, 0, 1), step, dataformats="HW")
 
+    def minutes(self) -> float:
+        """Minutes of training so far, over all invocations."""
+        return self.minutes_before + (time.monotonic() - self.started) / 60
+
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""
-        content = module.state() | {"best_psnr_db": self.best, "best_step": self.best_step}
+        content = module.state() | {
+            "best_psnr_db": self.best,
+            "best_step": self.best_step,
+            "minutes": self.minutes(),
+            "data": str(self.cards.data.get("data_identity", "")),
+        }
         save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
