@@ -6,7 +6,7 @@ DATA holds folders of patients with T1w.nii.gz and T2w.nii.gz (and lesions.nii.g
 one), anywhere below it. T2w is registered onto the grid of T1w by syndiff's own preparation and
 kept in OUT/registered. What lies outside the head, or where the acquired T2w does not reach, is
 set to zero; each image is divided by its mean in the head, and the peak is the acquired one's
-99.9th percentile there. `psnr_db` and `ssim` are over the head's bounding box, `…_head` over the head
+99.9th percentile there. `psnr_db` and `ssim` are over the bounding box, `…_head` over the head
 alone, `…_inner` over the brain.
 """
 

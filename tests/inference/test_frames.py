@@ -17,11 +17,11 @@ SPACING = 5.0
 
 
 def scan(neck: int = 0) -> np.ndarray:
-    """(x, y, z) a head of 20 × 24 × 16 voxels that fills its box; its neck below.
+    """(x, y, z) a head of 20 × 24 × 20 voxels that fills its box; its neck below.
 
     Noise and marks everywhere; what is below the head is as bright as the head.
     """
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in (20, 24, 16)], indexing="ij")
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in (20, 24, 20)], indexing="ij")
     rng = np.random.default_rng(0)
     tissue = np.where(x**2 + y**2 + (0.5 * z) ** 2 < 1.0, 500 + 60 * rng.random(x.shape), 0.0)
     tissue[(x - 0.2) ** 2 + y**2 + z**2 < 0.1] = 900
@@ -44,9 +44,9 @@ def made(translator: object, head: np.ndarray, before: tuple[int, ...], after: t
     result = translate_volume(translator, source, CPU).volume  # type: ignore[arg-type]
     assert result.array.shape == source.array.shape
     np.testing.assert_array_equal(result.affine, source.affine)
-    low = head.shape[2] - 16 + before[2]
+    low = head.shape[2] - 20 + before[2]
     x, y, z = (
-        slice(n, n + size) for n, size in zip((*before[:2], low), (20, 24, 16), strict=True)
+        slice(n, n + size) for n, size in zip((*before[:2], low), (20, 24, 20), strict=True)
     )
     return result.array[x, y, z]
 
@@ -71,7 +71,7 @@ def test_the_field_of_view_does_not_matter(name: str) -> None:
 def test_a_head_part_ends_above_the_neck() -> None:
     mask = scan(neck=20) > 0
     x, y, z = head_part(mask, (SPACING,) * 3, frame_mm=100.0)
-    assert (z.start, z.stop) == (36 - 14, 36)  # 70 mm from the top
+    assert (z.start, z.stop) == (40 - 14, 40)  # 70 mm from the top
     assert mask[x, y].sum() == mask.sum()
 
 

@@ -94,6 +94,16 @@ def prepare(
     intensity: Annotated[
         str, typer.Option(help="MR intensities: robust (99.9th percentile) or paper (maximum).")
     ] = "robust",
+    ct_window: Annotated[
+        str,
+        typer.Option(
+            help="HU that CT is trained on: soft (-160 to 240), bone (-500 to 1300), full (-1024 "
+            "to 3000), LO,HI, or paper (divided by its mean, as MR is in the paper)."
+        ),
+    ] = "full",
+    units: Annotated[
+        str, typer.Option(help="HU: the CT scans are in HU although no air is in view.")
+    ] = "auto",
     register: Annotated[
         bool, typer.Option(help="Register validation and test subjects onto the first modality.")
     ] = True,
@@ -101,7 +111,11 @@ def prepare(
         bool, typer.Option(help="Register training subjects that have several modalities, too.")
     ] = True,
     max_slices: Annotated[
-        int, typer.Option(min=0, help="At most this many slices per volume (paper: 100); 0: all.")
+        int,
+        typer.Option(
+            min=0,
+            help="At most this many slices per volume, the uppermost ones (paper: 100); 0: all.",
+        ),
     ] = 0,
     orientation: Annotated[
         str,
@@ -140,6 +154,8 @@ def prepare(
             size=size,
             spacing_mm=None if spacing_mm == "auto" else number("--spacing-mm", spacing_mm),
             intensity=intensity,
+            ct_window=ct_window,
+            units=units,
             register=register,
             register_training=register_training,
             max_slices=max_slices or None,

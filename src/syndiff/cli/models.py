@@ -40,9 +40,23 @@ def evaluate(
     profile: Annotated[
         str,
         typer.Option(
-            help="How to compare: paper, selfrdb or fixed; empty: fixed for CT, else paper."
+            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
+            "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
+    whole_volumes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the scans that DATA was prepared from: translate each as a whole, as "
+            "'syndiff translate' does, instead of the prepared slices."
+        ),
+    ] = None,
+    allow_synthetic: Annotated[
+        bool, typer.Option(help="Score data that hold synthetic scans, too.")
+    ] = False,
+    anonymous: Annotated[
+        bool, typer.Option(help="Write no path, file name or command line into the results.")
+    ] = True,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -70,15 +84,21 @@ def evaluate(
             source=source or None,
             target=target or None,
             profile=profile or None,
+            whole_volumes=whole_volumes,
+            allow_synthetic=allow_synthetic,
+            anonymous=anonymous,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
         )
     for name, values in results["models"].items():
         offset = values.get("offset_px")
         typer.echo(
-            f"{name:12} {scores_in_words(values)}, "
+            f"{name:12} {scores_in_words(values['subject_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
+    for values in results["models"].values():
+        if "verdict" in values:
+            typer.echo(values["verdict"]["sentence"])
     for message in results["warnings"]:
         warn(message)
     typer.echo(f"report: {out / 'report.html'}")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
 from syndiff.inference.frames import head_part
-from syndiff.preparation.intensity import IntensityScale, checked_hounsfield, foreground_mask
+from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.values import field_doubts, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -28,6 +29,7 @@ class Acquired:
         mask: (x, y, z) the tissue.
         head: (x, y, z) the tissue of its uppermost part, see `head_part`.
         mean: what intensities are divided by, taken over the head.
+        notes: what its values were taken to mean, and what is doubtful, in words.
     """
 
     modality: str
@@ -36,6 +38,7 @@ class Acquired:
     mask: NDArray[np.bool_]
     head: NDArray[np.bool_]
     mean: float
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -50,11 +53,16 @@ class Acquired:
             frame_mm: the shorter side of the training's frames.
 
         Raises:
-            VolumeError: it holds no tissue, or is not in HU where CT is asked for.
+            VolumeError: it holds no tissue, or values of another kind: see `values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
-        if scale.unit == "HU":
-            volume = volume.like(checked_hounsfield(volume.array))
+        try:
+            values = understood(volume.array, scale.unit)
+        except VolumeError as error:
+            raise VolumeError(
+                f"{volume.name}: {error.found}", error.expected, error.remedy
+            ) from error
+        volume = volume.like(values.array)
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
@@ -63,7 +71,9 @@ class Acquired:
         found = foreground_mask(volume.array[part], scale.unit)
         head = np.zeros_like(mask)
         head[part] = found if found.any() else mask[part]
-        return cls(modality, volume, scale, mask, head, scale.reference_mean(volume.array, head))
+        mean = scale.reference_mean(volume.array, head)
+        notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
+        return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:
         """The chosen axial slices, normalised; (n, y, x)."""

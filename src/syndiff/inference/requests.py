@@ -31,6 +31,7 @@ from syndiff.translators import (
     Translator,
     load_translator,
     locate,
+    only_for,
     other_direction,
     read_config,
 )
@@ -47,11 +48,13 @@ class Model:
         translator: the networks and their configuration.
         back: the other direction's translator, if it lies beside the folder.
         weights_sha256: of the folder's weights.
+        only_for: what a shipped translator is for, in words; empty where nothing limits it.
     """
 
     translator: Translator
     back: Translator | None
     weights_sha256: str
+    only_for: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> Model:
@@ -62,7 +65,7 @@ class Model:
         """
         translator = load_translator(path)
         weights = digest(locate(path) / translator.weights)
-        return cls(translator, other_direction(path, translator), weights)
+        return cls(translator, other_direction(path, translator), weights, only_for(path))
 
     def for_precision(self, precision: str) -> Model:
         """The same for many volumes in this precision; see `Translator.for_precision`."""
@@ -75,6 +78,7 @@ class Model:
             "name": self.translator.name,
             "method": self.translator.config.get("method"),
             "weights_sha256": self.weights_sha256,
+            "only_for": self.only_for or None,
             "training": self.translator.config.get("training", {}),
         }
 
@@ -120,13 +124,18 @@ def translate(
     volume = _volume(source)
     others = {modality: _volume(scan) for modality, scan in (also or {}).items()}
     started = time.monotonic()
+    limit = f"this translator is only for {model.only_for}" if model.only_for else ""
+    if limit:
+        report.warn(limit)
     with turn or nullcontext():
         made = translate_volume(
             model.translator, volume, options, also=others, back=model.back, report=report
         )
     seconds = round(time.monotonic() - started, 2)
     origin = {"translator": model.record(), "versions": versions(), "seconds": seconds}
-    return replace(made, record={**made.record, **origin})
+    warnings = (*([limit] if limit else []), *made.warnings)
+    record = {**made.record, **origin, "warnings": list(warnings)}
+    return replace(made, warnings=warnings, record=record)
 
 
 def translate_file(
@@ -213,6 +222,7 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
     top = float(target.restore(np.ones(1))[0])
     lines = [
         ("translates", f"{' and '.join(translator.sources) or 'noise'} → {translator.target}"),
+        *([("only for", limit)] if (limit := only_for(model)) else []),
         ("method", f"{config.get('method')} ({config['kind']})"),
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: the seed changes the result" if translator.stochastic else "none"),

@@ -83,6 +83,7 @@ class ScanEntry(Checked):
     grid: Grid
     tissue_quantiles: Quantiles
     reference: ModalityName
+    fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
     count: Count | None = None
     interpolated: bool | None = None
@@ -94,6 +95,10 @@ class ScanEntry(Checked):
     native_shape: Shape | None = None
     native_affine: Affine | None = None
     registration: Notes | None = None
+    registered_onto: ModalityName | None = None
+    unpaired_because: Text | None = None
+    judged_by_cohort: bool | None = None
+    slices_not_seen_by_all: Count | None = None
     spacing_yx_mm: Pair | None = None
     box_yx: list[list[int]] | None = None
     reference_mean: Positive | None = None

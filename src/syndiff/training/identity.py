@@ -1,4 +1,4 @@
-"""Which data a run was trained on: one short text that differs as soon as anything of them does."""
+"""Which data a run was trained on: a short text that differs as soon as any value of them does."""
 
 from __future__ import annotations
 

@@ -190,6 +190,19 @@ class DiffusionArguments(Checked):
     T: Steps = 1000
 
 
+class Fingerprints(Checked):
+    """Numbers of the training scans, see `syndiff.preparation.fingerprint`."""
+
+    names: Annotated[list[Text], Field(min_length=1, max_length=64)]
+    scans: dict[ModalityName, list[Annotated[list[float], Field(max_length=64)]]]
+
+    @model_validator(mode="after")
+    def _as_many_numbers_as_names(self) -> Fingerprints:
+        if any(len(row) != len(self.names) for rows in self.scans.values() for row in rows):
+            raise ValueError(f"a fingerprint without {len(self.names)} numbers")
+        return self
+
+
 class Imported(Checked):
     """Of a translator that was made of the official code's checkpoint."""
 
@@ -223,6 +236,7 @@ class Config(Checked):
     axes: Text = ""
     slice_orientation: Literal[CODES] = "AR"  # type: ignore[valid-type]
     tissue_quantiles: dict[ModalityName, list[Quantiles]] = Field(default_factory=dict)
+    fingerprints: Fingerprints | None = None
     method: Text = ""
     training: Notes = Field(default_factory=dict)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
