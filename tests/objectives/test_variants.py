@@ -247,7 +247,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+# The others go through the same lines; their losses and networks are tested above.
+SLOW = {
+    "T/k = 16", "l1 projector, 1000 steps", "without cycle loss", "stopped after an epoch",
+    "pretrained, trained",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in VARIANTS]
+)
 def test_a_variant_trains_resumes_and_translates(
     name: str, data: Path, one_shot_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
