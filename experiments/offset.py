@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 from syndiff.anatomy.agreement import dice, foreground
 from syndiff.anatomy.check import spread
 from syndiff.anatomy.offset import median_vector, offsets_between, stack_offset
-from syndiff.io import volume
+from syndiff.io import formats
 from syndiff.phantom import make_subject
 from syndiff.preparation.intensity import (
     HU_WINDOW,
@@ -74,7 +74,7 @@ def templates(folder: Path) -> dict[str, Stack]:
     They are averages of different people and do not lie on each other to a fraction of a pixel,
     so what is judged is by how much the estimate moves when one is shifted.
     """
-    scans = {m: volume.read(folder / name).array for m, name in TEMPLATES.items()}
+    scans = {m: formats.read(folder / name).array for m, name in TEMPLATES.items()}
     mask = foreground_mask(scans["T1"])
     return {m: slices(a / np.percentile(a[mask], 99.9), mask, 128) for m, a in scans.items()}
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from syndiff.anatomy.offset import median_offset
 from syndiff.evaluation.metrics import get_profile, psnr, ssim
-from syndiff.io import volume
+from syndiff.io import formats
+from syndiff.io.volume import to_slices
 from syndiff.phantom import write_cohort
 from syndiff.phantom.signal import INDEX
 from syndiff.preparation.manifest import Manifest, Scan, read_manifest
@@ -69,7 +70,7 @@ class Truth:
         """(n, h, w) index of the tissue that fills most of each pixel of the training grid."""
         name = scan.subject if scan.subject.startswith("sub-") else f"sub-{scan.subject}"
         path = self.out / f"raw/derivatives/labels/{name}/anat/{name}_dseg.nii.gz"
-        labels = volume.read(path).array.transpose(2, 1, 0)[list(scan.slice_indices)]
+        labels = to_slices(formats.read(path))[list(scan.slice_indices)]
         shares = [scan.grid.forward((labels == i).astype(np.float32)) for i in range(len(INDEX))]
         shares[0] += 1e-3  # outside the field of view
         return np.argmax(np.stack(shares), axis=0)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from syndiff.errors import UserError as UserError
     from syndiff.inference import VolumeTranslator as VolumeTranslator
     from syndiff.inference import load_volume_translator as load_translator
+    from syndiff.io.formats import read as read_volume
+    from syndiff.io.formats import write as write_volume
     from syndiff.io.volume import Volume as Volume
-    from syndiff.io.volume import read as read_volume
-    from syndiff.io.volume import write as write_volume
 
 # Public name → where it lives.
 _HOMES = {
@@ -30,8 +30,8 @@ _HOMES = {
     "Volume": ("syndiff.io.volume", "Volume"),
     "VolumeTranslator": ("syndiff.inference", "VolumeTranslator"),
     "load_translator": ("syndiff.inference", "load_volume_translator"),
-    "read_volume": ("syndiff.io.volume", "read"),
-    "write_volume": ("syndiff.io.volume", "write"),
+    "read_volume": ("syndiff.io.formats", "read"),
+    "write_volume": ("syndiff.io.formats", "write"),
 }
 
 __all__ = [

@@ -202,9 +202,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_sidecar_records_the_check(folder: Path, tmp_path: Path) -> None:
     from syndiff.inference import translate_file
-    from syndiff.io import volume
+    from syndiff.io import formats
 
-    volume.write(head(), tmp_path / "in.nii.gz")
+    formats.write(head(), tmp_path / "in.nii.gz")
     said: list[str] = []
     for name, check in (("a", True), ("b", False)):
         out = tmp_path / f"{name}.nii.gz"
@@ -222,7 +222,7 @@ def test_the_sidecar_records_the_check(folder: Path, tmp_path: Path) -> None:
     ]
     assert json.loads((tmp_path / "b.json").read_text())["anatomy"] is None
     np.testing.assert_array_equal(
-        volume.read(tmp_path / "a.nii.gz").array, volume.read(tmp_path / "b.nii.gz").array
+        formats.read(tmp_path / "a.nii.gz").array, formats.read(tmp_path / "b.nii.gz").array
     )
 
 

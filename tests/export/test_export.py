@@ -18,7 +18,7 @@ from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.errors import ModelError, OptionError
 from syndiff.export import export, trace
 from syndiff.inference import describe, sidecar, translate_slices
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
 from syndiff.networks.content_style import ContentEncoder, StyleDecoder
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet

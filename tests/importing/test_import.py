@@ -353,7 +353,7 @@ def test_from_the_command_line_to_a_volume(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from syndiff.io import volume
+    from syndiff.io import formats
 
     path, out = save(tmp_path, generator_state()), tmp_path / "T2_to_T1"
     asked = ("--source", "T2", "--target", "T1", "--contrast1", "T1", *SAID)
@@ -370,7 +370,7 @@ def test_from_the_command_line_to_a_volume(
     scan = cohort / "sub-001" / "anat" / "sub-001_T2w.nii.gz"
     made = tmp_path / "made.nii.gz"
     assert call(monkeypatch, "translate", out, scan, made, "--device", "cpu") == 0
-    result, source = volume.read(made), volume.read(scan)
+    result, source = formats.read(made), formats.read(scan)
     assert result.array.shape == source.array.shape
     np.testing.assert_allclose(result.affine, source.affine)
     assert 0 <= result.array.min() < result.array.max() <= 3.0 + 1e-5  # 3 means

@@ -11,7 +11,7 @@ import pytest
 from syndiff.errors import DataError, ModelError, OptionError
 from syndiff.inference import requests, sidecar, translate_file
 from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translate_folder
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
 from syndiff.translators.sampling import Sampling
 from tests.helpers.translators import build

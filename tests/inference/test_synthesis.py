@@ -12,8 +12,9 @@ import pytest
 from syndiff import cli
 from syndiff.errors import DataError, ModelError, OptionError
 from syndiff.inference import describe, sample, sample_slices
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
+from syndiff.io.volume import to_slices
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training import presets
 from syndiff.training.data import training_batches
@@ -121,8 +122,8 @@ def test_sample_writes_a_stack_a_picture_and_where_they_are_from(
     assert stack.array.shape == (SIZE, SIZE, 3)
     assert stack.spacing_mm == (4.0, 4.0, 4.0)
     slices = sample_slices(load_translator(model), 3, seed=7, device="cpu")
-    np.testing.assert_allclose(volumes.to_slices(stack), slices * 2.0 * 100.0, rtol=1e-5)
-    assert b"SYNTHETIC" in bytes(stack.stored.header["descrip"])
+    np.testing.assert_allclose(to_slices(stack), slices * 2.0 * 100.0, rtol=1e-5)
+    assert stack.synthetic.startswith("SYNTHETIC")
     record = read_json(out / "synthetic_T1.json", "side-car")
     assert (record["synthetic"], record["not_for"]) == (True, "diagnosis")
     assert (record["slices"], record["seed"], record["unit"]) == (3, 7, "a.u.")

@@ -17,13 +17,13 @@ from syndiff.inference import (
     describe,
     doubts,
     sidecar,
-    tissue_quantiles,
     translate_file,
     translate_slices,
     translate_volume,
 )
-from syndiff.io import volume as volumes
-from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume
+from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
 from syndiff.translators import SliceNoise, load_translator
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
@@ -167,7 +167,7 @@ def test_doubts_are_told_in_words() -> None:
         "T2": [fingerprint(mean * 6)],
     }
 
-    def told(source: volumes.Volume, divisor: float) -> str:
+    def told(source: Volume, divisor: float) -> str:
         found = foreground_mask(source.array)
         return " | ".join(doubts(translator, source, found, divisor))
 

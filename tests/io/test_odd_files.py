@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from syndiff import cli
-from syndiff.io.volume import NIFTI_SUFFIXES, READABLE_SUFFIXES, read
+from syndiff.io.formats import READABLE, WRITABLE, read
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import read_manifest
 
@@ -54,7 +54,7 @@ ODD = {  # what `read` makes of it: a result, or a line with this in it
     "with_nan.nii.gz": "NaN",
     "zero_bytes.nii.gz": "empty",
 }
-IMAGES = [name for name in ODD if name.endswith(READABLE_SUFFIXES)]
+IMAGES = [name for name in ODD if name.endswith(READABLE)]
 SUBJECTS = ("sub-01", "sub-02", "sub-03", "sub-04")
 
 
@@ -231,7 +231,7 @@ def test_a_cohort_goes_on_once_the_odd_file_is_replaced(test_data, cohort, syndi
     is_sound(tmp_path / "data")
 
 
-@pytest.mark.parametrize("name", [n for n in ODD if n.endswith(NIFTI_SUFFIXES) and not ODD[n]])
+@pytest.mark.parametrize("name", [n for n in ODD if n.endswith(WRITABLE) and not ODD[n]])
 def test_the_odd_files_that_are_read_are_read_in_full(name, test_data):
     scan, image = read(test_data / "odd" / name), nib.load(test_data / "odd" / name)
     assert scan.array.size == np.prod(image.shape)

@@ -13,7 +13,7 @@ from torch import nn
 from syndiff.errors import OptionError
 from syndiff.evaluation.evaluate import evaluate
 from syndiff.inference import translate_file
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
 from syndiff.networks.patchgan import MultiScaleDiscriminator
 from syndiff.objectives.base import Draw

@@ -11,7 +11,8 @@ import pytest
 from scipy import ndimage
 
 from syndiff.errors import OptionError
-from syndiff.io import volume
+from syndiff.io import formats
+from syndiff.io.volume import same_grid
 from syndiff.phantom import MODALITIES, Subject, make_subject, write_cohort
 from syndiff.phantom import signal as sig
 from syndiff.phantom.fields import Grid, integrate, rotation, smooth_field
@@ -283,10 +284,10 @@ def test_layout(folder: Path) -> None:
         *(f"derivatives/labels/{s}/anat/{s}_dseg.nii.gz" for s in ("sub-001", "sub-002")),
     }
     assert set(files(folder)) == names
-    scan = volume.read(folder / "sub-001/anat/sub-001_T1w.nii.gz")
-    labels = volume.read(folder / "derivatives/labels/sub-001/anat/sub-001_dseg.nii.gz")
+    scan = formats.read(folder / "sub-001/anat/sub-001_T1w.nii.gz")
+    labels = formats.read(folder / "derivatives/labels/sub-001/anat/sub-001_dseg.nii.gz")
     memory = make_subject(1, ("T1",), **COARSE)
-    assert volume.same_grid(scan, labels)
+    assert same_grid(scan, labels)
     np.testing.assert_array_equal(scan.array, memory.scans["T1"])
     np.testing.assert_array_equal(labels.array, memory.labels)
     np.testing.assert_allclose(scan.affine, memory.affine)

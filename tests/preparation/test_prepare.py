@@ -13,7 +13,8 @@ import pytest
 from scipy import ndimage
 
 from syndiff.errors import DataError, OptionError, UserError, VolumeError
-from syndiff.io.volume import Volume, read
+from syndiff.io.formats import read
+from syndiff.io.volume import Volume
 from syndiff.preparation import recipe
 from syndiff.preparation.decisions import choose_spacing, place
 from syndiff.preparation.intensity import foreground_mask
@@ -361,7 +362,7 @@ def test_an_off_centre_head_is_moved_not_cut(first: int, spacing_mm: float) -> N
 
 
 def test_a_given_spacing_that_cuts_a_head_is_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"head of sub-1 .* measures .* use --spacing-mm auto"):
+    with pytest.raises(OptionError, match=r"head of sub-1 .* measures .* `spacing_mm` of auto"):
         run(raw, tmp_path / "out", spacing_mm=1.0)
 
 

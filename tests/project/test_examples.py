@@ -12,7 +12,8 @@ import pytest
 import typer.main
 
 from syndiff import cli
-from syndiff.io import volume
+from syndiff.io import formats
+from syndiff.io.volume import same_grid
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
 
@@ -35,8 +36,8 @@ def test_commands_and_options_exist(path: Path) -> None:
 
 def test_translate_folder(tmp_path: Path) -> None:
     build().save(tmp_path / "model")
-    volume.write(head(), tmp_path / "in" / "sub-01_T1w.nii.gz")
+    formats.write(head(), tmp_path / "in" / "sub-01_T1w.nii.gz")
     example = runpy.run_path(str(EXAMPLES / "translate_folder.py"))
     example["main"](str(tmp_path / "model"), str(tmp_path / "in"), str(tmp_path / "out"))
-    result = volume.read(tmp_path / "out" / "sub-01_T2w.nii.gz")
-    assert volume.same_grid(result, head())
+    result = formats.read(tmp_path / "out" / "sub-01_T2w.nii.gz")
+    assert same_grid(result, head())

@@ -13,7 +13,8 @@ from torch import Tensor
 from syndiff import losses
 from syndiff.errors import DataError, GeometryError, OptionError
 from syndiff.inference import describe, translate_file, translate_volume
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume, same_grid
 from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.syndiff import SynDiff, by_channel, distance
 from syndiff.preparation.manifest import read_manifest
@@ -397,11 +398,11 @@ def test_supervised_training_lowers_the_pixel_loss(data: Path, tmp_path: Path) -
 # --- volumes --------------------------------------------------------------------------------
 
 
-def head(seed: int, spacing: float = 4.0) -> volumes.Volume:
+def head(seed: int, spacing: float = 4.0) -> Volume:
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in (16, 16, 6)], indexing="ij")
     noise = np.random.default_rng(seed).random(x.shape)
     array = np.where(x**2 + y**2 + 0.3 * z**2 < 0.8, 100 + 50 * noise, 0)
-    return volumes.Volume(array.astype(np.float32), np.diag([spacing, spacing, 5.0, 1.0]))
+    return Volume(array.astype(np.float32), np.diag([spacing, spacing, 5.0, 1.0]))
 
 
 def test_volumes_of_several_sources(run: Path, tmp_path: Path) -> None:
@@ -411,7 +412,7 @@ def test_volumes_of_several_sources(run: Path, tmp_path: Path) -> None:
     volumes.write(pd, tmp_path / "PD.nii.gz")
     out = tmp_path / "T2.nii.gz"
     made = translate_file(model, tmp_path / "T1.nii.gz", out, also={"PD": tmp_path / "PD.nii.gz"})
-    assert volumes.same_grid(volumes.read(out), t1)
+    assert same_grid(volumes.read(out), t1)
     translator = load_translator(model)
     with torch.no_grad():
         for p in translator.parameters():

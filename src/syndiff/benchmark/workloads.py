@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from syndiff.benchmark.official_step import OfficialStep, official_sampling
 from syndiff.export import export
 from syndiff.inference import translate_file, translate_slices
-from syndiff.io import volume as volumes
+from syndiff.io import formats as volumes
+from syndiff.io.volume import Volume
 from syndiff.memory import freed_memory
 from syndiff.networks.compiled import compiled
 from syndiff.networks.ncsnpp import NCSNpp
@@ -293,12 +294,12 @@ class CompiledVolumeFile(VolumeFile):
     compiled = True
 
 
-def _head(size: int, slices: int) -> volumes.Volume:
+def _head(size: int, slices: int) -> Volume:
     """An ellipse of noisy tissue in every slice, 1 mm voxels."""
     x, y = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
     inside = (x / 0.7) ** 2 + (y / 0.85) ** 2 < 1
     tissue = np.random.default_rng(0).normal(500, 60, (size, size, slices))
-    return volumes.Volume(np.where(inside[..., None], tissue, 0).astype(np.float32), np.eye(4))
+    return Volume(np.where(inside[..., None], tissue, 0).astype(np.float32), np.eye(4))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Translate slices, volumes and files; nothing in here knows of training."""
 
-from syndiff.inference.doubts import doubts, tissue_quantiles
-from syndiff.inference.requests import Model, describe, digest, sidecar, translate_file
+from syndiff.inference.doubts import doubts
+from syndiff.inference.requests import Model, describe, digest, translate_file
 from syndiff.inference.slices import choose_device, translate_slices
 from syndiff.inference.synthesis import sample, sample_slices
 from syndiff.inference.translation import (
@@ -9,6 +9,7 @@ from syndiff.inference.translation import (
     load_volume_translator,
     translate_volume,
 )
+from syndiff.io.marks import sidecar
 
 __all__ = [
     "Model",
@@ -21,7 +22,6 @@ __all__ = [
     "sample",
     "sample_slices",
     "sidecar",
-    "tissue_quantiles",
     "translate_file",
     "translate_slices",
     "translate_volume",

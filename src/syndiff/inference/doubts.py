@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.intensity import IntensityScale, tissue_quantiles
 from syndiff.translators import Translator
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-def tissue_quantiles(normal: NDArray[Any], mask: NDArray[np.bool_]) -> list[float]:
-    """The 5, 25, 50, 75 and 95 % quantiles of normalised tissue: a scan's fingerprint."""
-    return [round(float(q), 4) for q in np.quantile(normal[mask], QUANTILES)]
 
 
 def doubts(

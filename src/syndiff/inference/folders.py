@@ -23,8 +23,9 @@ from typing import Any
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.inference import Model, sidecar, translate_file
 from syndiff.io.atomic import read_json
+from syndiff.io.formats import stem_of
 from syndiff.memory import keep_freed
-from syndiff.preparation.discover import SUFFIXES, find_scans
+from syndiff.preparation.discover import find_scans
 from syndiff.translators import locate, read_config
 
 IMAGES = (".nii.gz", ".nii", ".mgz", ".mgh")  # what may lie side by side; DICOM is no single file
@@ -150,8 +151,7 @@ def renamed(name: Path, source: str, target: str) -> Path:
 
     A name that does not end in its modality gets the target's appended.
     """
-    suffix = next((s for s in SUFFIXES if name.name.lower().endswith(s)), "")
-    stem = name.name[: len(name.name) - len(suffix)]
+    stem = stem_of(name)
     head, tail = stem, f"_{target}"
     for ending in (f"{source}w", source):
         if stem.lower().endswith(ending.lower()):

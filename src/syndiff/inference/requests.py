@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from syndiff.errors import OptionError
 from syndiff.inference.slices import CHAIN
 from syndiff.inference.translation import Warn, translate_volume
 from syndiff.io.atomic import write_json
+from syndiff.io.marks import SYNTHETIC_MARK, sidecar
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.translators import Translator, load_translator, locate, other_direction
 
@@ -76,7 +77,7 @@ def translate_file(
 
     Args:
         model: translator folder, "demo", or a model that has been read.
-        image: volume of the source modality, see `volume.read`; of several the first.
+        image: volume of the source modality, see `io.formats.read`; of several the first.
         also: files of the other sources by modality, on the same grid.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
         check: measure whether the anatomy stays where it is, for the side-car; on the way back
@@ -89,7 +90,7 @@ def translate_file(
     Raises:
         UserError: the model, the image or the output name cannot be used.
     """
-    from syndiff.io import volume as volumes
+    from syndiff.io import formats as volumes
 
     volumes.check_output_name(output)
     files = {"": image} | dict(also or {})
@@ -113,8 +114,9 @@ def translate_file(
         result = translate_volume(translator, source, also=sources, warn=hear, **options)
     for message in found[0].warnings("the result") if found else []:
         hear(message)
-    mark = f"{volumes.SYNTHETIC_MARK}: {translator.target} from {translator.source}"
-    volumes.write(result, output, mark)
+    mark = f"{SYNTHETIC_MARK}: {translator.target} from {translator.source}"
+    result = replace(result, synthetic=mark)
+    volumes.write(result, output)
     record = {
         "synthetic": True,
         "not_for": "diagnosis",
@@ -134,13 +136,6 @@ def translate_file(
     }
     write_json(sidecar(output), record)
     return result
-
-
-def sidecar(output: str | Path) -> Path:
-    """The JSON beside a volume: scan.nii.gz → scan.json."""
-    path = Path(output)
-    stem = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
-    return path.with_name(f"{stem}.json")
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from syndiff.errors import OptionError
 from syndiff.inference.requests import Model, versions
 from syndiff.inference.slices import Progress, translate_slices
 from syndiff.io.atomic import whole_file, write_json
+from syndiff.io.marks import SYNTHETIC_MARK
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.translators import Translator
 from syndiff.translators.sampling import Sampling
@@ -77,7 +78,8 @@ def sample(
     Raises:
         UserError: the model cannot be used, or needs a source.
     """
-    from syndiff.io import volume as volumes
+    from syndiff.io import formats as volumes
+    from syndiff.io.volume import Volume, from_slices
 
     read, started = Model.read(model), time.monotonic()
     translator, sampling = read.translator, Sampling(steps=sampling_steps)
@@ -85,14 +87,13 @@ def sample(
     slices = sample_slices(translator, count, sampling=sampling, progress=progress, **how)
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     spacing_mm = translator.spacing_mm
-    stack = volumes.Volume(
-        np.ascontiguousarray(volumes.from_slices(scale.restore(slices))),
+    stack = Volume(
+        np.ascontiguousarray(from_slices(scale.restore(slices))),
         np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # along z slices are only counted
+        synthetic=f"{SYNTHETIC_MARK}: {translator.target} of nobody",
     )
     stem = Path(out) / f"synthetic_{translator.target}"
-    volumes.write(
-        stack, f"{stem}.nii.gz", f"{volumes.SYNTHETIC_MARK}: {translator.target} of nobody"
-    )
+    volumes.write(stack, f"{stem}.nii.gz")
     write_picture(Path(f"{stem}.png"), slices, f"Synthetic {translator.target}: {NOT_FOR}")
     record = {
         "synthetic": True,

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import OptionError, UserError
-from syndiff.io import volume
+from syndiff.io import formats
 from syndiff.io.atomic import read_json, write_json, write_text
+from syndiff.io.volume import Volume
 from syndiff.phantom.fields import Array, smooth_field
 from syndiff.phantom.signal import (
     BIDS_SUFFIX,
@@ -200,7 +201,7 @@ def _write(subject: Subject, out: Path) -> None:
     images: dict[str, NDArray[Any]] = {**subject.scans, "dseg": subject.labels}
     for kind, path in _paths(out, subject.name, list(subject.scans)).items():
         values = images[kind].astype(np.float32)
-        volume.write(volume.Volume(values, subject.affine), path, description=DESCRIPTION)
+        formats.write(Volume(values, subject.affine), path, description=DESCRIPTION)
 
 
 def _paths(out: Path, name: str, modalities: Sequence[str]) -> dict[str, Path]:

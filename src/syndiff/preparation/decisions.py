@@ -104,7 +104,7 @@ def place(
                 f"the head of {name} measures {extent_mm(box_yx, (sy, sx)):.0f} mm, more than the "
                 f"{size * spacing_mm:.0f} mm of {size} pixels of {spacing_mm:g} mm",
                 "a grid that holds it",
-                "use --spacing-mm auto, or a larger --size or --spacing-mm",
+                "use a `spacing_mm` of auto, or a larger `size` or `spacing_mm`",
             )
         # A positive shift moves the content to higher indices (see SliceGrid).
         up, down = math.ceil(-low - 1e-6), math.ceil(high - (size - 1) - 1e-6)

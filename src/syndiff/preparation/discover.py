@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError
+from syndiff.io.formats import SUFFIXES, stem_of
 
-# .dcm is listed so that a DICOM file is named in an error instead of being passed over.
-SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".dcm")
 LAYOUTS = (
     "sub-X/anat/sub-X_T1w.nii.gz, subject/T1.nii.gz or T1/subject.nii.gz (.nii, .nii.gz or .mgz)"
 )
@@ -101,7 +100,7 @@ def _is_scan(raw: Path, folder: Path, wanted: dict[str, str]) -> bool:
 
 def _place(path: Path, wanted: dict[str, str]) -> tuple[str, str] | None:
     """(subject, modality) of a file, None if it lies in no known layout or is not wanted."""
-    stem, folders = _stem(path.name), path.parts[:-1]
+    stem, folders = stem_of(path), path.parts[:-1]
     if not folders:
         return None
     person = next((part for part in folders if part.startswith("sub-")), None)
@@ -129,12 +128,6 @@ def _in_modality_folder(stem: str, folder: str, wanted: dict[str, str]) -> tuple
     if last and _canonical(last) == _canonical(named[0]):
         return head, named[0]
     return stem, named[0]
-
-
-def _stem(name: str) -> str:
-    """A file name without its image suffix."""
-    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def _canonical(name: str) -> str:

@@ -23,6 +23,7 @@ from syndiff.errors import OptionError, VolumeError
 HU_WINDOW = (-1024.0, 3000.0)
 BODY_HU = -300.0  # air and the air-like foam of head rests lie below, skin above
 PERCENTILE = 99.9
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of tissue: what a manifest and a translator keep
 RULES = ("robust", "paper")
 Rule = Literal["robust", "paper", "window"]
 Unit = Literal["a.u.", "HU"]
@@ -129,6 +130,16 @@ def fit_scale(rule: str, means: Iterable[float], peaks: Iterable[float]) -> Inte
     # does not darken the others; "paper": the cohort's maximum, literally.
     scale = float(np.median(peaks)) if rule == "robust" else float(max(peaks))
     return IntensityScale(rule, "a.u.", scale, float(np.median(means)))  # type: ignore[arg-type]
+
+
+def acquired_quantiles(tissue: NDArray[Any]) -> list[float]:
+    """The `QUANTILES` of tissue in acquired units, as the first pass notes them."""
+    return [float(q) for q in np.quantile(tissue, QUANTILES)]
+
+
+def tissue_quantiles(normal: NDArray[Any], mask: NDArray[np.bool_]) -> list[float]:
+    """The `QUANTILES` of normalised tissue: a scan's fingerprint."""
+    return [round(float(q), 4) for q in np.quantile(normal[mask], QUANTILES)]
 
 
 def peak_value(array: NDArray[Any], mask: NDArray[np.bool_], rule: str) -> float:

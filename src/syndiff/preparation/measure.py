@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
-from syndiff.io.volume import Volume, read, to_slices
+from syndiff.io.formats import read
+from syndiff.io.volume import Volume, to_slices
 from syndiff.preparation.intensity import (
     HU_WINDOW,
+    acquired_quantiles,
     checked_hounsfield,
     foreground_mask,
     is_ct,
@@ -31,7 +33,6 @@ from syndiff.preparation.registration import Alignment, align
 MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
 COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,7 @@ def _load(path: Path, modality: str, rule: str) -> Loaded:
             raise VolumeError("its head holds no positive value")
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
-    quantiles = [float(q) for q in np.quantile(volume.array[mask], QUANTILES)]
-    return Loaded(volume, mask, mean, peak, quantiles)
+    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]))
 
 
 def choose_slices(

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from syndiff.errors import DataError, OptionError
 from syndiff.preparation.discover import Found
-from syndiff.preparation.intensity import foreground_mask, is_ct
+from syndiff.preparation.intensity import acquired_quantiles, foreground_mask, is_ct
 from syndiff.preparation.manifest import SPLITS
-from syndiff.preparation.measure import QUANTILES, file_stamp, head_box
+from syndiff.preparation.measure import file_stamp, head_box
 from syndiff.preparation.orientation import SliceOrientation
 from syndiff.reporting import SILENT, Reporter
 
@@ -222,7 +222,7 @@ def measure(parts: Iterator[NDArray[np.float32]], name: str) -> Measured:
             "paper": float(everything[0] / everything[1]),
         },
         box_yx=head_box(seen.T[:, :, None]),
-        quantiles=[float(q) for q in np.quantile(np.concatenate(samples), QUANTILES)],
+        quantiles=acquired_quantiles(np.concatenate(samples)),
         range=(low, high),
     )
 

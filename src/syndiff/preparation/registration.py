@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from syndiff.io.volume import Volume, same_grid
+from syndiff.io.volume import Volume, same_grid, to_slices
 
 Matrix = NDArray[np.float64]  # (4, 4)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ (NIfTI, here) ↔ LPS+ (ITK)
@@ -284,7 +284,7 @@ def _head_image(reference: Volume, mask: NDArray[np.bool_], sitk: Any) -> Any:
     """A SimpleITK mask of the head and a margin of air, whose edge shows where the head ends."""
     steps = [2 * round(HEAD_MARGIN_MM / spacing) + 1 for spacing in reference.spacing_mm]
     wide = ndimage.maximum_filter(mask, steps)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(wide.transpose(2, 1, 0), dtype=np.uint8))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(to_slices(wide), dtype=np.uint8))
     _place(image, reference)
     return image
 
@@ -292,7 +292,7 @@ def _head_image(reference: Volume, mask: NDArray[np.bool_], sitk: Any) -> Any:
 def _to_image(volume: Volume, sitk: Any) -> Any:
     """A SimpleITK image of a volume; only checked arrays ever reach SimpleITK."""
     low, high = np.percentile(volume.array, [0.1, 99.9])  # hot voxels must not eat the bins
-    array = np.clip(volume.array, low, high).transpose(2, 1, 0)  # x y z -> z y x
+    array = to_slices(np.clip(volume.array, low, high))
     image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
     _place(image, volume)
     factors = [max(1, round(VOXEL_MM / spacing)) for spacing in volume.spacing_mm]

@@ -1,0 +1,197 @@
+"""NIfTI and MGH files ↔ volumes, through nibabel."""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from numpy.typing import NDArray
+
+from syndiff.errors import VolumeError
+from syndiff.io.atomic import whole_file
+from syndiff.io.marks import synthetic_mark
+from syndiff.io.volume import Stored, Volume
+
+READABLE_IMAGES = (nib.Nifti1Pair, nib.Nifti2Pair, nib.MGHImage)
+
+
+def read(path: str | Path) -> Volume:
+    """Read a NIfTI-1, NIfTI-2 or MGH volume into RAS+ order, float32.
+
+    Raises:
+        VolumeError: the file is missing, damaged, no 3-D scalar image, holds NaN or infinite
+            values, is blank, or does not say how it lies in space.
+    """
+    path = Path(path)
+    image = _load(path)
+    array = _values(image, path)
+    affine = _affine(image, path)
+    orientation = io_orientation(affine)
+    ras = np.ascontiguousarray(apply_orientation(array, orientation))
+    stored = Stored(array.shape, affine, orientation, image.header, path)
+    mark = synthetic_mark(image.header, path)
+    return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored, mark)
+
+
+def write(volume: Volume, path: str | Path, description: str) -> None:
+    """Write a volume as float32 NIfTI in the orientation, shape and affine of its own file.
+
+    The header is kept (units, form codes) except what no longer holds: value scaling, display
+    range, and fields in which scanners put names and numbers of patients. The mark of a
+    synthetic volume, else `description`, goes into the header's `descrip` (79 characters) and
+    into a comment.
+
+    Raises:
+        UserError: the file could not be written; nothing is left behind.
+    """
+    stored = volume.stored
+    array = _to_file_order(volume)
+    nifti2 = isinstance(stored.header, nib.Nifti2Header)
+    image_class, header_class = (
+        (nib.Nifti2Image, nib.Nifti2Header) if nifti2 else (nib.Nifti1Image, nib.Nifti1Header)
+    )
+    header = header_class.from_header(stored.header) if stored.header is not None else None
+    image = image_class(array, stored.affine, header)
+    if not isinstance(stored.header, nib.Nifti1Header):  # Nifti2Header is a Nifti1Header too
+        image.set_sform(stored.affine, code="scanner")
+        image.set_qform(stored.affine, code="scanner")
+        image.header.set_xyzt_units("mm")
+    head = image.header
+    words = volume.synthetic or description
+    head.set_data_dtype(np.float32)
+    head.set_slope_inter(1.0, 0.0)
+    head["descrip"] = words.encode("ascii", "replace")[:79]
+    head["cal_min"] = head["cal_max"] = 0
+    head["aux_file"] = b""
+    if "db_name" in head:  # NIfTI-1 only
+        head["db_name"] = b""
+    head.extensions.clear()
+    if words:
+        head.extensions.append(nib.nifti1.Nifti1Extension("comment", words.encode()))
+    with whole_file(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _to_file_order(volume: Volume) -> NDArray[np.float32]:
+    """Undo the permutation and the flips that reading applied."""
+    axes = volume.stored.orientation[:, 0].astype(int)
+    array = volume.array
+    for ras_axis, flip in zip(axes, volume.stored.orientation[:, 1], strict=True):
+        if flip < 0:
+            array = np.flip(array, ras_axis)
+    array = np.ascontiguousarray(array.transpose(axes)).astype(np.float32, copy=False)
+    return array.reshape(volume.stored.shape)
+
+
+def _load(path: Path) -> Any:
+    """Open an image file with nibabel, or say in one line why not."""
+    if not path.exists():
+        raise VolumeError(f"no file {path}", remedy="check the path")
+    if path.is_dir():
+        raise VolumeError(f"{path} is a folder", "one image file (.nii.gz, .nii, .mgz)")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise VolumeError(f"{path} is empty (0 bytes)", remedy="copy or download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise VolumeError(
+            f"{path} is a git-LFS pointer, not an image", remedy="run 'git lfs pull'"
+        )
+    try:
+        image = nib.load(path)
+    except Exception as error:  # nibabel raises many kinds; each means "not an image"
+        raise VolumeError(
+            f"{path} is not a readable image ({_first_line(error)})",
+            "a whole NIfTI or MGH file",
+            "DICOM: convert it to NIfTI first" if head[:4] == b"DICM" or _is_dicom(path) else "",
+        ) from error
+    if not isinstance(image, READABLE_IMAGES):
+        raise VolumeError(f"{path} is a {type(image).__name__}", "a NIfTI or MGH image")
+    return image
+
+
+def _values(image: Any, path: Path) -> NDArray[np.float32]:
+    """The image's values as a finite, non-constant float32 array with three axes."""
+    dtype = image.get_data_dtype()
+    if dtype.fields is not None:
+        raise VolumeError(f"{path} holds colours ({dtype})", "one grey value per voxel")
+    if np.issubdtype(dtype, np.complexfloating):
+        raise VolumeError(f"{path} holds complex values", "real values", "store the magnitude")
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 3:
+        raise VolumeError(
+            f"{path} has {len(shape)} axes {shape}", "3", "choose one volume of the series"
+        )
+    shape = shape + (1,) * (3 - len(shape))
+    if min(shape) == 0:
+        raise VolumeError(f"{path} holds no voxels (shape {shape})")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a bad scale factor shows as NaN below
+            array = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "its image"
+        raise VolumeError(
+            f"{path} is a header without its image", f"{missing} beside it", "copy both files"
+        ) from error
+    except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+        raise VolumeError(
+            f"{path} is damaged or cut short ({_first_line(error)})", remedy="copy it again"
+        ) from error
+    except MemoryError as error:
+        raise VolumeError(f"{path} with shape {shape} does not fit into memory") from error
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise VolumeError(
+            f"{path} holds {bad} NaN or infinite values of {array.size}",
+            "finite values",
+            "replace them (for a masked scan: by 0)",
+        )
+    if array.min() == array.max():
+        raise VolumeError(f"{path} is blank: every voxel is {array.flat[0]:g}", "an image")
+    return array.reshape(shape)
+
+
+def _affine(image: Any, path: Path) -> NDArray[np.float64]:
+    """The image's affine in mm; refused where the file does not determine it."""
+    header = image.header
+    scale = 1.0
+    if isinstance(header, nib.Nifti1Header):
+        if header["sform_code"] == 0 and header["qform_code"] == 0:
+            raise VolumeError(
+                f"{path} does not say how it lies in space (sform and qform codes are 0), so left "
+                "and right are unknown",
+                "an sform or a qform",
+                "set the orientation, e.g. with nibabel or fslorient",
+            )
+        scale = {"meter": 1000.0, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
+    if scale != 1.0:
+        raise VolumeError(f"{path} measures space in {header.get_xyzt_units()[0]}", "mm")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise VolumeError(f"the affine of {path} is not finite", "a 4×4 affine in mm")
+    lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+        raise VolumeError(
+            f"the affine of {path} is singular",
+            "three independent axes of non-zero spacing",
+            "repair the header's sform and qform",
+        )
+    return affine
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
