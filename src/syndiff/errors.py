@@ -29,7 +29,7 @@ class UserError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__("; ".join(one_line(part) for part in parts))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # picklable across worker processes
         return type(self), (self.found, self.expected, self.remedy)
@@ -53,6 +53,15 @@ class ModelError(UserError):
 
 class OptionError(UserError):
     """An option's value, or a combination of options, that makes no sense."""
+
+
+def one_line(text: str) -> str:
+    """A text as one line: blanks and line breaks are single blanks, control characters escaped.
+
+    File names may hold line breaks, commands to the terminal and bytes that are no text.
+    """
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def spelled(message: str, spelling: Callable[[str], str]) -> str:

@@ -13,16 +13,19 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from syndiff.errors import DataError, ModelError, OptionError, UserError
-from syndiff.evaluation import baselines, evaluate, metrics, report
+from syndiff.evaluation import baselines, candidates, evaluate, metrics, report
+from syndiff.evaluation.candidates import How
 from syndiff.evaluation.scoring import (
     Case,
     choose_pictures,
     evaluate_predictions,
     mean_and_deviation,
+    summarise_model,
 )
 from syndiff.preparation import manifest
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale, window_scale
+from syndiff.reporting import Silent
 
 PAPER = metrics.PROFILES["paper"]
 MR_SCALE = IntensityScale("robust", "a.u.", 2.0, 300.0)
@@ -38,6 +41,16 @@ def brain(seed: int, contrast: tuple[float, float, float], n: int = 6) -> np.nda
     image[(radius < 0.9) & (wavy > 0)] = contrast[1]
     image[(radius < 0.35)] = contrast[2]
     return np.clip(gaussian_filter(image, (0, 0.7, 0.7)), 0, 1).astype(np.float32)
+
+
+class Heard(Silent):
+    """A reporter that keeps (done, total) of every progress."""
+
+    def __init__(self):
+        self.steps = []
+
+    def progress(self, done, total, detail=""):
+        self.steps.append((done, total))
 
 
 T1, T2 = (0.8, 0.5, 0.1), (0.3, 0.5, 1.0)
@@ -66,19 +79,17 @@ def test_scores_per_slice_subject_and_overall():
         "moved": lambda s: np.roll(perfect(s), 2, axis=1),
         "copy": baselines.copy,
     }
-    steps = []
+    heard = Heard()
     cases = [case(1, 6), case(2, 4)]
-    result = evaluate_predictions(
-        cases, predictors, PAPER, progress=lambda *step: steps.append(step)
-    )
+    result = evaluate_predictions(cases, predictors, PAPER, report=heard)
     assert len(result.scores) == 3 * (6 + 4)
     assert result.models == ["perfect", "moved", "copy"]
     assert result.subjects == ["sub-001", "sub-002"]
-    assert steps[0][:2] == (0, 6)
-    assert steps[-1][:2] == (6, 6)
+    assert heard.steps[0] == (0, 6)
+    assert heard.steps[-1] == (6, 6)
 
-    entry = evaluate.summarise_model(result, "moved")
-    per_slice = [score.psnr_db for score in result.of("moved")]
+    entry = summarise_model(result, "moved")
+    per_slice = [score.values["psnr_db"] for score in result.of("moved")]
     assert entry["slices"] == 10
     assert entry["psnr_db"] == pytest.approx(np.mean(per_slice))
     assert entry["psnr_db_std"] == pytest.approx(np.std(per_slice, ddof=1))
@@ -88,11 +99,11 @@ def test_scores_per_slice_subject_and_overall():
     assert entry["offset_px"] == pytest.approx(2, abs=0.1)
     assert entry["offset_yx_px"] == pytest.approx([2, 0], abs=0.1)
 
-    best = evaluate.summarise_model(result, "perfect")
+    best = summarise_model(result, "perfect")
     assert best["psnr_db"] == metrics.PSNR_CEILING_DB
     assert best["ssim"] == pytest.approx(1)
     assert best["offset_px"] < 0.01
-    assert evaluate.summarise_model(result, "copy")["psnr_db"] < 20
+    assert summarise_model(result, "copy")["psnr_db"] < 20
 
 
 def test_blank_reference_slices_are_left_out_and_counted():
@@ -126,7 +137,7 @@ def test_what_cannot_be_scored_is_named(predict, message):
 
 def test_blank_predictions_are_scored_without_an_offset():
     result = evaluate_predictions([case(1)], {"blank": np.zeros_like}, PAPER)
-    entry = evaluate.summarise_model(result, "blank")
+    entry = summarise_model(result, "blank")
     assert entry["offset_px"] is None
     assert 0 < entry["psnr_db"] < 20
     json.dumps(entry, allow_nan=False)
@@ -146,7 +157,7 @@ def test_pictures_hold_what_psnr_compares():
     (picture,) = result.pictures
     assert picture.reference.max() == pytest.approx(1)
     error = np.mean((picture.synthetic["copy"].astype(float) - picture.reference) ** 2)
-    assert picture.psnr_db["copy"] == pytest.approx(-10 * np.log10(error), abs=1e-3)
+    assert picture.scores["copy"]["psnr_db"] == pytest.approx(-10 * np.log10(error), abs=1e-3)
 
 
 def test_one_value_has_no_deviation():
@@ -269,12 +280,12 @@ def room(tmp_path, monkeypatch):
     config = tmp_path / "T1_to_T2" / "config.json"
     config.parent.mkdir()
     config.write_text('{"training": {"steps": 1234}}')
-    monkeypatch.setattr(evaluate, "_load", lambda name, path: held.translators[name])
-    monkeypatch.setattr(evaluate, "_other_direction", lambda path, t: held.back.get(path.name))
+    monkeypatch.setattr(candidates, "load", lambda name, path: held.translators[name])
+    monkeypatch.setattr(candidates, "other_direction", lambda path, t: held.back.get(path.name))
     monkeypatch.setattr(
-        evaluate,
-        "_predictor",
-        lambda t, **options: next(
+        candidates,
+        "predictor",
+        lambda t, how: next(
             held.predict[n] for n, other in held.translators.items() if t is other
         ),
     )
@@ -359,7 +370,7 @@ def test_models_are_compared_with_their_sources(room):
     assert good["way_back_slices"] == 0
     assert results["models"]["copy"]["anatomy"] is None
     assert results["warnings"][0].startswith("what moved makes lies 1.")
-    assert "--structure" in results["warnings"][0]
+    assert "`structure`" in results["warnings"][0]
     rows = list(csv.DictReader((room.out / "anatomy.csv").open()))
     assert {(row["model"], row["subject"]) for row in rows} == {
         (model, subject) for model in ("good", "moved") for subject in ("sub-3", "sub-4")
@@ -559,17 +570,16 @@ def test_a_translator_from_its_folder(tmp_path):
     model = AdversarialDiffusionTranslator(NCSNpp(**network), Schedule(2), config)
     folder = model.save(tmp_path / "T1_to_T2")
     prepared(tmp_path / "data", test_subjects=(3,))
-    steps = []
+    heard = Heard()
     results = evaluate.evaluate(
         tmp_path / "data",
         tmp_path / "out",
         models={"mine": folder},
-        batch_size=4,
-        device="cpu",
-        progress=lambda *step: steps.append(step),
+        how=How(batch_size=4, device="cpu"),
+        report=heard,
     )
     assert np.isfinite(results["models"]["mine"]["psnr_db"])
     assert results["models"]["mine"]["config"]["schedule"] == {"steps": 2}
-    assert steps[-1][:2] == (3, 3)
+    assert heard.steps[-1] == (3, 3)
     with pytest.raises(ModelError, match="model mine: no translator folder"):
         evaluate.evaluate(tmp_path / "data", tmp_path / "out", models={"mine": tmp_path / "no"})

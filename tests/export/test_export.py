@@ -201,6 +201,7 @@ def test_translate_takes_it(
     assert record["translator"]["weights_sha256"] == dict(describe(exported))["weights SHA-256"]
 
 
+@pytest.mark.slow
 def test_a_step_repeated_is_the_chain(original: Path, step: Path) -> None:
     translator, one = load_translator(original), load_translator(step)
     assert isinstance(one, OnnxTranslator)
@@ -217,17 +218,23 @@ def test_a_step_repeated_is_the_chain(original: Path, step: Path) -> None:
         one(source, noise)
 
 
+@pytest.mark.slow
 def test_the_chain_holds_its_step_once(exported: Path, step: Path) -> None:
     chain, one = ((f / "model.onnx").stat().st_size for f in (exported, step))
     assert chain < one + 5000
 
 
-def test_nothing_of_this_machine_is_in_the_files(exported: Path, program: Path) -> None:
-    content = (exported / "model.onnx").read_bytes() + (program / "model.pt2").read_bytes()
+@pytest.mark.parametrize("made", ["exported", pytest.param("program", marks=pytest.mark.slow)])
+def test_nothing_of_this_machine_is_in_the_files(
+    made: str, request: pytest.FixtureRequest
+) -> None:
+    (file,) = request.getfixturevalue(made).glob("model.*")
+    content = file.read_bytes()
     for place in (Path(syndiff.__file__).parent, Path(torch.__file__).parent, Path.home()):
         assert str(place).encode() not in content
 
 
+@pytest.mark.slow
 def test_one_pass_translators(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -309,6 +316,7 @@ def test_a_damaged_model_is_one_line(
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_another_model_in_its_place_is_refused(exported: Path, step: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(exported, folder)
@@ -339,6 +347,7 @@ def test_unsuitable_options(original: Path, exported: Path, tmp_path: Path) -> N
 # --- torch -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_torch_program_runs_at_any_batch_and_size(original: Path, program: Path) -> None:
     step = torch.export.load(program / "model.pt2").module()
     translator = load_translator(original)
@@ -350,6 +359,7 @@ def test_a_torch_program_runs_at_any_batch_and_size(original: Path, program: Pat
     )
 
 
+@pytest.mark.slow
 def test_a_torch_program_is_described_but_never_opened(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

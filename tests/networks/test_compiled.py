@@ -38,6 +38,10 @@ from tests.helpers.methods import (
 )
 from tests.helpers.runs import TINY_GITHUB, settings
 
+slow = pytest.mark.slow
+# Tracing takes seconds for each network: one method among the fast tests, all among the slow.
+TRACED = [name if name == "cyclegan" else pytest.param(name, marks=slow) for name in METHODS]
+
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
@@ -61,7 +65,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TRACED)
 def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
     ends = []
     for asked in (False, True):
@@ -74,6 +78,7 @@ def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
     torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
 
 
+@slow
 @pytest.mark.parametrize("changes", [{"recompute": True}, {"spectral_norm": True}])
 def test_a_step_with_other_options_is_the_same(
     changes: dict[str, bool], passes: list[int]
@@ -92,6 +97,7 @@ def test_a_step_with_other_options_is_the_same(
     assert apart.float().mean() < 0.01
 
 
+@slow
 def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
     """A compiled pass has no second derivative."""
     objective = build("syndiff", awake=True)
@@ -105,8 +111,8 @@ def test_the_penalty_is_taken_on_a_plain_pass(passes: list[int]) -> None:
     assert len(passes) == fake_and_generators
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=slow)])
 def test_an_image_is_the_same_and_is_compiled_for_once(
     name: str, precision: str, passes: list[int]
 ) -> None:
@@ -129,6 +135,7 @@ def test_an_image_is_the_same_and_is_compiled_for_once(
     assert len(passes) == before
 
 
+@slow
 def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
     """Its first image and the later ones lie alike in memory."""
     translator = cast(AdversarialDiffusionTranslator, translator_of("syndiff"))
@@ -140,6 +147,7 @@ def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
     assert set(passes) == {0}
 
 
+@slow
 def test_expectations_are_compiled_too(passes: list[int]) -> None:
     translator, few = translator_of("syndiff"), Sampling("expectation", samples=2)
     options = {"batch_size": 4, "device": "cpu", "sampling": few}
@@ -149,6 +157,7 @@ def test_expectations_are_compiled_too(passes: list[int]) -> None:
     assert set(passes) == {0}
 
 
+@slow
 def test_a_run_can_be_compiled(prepared: Path, tmp_path: Path, passes: list[int]) -> None:
     ends = []
     for asked in (False, True):
@@ -191,6 +200,7 @@ def test_an_exported_translator_is_not_torchs() -> None:
         )
 
 
+@slow
 def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
     options = Options(
         what=("translate", "train", "volume"), size=32, slices=2, repeats=1, warmup=0,
@@ -205,6 +215,7 @@ def test_the_benchmark_has_both_beside_each_other(passes: list[int]) -> None:
     assert other["speedup"] == pytest.approx(ratio)
 
 
+@slow
 def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
     pytest.importorskip("onnxruntime")
     options = Options(
@@ -217,7 +228,7 @@ def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
     assert torchs["speedup"] == 1
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("name", ["cyclegan", "syndiff"])
 def test_with_a_real_compiler(name: str) -> None:
     torch.compiler.reset()
@@ -227,7 +238,7 @@ def test_with_a_real_compiler(name: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.slow
+@slow
 def test_a_step_with_a_real_compiler() -> None:
     torch.compiler.reset()
     ends = []

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from syndiff.errors import OptionError
+from syndiff.evaluation.candidates import How
 from syndiff.evaluation.evaluate import evaluate
 from syndiff.inference import translate_file
 from syndiff.io import formats as volumes
@@ -172,7 +173,7 @@ def test_train_resume_translate_evaluate(
     assert made.array.shape == source.array.shape
     np.testing.assert_array_equal(made.affine, source.affine)
     assert np.isfinite(made.array).all()
-    results = evaluate(prepared, tmp_path / "report", models={name: model}, device="cpu")
+    results = evaluate(prepared, tmp_path / "report", models={name: model}, how=How(device="cpu"))
     assert np.isfinite(results["models"][name]["psnr_db"])
 
 

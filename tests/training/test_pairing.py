@@ -357,10 +357,11 @@ def test_several_sources_make_one_translator(run: Path) -> None:
 
 
 def test_it_can_be_evaluated(data: Path, run: Path, tmp_path: Path) -> None:
+    from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate
 
     models = {"mine": run / "translators/T1+PD_to_T2"}
-    results = evaluate(data, tmp_path / "out", models=models, device="cpu")
+    results = evaluate(data, tmp_path / "out", models=models, how=How(device="cpu"))
     assert results["source"] == "T1+PD"
     assert np.isfinite(results["models"]["mine"]["psnr_db"])
 

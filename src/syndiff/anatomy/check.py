@@ -92,7 +92,7 @@ class AnatomyCheck:
     def _offset_warning(self, name: str) -> str:
         length = self.offset.magnitude
         mm = f" ({length * self.spacing_mm:.1f} mm)" if self.spacing_mm else ""
-        remedy = "register the training data; with SynDiff, train with a larger --structure"
+        remedy = "register the training data; with SynDiff, train with a larger `structure`"
         if length >= SEVERAL_PX:
             return (
                 f"{name} lies {length:.1f} px{mm} beside its source, the most reported failure of "

@@ -10,12 +10,9 @@ from typing import Any
 
 import typer
 
-from syndiff.cli.app import option_of
-from syndiff.errors import spelled
-
 
 def warn(message: str) -> None:
-    typer.echo(f"warning: {spelled(message, option_of)}", err=True)
+    typer.echo(f"warning: {message}", err=True)
 
 
 @contextmanager
@@ -49,14 +46,14 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
         yield update
 
 
-class Told:
-    """A `Reporter` of the command line: a bar for progress, a line for each warning."""
+class ConsoleReporter:
+    """A `Reporter` for people: a bar where somebody watches, and warnings, both on stderr."""
 
     def __init__(self, update: Callable[..., None]) -> None:
         self._update = update
 
     def phase(self, name: str) -> None:
-        pass
+        pass  # the bar's description says it already
 
     def progress(self, done: int, total: int, detail: str = "") -> None:
         self._update(done, total, detail)
@@ -66,10 +63,10 @@ class Told:
 
 
 @contextmanager
-def telling(what: str) -> Iterator[Told]:
-    """A reporter for work that is called `what`."""
+def console_reporter(what: str) -> Iterator[ConsoleReporter]:
+    """A reporter whose bar says `what` is being done."""
     with progress_bar(what) as update:
-        yield Told(update)
+        yield ConsoleReporter(update)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.cli.console import progress_bar, telling
+from syndiff.cli.console import console_reporter, progress_bar
 from syndiff.errors import OptionError
 
 
@@ -106,7 +106,7 @@ def prepare(
         raise OptionError(
             "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
         )
-    with telling("preparing") as report:
+    with console_reporter("preparing") as report:
         manifest = run(
             raw,
             out,

@@ -19,7 +19,7 @@ from syndiff.cli.app import (
     named,
     numbers,
 )
-from syndiff.cli.console import progress_bar, warn
+from syndiff.cli.console import console_reporter, warn
 from syndiff.errors import OptionError
 
 
@@ -52,14 +52,16 @@ def evaluate(
     precision: Precision = "32",
 ) -> None:
     """Compare translators with each other and with two baselines; write a report."""
+    from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate as run
+    from syndiff.evaluation.report import scores_in_words
 
     models: dict[str, Path] = {}
     for name, path in named("--model", model, "mine=run/translators/T1_to_T2"):
         if name in models:
             raise OptionError(f"two models named {name!r}", "different names")
         models[name] = Path(path)
-    with progress_bar("evaluating") as bar:
+    with console_reporter("evaluating") as report:
         results = run(
             data,
             out,
@@ -67,20 +69,14 @@ def evaluate(
             split=split,
             source=source or None,
             target=target or None,
-            seed=seed,
             profile=profile or None,
-            batch_size=batch_size,
-            device=device,
-            sampling=sampling,
-            samples=samples,
-            sampling_steps=sampling_steps,
-            precision=precision,
-            progress=bar,
+            how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
+            report=report,
         )
     for name, values in results["models"].items():
         offset = values.get("offset_px")
         typer.echo(
-            f"{name:12} PSNR {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %   "
+            f"{name:12} {scores_in_words(values)}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
     for message in results["warnings"]:

@@ -86,12 +86,14 @@ def run(
     translate_file(SHIPPED, scan, result, warn=say)
 
     part("evaluating on the test subjects")
+    from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate
+    from syndiff.evaluation.report import scores_in_words
 
     models = {"shipped": SHIPPED, "trained": trained}
-    results = evaluate(out / "data", out, models=models, seed=seed)
+    results = evaluate(out / "data", out, models=models, how=How(seed=seed))
     for name, values in results["models"].items():
-        say(f"  {name:10} {values['psnr_db']:6.2f} dB   SSIM {100 * values['ssim']:5.1f} %")
+        say(f"  {name:10} {scores_in_words(values)}")
     part("done")
     say(f"report: {out / 'report.html'}")
     return results

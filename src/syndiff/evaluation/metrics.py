@@ -22,7 +22,7 @@ skip. Identical images would score infinite dB, which JSON cannot hold: `PSNR_CE
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -164,6 +164,72 @@ def mae(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper"
     """
     profile = get_profile(profile)
     return _unless_blank(_mae, image, reference, profile)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score of a slice: how it is computed, and how tables, files and pages show it.
+
+    Attributes:
+        name: its key in `metrics.json` and its column in `metrics.csv`.
+        title: what people call it.
+        unit: of the value that is shown; "" for a pure number.
+        better: "higher" or "lower".
+        function: (image, reference, profile) → the value that is stored.
+        meaning: one or two sentences for the reader of a report.
+        factor: what is stored × factor = what is shown.
+        digits: shown after the decimal point.
+        of_intensity: it is a part of the intensity range, so that it has a value in HU for CT.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal["higher", "lower"]
+    function: Callable[[ArrayLike, ArrayLike, Profile], float]
+    meaning: str
+    factor: float = 1.0
+    digits: int = 2
+    of_intensity: bool = False
+
+    def shown(self, value: float | None) -> str:
+        """A stored value as tables show it, without its unit; a dash for what is unknown."""
+        return "–" if value is None else f"{self.factor * value:.{self.digits}f}"
+
+    @property
+    def label(self) -> str:
+        """Title and unit, for an axis."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def best(self, values: Mapping[str, float]) -> str:
+        """The name of the best value; of equal ones the first."""
+        choose = max if self.better == "higher" else min
+        return choose(values, key=lambda name: values[name])
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "psnr_db", "PSNR", "dB", "higher", psnr,
+            "How small the error is against the brightest value of the acquired slice, on a "
+            "logarithmic scale: 6 dB more means half the error. PSNRs of other papers compare "
+            "only if they normalise and crop in the same way.",
+        ),
+        Metric(
+            "ssim", "SSIM", "%", "higher", ssim,
+            "Whether local structure (brightness, contrast, pattern in a small window) agrees; "
+            "100 % is identical. Empty background agrees trivially, so small heads in large "
+            "frames score high.",
+            factor=100, digits=1,
+        ),
+        Metric(
+            "mae", "Mean error", "% of maximum", "lower", mae,
+            "The average absolute difference per pixel.",
+            factor=100, of_intensity=True,
+        ),
+    )
+}  # fmt: skip
 
 
 def correlate_inside(image: Image, along_y: Image, along_x: Image) -> Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from syndiff.anatomy.check import WARN_PX
 from syndiff.evaluation import figures
 from syndiff.evaluation.baselines import BASELINES
+from syndiff.evaluation.metrics import METRICS
 from syndiff.evaluation.scoring import Evaluation, Picture
 
 OFFSET_WARNING_PX = WARN_PX
@@ -44,6 +46,8 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
     limit = _error_limit(evaluation.pictures)
     return environment.from_string(template).render(
         results=results,
+        columns=columns(results["unit"]),
+        metrics=METRICS,
         rows=_headline_rows(results),
         findings=findings(results),
         anatomy_rows=_anatomy_rows(results),
@@ -80,15 +84,36 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def scores_in_words(scores: Mapping[str, float]) -> str:
+    """ "PSNR 24.31 dB, SSIM 88.1 %, …" of one slice or of a mean."""
+    return ", ".join(
+        f"{m.title} {m.shown(scores[m.name])} {m.unit}".strip() for m in METRICS.values()
+    )
+
+
+def columns(unit: str) -> list[dict[str, Any]]:
+    """The columns of the headline table: each metric's key, title, unit and way to be shown.
+
+    Args:
+        unit: of the target's intensities; in HU, what is a part of their range is shown in HU.
+    """
+    found = []
+    for metric in METRICS.values():
+        hu = metric.of_intensity and unit == "HU"
+        shown = replace(metric, unit="HU", factor=1.0, digits=1) if hu else metric
+        found.append({"key": f"{metric.name}_hu" if hu else metric.name, "metric": shown})
+    return found
+
+
 def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per model; `best` holds the columns in which it leads."""
     models = results["models"]
     trained = {n: e for n, e in models.items() if e["kind"] == "model"}
     measured = {n: e["offset_px"] for n, e in trained.items() if e["offset_px"] is not None}
-    leaders = {
-        "psnr_db": max(models, key=lambda n: models[n]["psnr_db"]),
-        "ssim": max(models, key=lambda n: models[n]["ssim"]),
-        "mae": min(models, key=lambda n: models[n]["mae"]),
+    leaders: dict[str, str | None] = {
+        name: metric.best({model: entry[name] for model, entry in models.items()})
+        for name, metric in METRICS.items()
+    } | {
         # A baseline lies where its source lies: it can neither win nor lose in this column.
         "offset_px": min(measured, key=lambda n: measured[n]) if len(measured) > 1 else None,
     }
@@ -143,8 +168,7 @@ def _panel(picture: Picture, limit: float) -> dict[str, Any]:
             name: {
                 "synthetic": figures.grey_png(image, top),
                 "error": figures.error_png(image - picture.reference, limit),
-                "psnr_db": picture.psnr_db[name],
-                "ssim": picture.ssim[name],
+                "scores": scores_in_words(picture.scores[name]),
             }
             for name, image in picture.synthetic.items()
         },
@@ -153,14 +177,14 @@ def _panel(picture: Picture, limit: float) -> dict[str, Any]:
 
 def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[dict[str, str]]:
     """PSNR along z for each subject, all on one scale."""
-    values = [score.psnr_db for score in evaluation.scores]
+    values = [score.values["psnr_db"] for score in evaluation.scores]
     limits = (float(np.quantile(values, 0.005)) - 1, float(np.quantile(values, 0.995)) + 1)
     curves = []
     for subject in evaluation.subjects[:MOST_CURVES]:
         lines = {}
         for model in evaluation.models:
             scores = evaluation.of(model, subject)
-            lines[model] = [s.slice_index for s in scores], [s.psnr_db for s in scores]
+            lines[model] = [s.slice_index for s in scores], [s.values["psnr_db"] for s in scores]
         curves.append({"subject": subject, "png": figures.curve_png(subject, lines, look, limits)})
     return curves
 
@@ -168,12 +192,19 @@ def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[di
 def _distributions(
     evaluation: Evaluation, look: Mapping[str, figures.Look]
 ) -> list[dict[str, str]]:
-    psnr = {m: [s.psnr_db for s in evaluation.of(m)] for m in evaluation.models}
-    ssim = {m: [100 * s.ssim for s in evaluation.of(m)] for m in evaluation.models}
-    return [
-        {"score": label.split(" ")[0], "png": figures.distribution_png(label, values, look)}
-        for label, values in (("PSNR (dB)", psnr), ("SSIM (%)", ssim))
-    ]
+    charts = []
+    for metric in METRICS.values():
+        values = {
+            model: [metric.factor * score.values[metric.name] for score in evaluation.of(model)]
+            for model in evaluation.models
+        }
+        charts.append(
+            {
+                "score": metric.title,
+                "png": figures.distribution_png(metric.label, values, look),
+            }
+        )
+    return charts
 
 
 def _subject_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:

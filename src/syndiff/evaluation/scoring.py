@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from syndiff.anatomy.check import AnatomyCheck
 from syndiff.anatomy.offset import Offset, median_vector, offset_between
 from syndiff.errors import DataError
-from syndiff.evaluation.metrics import Profile, mae, paper_normalise, psnr, ssim
+from syndiff.evaluation.metrics import METRICS, Profile, paper_normalise
+from syndiff.reporting import SILENT, Reporter
 
 Slices = NDArray[np.float32]
 Predict = Callable[[Slices], Slices]
-Progress = Callable[[int, int, str], None]
 Check = Callable[[Slices, Slices], AnatomyCheck]
 
 
@@ -42,14 +42,17 @@ class Case:
 
 @dataclass(frozen=True)
 class SliceScore:
-    """The scores of one slice by one model; `offset` is against the reference."""
+    """The scores of one slice by one model.
+
+    Attributes:
+        values: one for each of `METRICS`, by name.
+        offset: against the reference.
+    """
 
     model: str
     subject: str
     slice_index: int
-    psnr_db: float
-    ssim: float
-    mae: float
+    values: Mapping[str, float]
     offset: Offset
 
 
@@ -60,7 +63,8 @@ class Picture:
     Attributes:
         source: as prepared, in [0, 1].
         reference: the acquired target.
-        synthetic, psnr_db, ssim: by model name.
+        synthetic: by model name.
+        scores: model name → the slice's values by metric.
     """
 
     subject: str
@@ -68,8 +72,7 @@ class Picture:
     source: NDArray[Any]
     reference: NDArray[Any]
     synthetic: dict[str, NDArray[Any]] = field(default_factory=dict)
-    psnr_db: dict[str, float] = field(default_factory=dict)
-    ssim: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,7 +108,7 @@ def evaluate_predictions(
     *,
     checks: Mapping[str, Check] | None = None,
     pictures: int = 4,
-    progress: Progress | None = None,
+    report: Reporter = SILENT,
 ) -> Evaluation:
     """Let every predictor translate every case, and score the results.
 
@@ -116,7 +119,7 @@ def evaluate_predictions(
         checks: for the predictors to be compared with their sources too, name → function of
             source and synthetic slices.
         pictures: how many slices are kept for the report.
-        progress: called with (done, total, what is being done).
+        report: told which model is at which subject.
 
     Raises:
         DataError: a predictor returns another shape or values that are not finite, or no slice
@@ -125,6 +128,7 @@ def evaluate_predictions(
     evaluation = Evaluation(profile, seconds=dict.fromkeys(predictors, 0.0))
     chosen = choose_pictures([len(case.slice_indices) for case in cases], pictures)
     total = len(cases) * len(predictors)
+    report.phase("evaluating")
     for number, case in enumerate(cases):
         source, reference = _loaded(case)
         usable = [i for i in range(len(reference)) if reference[i].max() > 0]
@@ -132,8 +136,7 @@ def evaluate_predictions(
         shown = set(chosen[number]).intersection(usable)
         kept = {i: _picture(case, i, source, reference, profile) for i in sorted(shown)}
         for position, (name, predict) in enumerate(predictors.items()):
-            if progress is not None:
-                progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
+            report.progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
             started = time.perf_counter()
             synthetic = _checked(predict(source), source, name, case.subject)
             evaluation.seconds[name] += time.perf_counter() - started
@@ -146,8 +149,7 @@ def evaluate_predictions(
                 if i in kept:
                     _keep(kept[i], score, _shown(synthetic[i], reference[i], profile))
         evaluation.pictures += kept.values()
-    if progress is not None:
-        progress(total, total, "done")
+    report.progress(total, total, "done")
     if not evaluation.scores:
         raise DataError("every reference slice of the test set is blank", "slices with tissue")
     return evaluation
@@ -178,8 +180,8 @@ def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:
     None where no slice had edges.
     """
     summary: dict[str, Any] = {"slices": len(scores)}
-    for name in ("psnr_db", "ssim", "mae"):
-        mean, deviation = mean_and_deviation(getattr(score, name) for score in scores)
+    for name in METRICS:
+        mean, deviation = mean_and_deviation(score.values[name] for score in scores)
         summary |= {name: mean, f"{name}_std": deviation}
     dy, dx = median_vector(score.offset for score in scores)
     known = math.isfinite(dy)
@@ -195,7 +197,7 @@ def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
     """A model's entry in `metrics.json`: over all slices, over subjects, and each subject's."""
     subjects = {s: summarise(evaluation.of(model, s)) for s in evaluation.subjects}
     over_subjects: dict[str, Any] = {"subjects": len(subjects)}
-    for name in ("psnr_db", "ssim", "mae"):
+    for name in METRICS:
         mean, deviation = mean_and_deviation(subject[name] for subject in subjects.values())
         over_subjects |= {name: mean, f"{name}_std": deviation}
     offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
@@ -242,9 +244,7 @@ def _score(
         name,
         case.subject,
         case.slice_indices[i],
-        psnr(image, reference, profile),
-        ssim(image, reference, profile),
-        mae(image, reference, profile),
+        {m.name: m.function(image, reference, profile) for m in METRICS.values()},
         offset_between(image, reference),
     )
 
@@ -257,7 +257,7 @@ def _picture(case: Case, i: int, source: Slices, reference: Slices, profile: Pro
 
 def _keep(picture: Picture, score: SliceScore, synthetic: NDArray[Any]) -> None:
     picture.synthetic[score.model] = synthetic
-    picture.psnr_db[score.model], picture.ssim[score.model] = score.psnr_db, score.ssim
+    picture.scores[score.model] = score.values
 
 
 def _shown(image: NDArray[Any], reference: NDArray[Any], profile: Profile) -> NDArray[Any]:

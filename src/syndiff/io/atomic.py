@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from syndiff.errors import UserError
+
+LARGEST_JSON = 512_000_000  # bytes; a manifest of 10,000 scans has some 50 MB
 
 
 @contextmanager
@@ -53,15 +56,44 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
     """Read a JSON file that the user calls `what` ("manifest", "translator configuration").
 
+    NaN, infinities and keys that stand twice are no JSON.
+
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is no regular file, is larger than `LARGEST_JSON`, or is
+            not JSON.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for for ever
+            raise UserError(f"the {what} {path} is no file", remedy=remedy)
+        if status.st_size > LARGEST_JSON:
+            raise UserError(
+                f"the {what} {path} is {status.st_size / 1e6:.0f} MB long",
+                f"at most {LARGEST_JSON / 1e6:.0f} MB",
+                remedy,
+            )
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except FileNotFoundError as error:
         raise UserError(f"no {what} at {path}", remedy=remedy) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"the {what} {path} is nested too deeply", remedy=remedy) from error
+    except (OSError, ValueError) as error:  # of text, of JSON, and numbers of too many digits
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"the {what} {path} is not readable JSON ({error})", remedy=remedy
+            f"the {what} {path} is not readable JSON ({reason})", remedy=remedy
         ) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

@@ -166,7 +166,8 @@ def _plain(value: Any) -> Any:
 def _in_order(path: Path, entry: Mapping[str, Any]) -> bool:
     """Whether the file holds an array of the entry's shape, whole."""
     try:
-        slices = np.load(path, mmap_mode="r")  # raises where the file is shorter than its shape
+        # Raises where the file is shorter than its shape.
+        slices = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
     return slices.shape == (entry["count"], *entry["grid"]["shape"])

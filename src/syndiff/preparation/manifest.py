@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from syndiff.errors import DataError, UserError
 from syndiff.io.atomic import read_json, write_json
+from syndiff.io.checked import inside
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.manifest_model import checked_manifest
 
 FORMAT = "syndiff-manifest"
 VERSION = 1
@@ -69,7 +71,7 @@ class Scan:
             DataError: the file is missing or damaged, or has another shape than recorded.
         """
         try:
-            slices = np.load(self.slices_path, mmap_mode="r")
+            slices = np.load(self.slices_path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{self.slices_path} cannot be read ({error})", remedy="prepare the data again"
@@ -164,8 +166,11 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise DataError(
             f"{path} has version {content.get('version')}", f"version {VERSION}", REMEDY
         )
+    checked_manifest(content, path, REMEDY)
     try:
         return from_content(folder, content)
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise DataError(
             f"{path} is damaged ({type(error).__name__}: {error})", remedy=REMEDY
@@ -208,7 +213,7 @@ def _scan(folder: Path, entry: dict[str, Any]) -> Scan:
         subject=str(entry["subject"]),
         modality=str(entry["modality"]),
         split=str(entry["split"]),
-        slices_path=folder / entry["slices"],
+        slices_path=inside(folder, entry["slices"], DataError),
         slice_indices=tuple(int(z) for z in entry["slice_indices"]),
         foreground_mean=float(entry["foreground_mean"]),
         grid=SliceGrid.from_dict(entry["grid"]),

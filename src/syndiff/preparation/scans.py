@@ -79,7 +79,7 @@ class ScanFolder:
         cache = slices_cache(self.work, subject, modality)
         if not cache.is_file():  # its numbers came from an earlier run's manifest
             self._measured(subject, need_slices=True)
-        yield np.load(cache)  # n y x
+        yield np.load(cache, allow_pickle=False)  # n y x
 
     def restore(self, subject: str, records: Mapping[str, Any]) -> None:
         """Put records into the cache."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from syndiff.errors import ModelError, UserError
 from syndiff.io.atomic import read_json
+from syndiff.io.checked import inside
 from syndiff.translators.base import CONFIG, FORMAT, WEIGHTS, SliceNoise, Translator
+from syndiff.translators.config import checked_config
 from syndiff.translators.explicit import Explicit, Shape, explicit_noise
 from syndiff.translators.large_steps import AdversarialDiffusionTranslator
 from syndiff.translators.one_shot import OneShotTranslator
@@ -23,6 +26,7 @@ from syndiff.translators.small_steps import (
     ParallelDiffusionTranslator,
 )
 from syndiff.translators.style import StyleTranslator
+from syndiff.translators.weights import check_finite, checked_weights
 
 __all__ = [
     "CONFIG",
@@ -72,28 +76,28 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
         device: "cpu", "cuda", "cuda:1", …
 
     Raises:
-        ModelError: the folder is no translator, is damaged, or is of a newer format.
+        ModelError: the folder is no translator, is damaged, is of a newer format, or describes a
+            network that is not the one in its weights.
     """
     folder = locate(path)
     config = read_config(folder)
     try:
+        with torch.device("meta"):  # without memory for its weights
+            outline = KINDS[config["kind"]].from_config(config)
+        weights = inside(folder, outline.weights, ModelError)
+        if outline.state_dict():
+            checked_weights(weights, outline.state_dict())
         translator = KINDS[config["kind"]].from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
+        translator.load_weights(folder)
+        check_finite(translator, weights)
+    except FileNotFoundError as error:
+        raise ModelError(f"no weights in {folder}", remedy="export it again") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the weights in {folder} are damaged ({error})") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, IndexError) as error:
         raise ModelError(
             f"the configuration {folder / CONFIG} does not describe a translator ({error!r})",
             "one written by this version of syndiff",
-        ) from error
-    weights = folder / translator.weights
-    try:
-        translator.load_weights(folder)
-    except FileNotFoundError as error:
-        raise ModelError(f"no weights at {weights}", remedy="export it again") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights {weights} are damaged ({error})") from error
-    except RuntimeError as error:
-        raise ModelError(
-            f"the weights {weights} do not fit the network in {CONFIG}"
-            f" ({str(error).splitlines()[-1].strip()[:120]})"
         ) from error
     return translator.to(device).eval().requires_grad_(False)
 
@@ -132,14 +136,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config = read_json(folder / CONFIG, "translator configuration", hint)
     except UserError as error:
         raise ModelError(error.found, error.expected, error.remedy) from error
-    needed = {"format", "kind", "sources", "target", "spacing_mm", "size", "intensity"}
-    missing = needed - set(config) if isinstance(config, dict) else needed
-    if missing:
-        raise ModelError(
-            f"{folder / CONFIG} lacks {', '.join(sorted(missing))}", "a translator", hint
-        )
+    if not isinstance(config, dict) or "format" not in config:
+        raise ModelError(f"{folder / CONFIG} lacks format", "a translator", hint)
     if config["format"] != FORMAT:
         raise ModelError(
             f"{folder} has format {config['format']}", f"format {FORMAT}", "update syndiff"
         )
+    checked_config(config, folder / CONFIG, hint)
     return config

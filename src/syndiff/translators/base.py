@@ -36,7 +36,8 @@ class SliceNoise:
         self, seed: int, indices: Sequence[int], shared: bool, device: torch.device | str = "cpu"
     ) -> None:
         self.size, self.device = len(indices), device
-        seeds = [seed] if shared else [(seed + 1) * 1_000_003 + int(i) for i in indices]
+        own = ((seed + 1) * 1_000_003 + int(i) for i in indices)
+        seeds = [seed] if shared else [s & 0x7FFF_FFFF_FFFF_FFFF for s in own]  # 63 bits
         self.generators = [torch.Generator().manual_seed(s) for s in seeds]
 
     def normal(self, *shape: int) -> Tensor:

@@ -1,0 +1,188 @@
+"""What an evaluation comes to: the content of its files, its warnings, and writing them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from syndiff.anatomy.check import combine
+from syndiff.errors import UserError
+from syndiff.evaluation import baselines
+from syndiff.evaluation.candidates import How
+from syndiff.evaluation.metrics import METRICS
+from syndiff.evaluation.report import OFFSET_WARNING_PX, render
+from syndiff.evaluation.scoring import Evaluation, summarise_model
+from syndiff.io import atomic as files
+from syndiff.preparation.intensity import IntensityScale
+
+if TYPE_CHECKING:  # torch is imported only when a translator is read
+    from syndiff.translators import Translator
+
+FORMAT = 1
+CSV_COLUMNS = (
+    "model", "subject", "slice_index", *METRICS,
+    "offset_dy_px", "offset_dx_px", "offset_confidence",
+)  # fmt: skip
+ANATOMY_COLUMNS = (
+    "model", "subject", "source_offset_px", "source_offset_dy_px", "source_offset_dx_px",
+    "source_offset_mm", "source_offset_confidence", "foreground_dice", "way_back_error",
+    "slices", "way_back_slices",
+)  # fmt: skip
+
+
+def write(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Write metrics.json, metrics.csv, anatomy.csv and report.html; each is whole or absent.
+
+    Raises:
+        UserError: `out` is a file, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", "a folder for the results", "choose another OUT")
+    page = render(results, evaluation)
+    files.write_json(out / "metrics.json", results)
+    files.write_text(out / "metrics.csv", _csv(evaluation))
+    files.write_text(out / "anatomy.csv", _anatomy_csv(evaluation))
+    files.write_text(out / "report.html", page)
+
+
+def scores(
+    evaluation: Evaluation, scale: IntensityScale, spacing_mm: float | None
+) -> dict[str, Any]:
+    """The part of `metrics.json` that follows from the scores."""
+    models: dict[str, dict[str, Any]] = {}
+    for name in evaluation.models:
+        kind = "baseline" if name in baselines.BASELINES else "model"
+        entry = {"kind": kind} | summarise_model(evaluation, name)
+        offset = entry["offset_px"]
+        known = offset is not None and spacing_mm is not None
+        entry["offset_mm"] = offset * spacing_mm if known else None
+        if scale.window is not None:
+            width = scale.window[1] - scale.window[0]
+            for part in (m.name for m in METRICS.values() if m.of_intensity):
+                entry[f"{part}_hu"] = entry[part] * width
+                entry[f"{part}_hu_std"] = entry[f"{part}_std"] * width
+        checks = evaluation.checks.get(name, {})
+        entry["anatomy"] = combine(list(checks.values())).to_dict() if checks else None
+        for subject, check in checks.items():
+            entry["subjects"][subject]["anatomy"] = check.to_dict()
+        models[name] = entry
+    return {
+        "unit": scale.unit,
+        "profile": evaluation.profile.parameters(),
+        "subjects": evaluation.subjects,
+        "blank_slices_left_out": evaluation.blank_slices,
+        "models": models,
+    }
+
+
+def score_warnings(results: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers must know."""
+    found = []
+    shifted = {n: e["offset_px"] or 0.0 for n, e in results["models"].items()}
+    if shifted["copy"] >= OFFSET_WARNING_PX:
+        found.append(
+            f"the acquired scans themselves lie {shifted['copy']:.1f} px apart: they may not be "
+            "registered, and every score suffers from it"
+        )
+    found += [
+        f"{name} places its images {offset:.1f} px beside the reference: its scores say more "
+        "about place than about contrast"
+        for name, offset in shifted.items()
+        if offset >= OFFSET_WARNING_PX and name not in baselines.BASELINES
+    ]
+    if len(results["subjects"]) == 1:
+        found.append("one test subject: the scores say little about other people")
+    return found
+
+
+def anatomy_warnings(evaluation: Evaluation) -> list[str]:
+    """Of each model, or of single subjects where the model as a whole gives no cause."""
+    found = []
+    for name, checks in evaluation.checks.items():
+        found += combine(list(checks.values())).warnings(f"what {name} makes") or [
+            message
+            for subject, check in checks.items()
+            for message in check.warnings(f"what {name} makes of {subject}")
+        ]
+    return found
+
+
+def spacing_warnings(translators: Mapping[str, Translator], spacing_mm: float | None) -> list[str]:
+    """Models trained at another pixel spacing than the data's."""
+    found = []
+    for name, translator in translators.items():
+        trained = translator.spacing_mm
+        if spacing_mm and abs(trained / spacing_mm - 1) > 0.02:
+            found.append(
+                f"{name} was trained at {trained:g} mm per pixel, the data have {spacing_mm:g} mm"
+            )
+    return found
+
+
+def origin(path: Path) -> dict[str, Any]:
+    """Where a model came from: its folder and its own account of its training."""
+    config = path / "config.json"
+    if not config.is_file():
+        return {"path": str(path), "config": {}}
+    return {"path": str(path), "config": files.read_json(config, "translator configuration")}
+
+
+def provenance(evaluation: Evaluation, data: Path, how: How) -> dict[str, Any]:
+    count = sum(len(evaluation.of(evaluation.models[0], s)) for s in evaluation.subjects)
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "data": str(data.resolve()),
+        **asdict(how),
+        "versions": {name: _version(name) for name in ("syndiff", "torch", "numpy", "scipy")}
+        | {"python": platform.python_version(), "platform": platform.platform()},
+        "seconds_per_slice": {n: round(s / count, 4) for n, s in evaluation.seconds.items()},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _csv(evaluation: Evaluation) -> str:
+    """One row per model, subject and slice; empty where an offset could not be measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for s in evaluation.scores:
+        place = (s.offset.dy, s.offset.dx) if s.offset.known else (None, None)
+        numbers = (*(s.values[name] for name in METRICS), *place, s.offset.confidence)
+        shown = ["" if value is None else f"{value:.6g}" for value in numbers]
+        writer.writerow([s.model, s.subject, s.slice_index, *shown])
+    return text.getvalue()
+
+
+def _anatomy_csv(evaluation: Evaluation) -> str:
+    """One row per model and subject: the synthetic image compared with its source."""
+    rows = [
+        {"model": model, "subject": subject} | check.to_dict()
+        for model, checks in evaluation.checks.items()
+        for subject, check in checks.items()
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ANATOMY_COLUMNS)
+    for row in rows:
+        dy, dx = row.pop("source_offset_yx_px") or (None, None)
+        row |= {"source_offset_dy_px": dy, "source_offset_dx_px": dx}
+        writer.writerow(
+            f"{v:.6g}" if isinstance(v := row[column], float) else v for column in ANATOMY_COLUMNS
+        )
+    return text.getvalue()

@@ -1,0 +1,306 @@
+"""What a translator's config.json may hold: one model per kind, checked before anything is built.
+
+A configuration may come from a stranger. Its numbers are held within ranges here; how large the
+network becomes is held against the weights in `weights.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from syndiff.errors import ModelError
+from syndiff.io.checked import Checked, Count, ModalityName, Notes, Sha256, Text, checked
+from syndiff.preparation.manifest_model import Intensity, Quantiles, Size, SpacingMm
+from syndiff.preparation.orientation import CODES
+
+MOST_SOURCES = 16
+MOST_LEVELS = 10  # each halves the image
+LONGEST_CHAIN = 100_000  # steps
+FIELD_MM = (4.0, 4000.0)  # the side of a slice: of a mouse's head, of more than a person
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+Depth = Annotated[int, Field(ge=1, le=64)]
+Channels = Annotated[int, Field(ge=1, le=MOST_SOURCES + 1)]
+Steps = Annotated[int, Field(ge=1, le=LONGEST_CHAIN)]
+Multipliers = Annotated[
+    list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=1, max_length=MOST_LEVELS)
+]
+Levels = Annotated[
+    list[Annotated[int, Field(ge=0, lt=MOST_LEVELS)]], Field(max_length=MOST_LEVELS)
+]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, le=1000)]
+Upsampling = Literal["transposed", "resize"]
+
+
+class NCSNppArguments(Checked):
+    """See `networks.ncsnpp.NCSNpp`."""
+
+    in_channels: Channels = 2
+    out_channels: Channels = 1
+    channels: Width = 64
+    multipliers: Multipliers = [1, 1, 2, 2, 4, 4]
+    blocks: Depth = 2
+    attention_levels: Levels = [4]
+    time_dim: Annotated[int, Field(ge=2, le=4096)] = 64
+    latent_dim: Width = 100
+    latent_embedding: Width = 256
+    latent_layers: Depth = 4
+    dropout: Dropout = 0.0
+
+
+class UNetArguments(Checked):
+    """See `networks.unet.UNet`."""
+
+    in_channels: Channels = 2
+    out_channels: Channels = 2
+    channels: Width = 128
+    multipliers: Multipliers = [1, 1, 2, 2, 4, 4]
+    blocks: Depth = 2
+    attention_levels: Levels = [4, 5]
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    dropout: Dropout = 0.0
+
+
+class Generator(Checked):
+    """What the one-shot generators share."""
+
+    in_channels: Channels = 1
+    out_channels: Channels = 1
+    channels: Width = 64
+
+
+class ResNetArguments(Generator):
+    """See `networks.resnet.ResNetGenerator`."""
+
+    name: Literal["resnet"]
+    blocks: Depth = 6
+    upsampling: Upsampling = "transposed"
+    attention: Annotated[int, Field(ge=0, le=64)] = 0
+
+
+class AttentionUNetArguments(Generator):
+    """See `networks.attention_unet.AttentionUNet`."""
+
+    name: Literal["attention_unet"]
+    levels: Annotated[int, Field(ge=1, le=MOST_LEVELS)] = 5
+
+
+class SharedLatentArguments(Generator):
+    """See `networks.shared_latent.SharedLatentGenerator.build`."""
+
+    name: Literal["shared_latent"]
+    blocks: Depth = 4
+    upsampling: Upsampling = "transposed"
+
+
+OneShotArguments = Annotated[
+    ResNetArguments | AttentionUNetArguments | SharedLatentArguments, Field(discriminator="name")
+]
+
+
+class EncoderArguments(Checked):
+    """See `networks.content_style.ContentEncoder`."""
+
+    in_channels: Channels = 1
+    channels: Width = 64
+    blocks: Depth = 4
+
+
+class DecoderArguments(Checked):
+    """See `networks.content_style.StyleDecoder`."""
+
+    out_channels: Channels = 1
+    channels: Width = 64
+    blocks: Depth = 4
+    style_dim: Width = 8
+    hidden: Width = 256
+
+
+class StyleArguments(Checked):
+    """Both networks of MUNIT's translator."""
+
+    encoder: EncoderArguments
+    decoder: DecoderArguments
+
+
+class ScheduleArguments(Checked):
+    """See `diffusion.large_steps.Schedule`."""
+
+    steps: Steps = 4
+    beta_min: Beta = 0.1
+    beta_max: Annotated[float, Field(gt=0, le=1000)] = 20.0
+
+
+class DiffusionArguments(Checked):
+    """See `diffusion.small_steps.GaussianDiffusion`."""
+
+    T: Steps = 1000
+
+
+class Imported(Checked):
+    """Of a translator that was made of the official code's checkpoint."""
+
+    sha256: Sha256
+    official_options: Notes
+    notes: list[Text] = []
+
+
+class Config(Checked):
+    """What every translator says, whatever its kind."""
+
+    format: Literal[1]
+    kind: str
+    sources: Annotated[list[ModalityName], Field(max_length=MOST_SOURCES)]
+    target: ModalityName
+    spacing_mm: SpacingMm
+    size: Size
+    intensity: dict[ModalityName, Intensity]
+
+    syndiff_version: Text = ""
+    axes: Text = ""
+    slice_orientation: Literal[CODES] = "AR"  # type: ignore[valid-type]
+    tissue_quantiles: dict[ModalityName, list[Quantiles]] = {}
+    method: Text = ""
+    training: Notes = {}
+    settings: dict[str, JsonValue] = {}
+    imported: Imported | None = None
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Config:
+        used = [*self.sources, self.target]
+        if len(set(used)) != len(used):
+            raise ValueError("sources and a target that differ")
+        if not set(used) <= set(self.intensity):
+            raise ValueError("an intensity for each source and the target")
+        if any(not FIELD_MM[0] <= n * self.spacing_mm <= FIELD_MM[1] for n in self.size):
+            low, high = FIELD_MM
+            raise ValueError(f"a size that with this spacing_mm makes {low:g} to {high:g} mm")
+        return self
+
+    def _takes(self, channels: int, beside: int) -> None:
+        """Refuse a network that does not take the sources and so many further channels."""
+        if channels != len(self.sources) + beside:
+            raise ValueError(f"in_channels {len(self.sources) + beside} for its sources")
+
+
+class AdversarialDiffusion(Config):
+    """SynDiff's."""
+
+    kind: Literal["adversarial_diffusion"]
+    network: NCSNppArguments
+    schedule: ScheduleArguments
+    respaceable: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> AdversarialDiffusion:
+        self._takes(self.network.in_channels, beside=1)
+        return self
+
+
+class GaussianDiffusion(Config):
+    """DDPM's."""
+
+    kind: Literal["gaussian_diffusion"]
+    network: UNetArguments
+    diffusion: DiffusionArguments
+
+    @model_validator(mode="after")
+    def _fits(self) -> GaussianDiffusion:
+        self._takes(self.network.in_channels, beside=1)
+        return self
+
+
+class ParallelDiffusion(Config):
+    """UNIT-DDPM's."""
+
+    kind: Literal["parallel_diffusion"]
+    network: UNetArguments
+    diffusion: DiffusionArguments
+    release_time: Steps
+
+    @model_validator(mode="after")
+    def _fits(self) -> ParallelDiffusion:
+        self._takes(self.network.in_channels, beside=1)
+        return self
+
+
+class OneShot(Config):
+    """Of one pass: cGAN's, AttGAN's, SAGAN's, UNIT's."""
+
+    kind: Literal["one_shot"]
+    network: OneShotArguments
+
+    @model_validator(mode="after")
+    def _fits(self) -> OneShot:
+        self._takes(self.network.in_channels, beside=0)
+        return self
+
+
+class Style(Config):
+    """MUNIT's."""
+
+    kind: Literal["style"]
+    network: StyleArguments
+
+    @model_validator(mode="after")
+    def _fits(self) -> Style:
+        self._takes(self.network.encoder.in_channels, beside=0)
+        return self
+
+
+Symbol = Literal["batch", "height", "width"]
+Side = Annotated[int, Field(ge=1, le=4096)] | Symbol
+Shape = Annotated[list[Side], Field(max_length=6)]
+
+
+class Export(Checked):
+    """How an exported program is to be called, see `syndiff.export`."""
+
+    part: Literal["chain", "step"]
+    inputs: Annotated[dict[Text, Shape], Field(max_length=16)]
+    draws: Annotated[dict[Text, Shape], Field(max_length=16)]
+    steps: Annotated[int, Field(ge=0, le=LONGEST_CHAIN)]
+    size_multiple: Annotated[int, Field(ge=1, le=1024)]
+    stochastic: bool
+    parameters: Count
+    from_kind: Text
+    from_weights_sha256: Sha256
+    versions: Notes = {}
+
+
+MODELS: dict[str, type[Config]] = {
+    "adversarial_diffusion": AdversarialDiffusion,
+    "gaussian_diffusion": GaussianDiffusion,
+    "one_shot": OneShot,
+    "parallel_diffusion": ParallelDiffusion,
+    "style": Style,
+}
+EXPORTED = ("onnx", "torch_program")
+
+
+def checked_config(content: Any, path: Path, remedy: str) -> None:
+    """Refuse a configuration that is not one of a translator of a known kind.
+
+    Args:
+        content: plain JSON values of config.json.
+        path: of the file, for the message.
+        remedy: what to do.
+
+    Raises:
+        ModelError: the first thing that does not fit.
+    """
+    kind = content.get("kind")
+    if kind in EXPORTED:  # the configuration of what was exported, and how to call it
+        checked(Export, content.get("export"), f"{path}, export", remedy, ModelError)
+        original = content["export"]["from_kind"]
+        content = {k: v for k, v in content.items() if k != "export"} | {"kind": original}
+        kind = original
+    model = MODELS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        known = ", ".join((*MODELS, *EXPORTED))
+        raise ModelError(f"{path}: kind is {str(kind)[:60]!r}", f"one of {known}", remedy)
+    checked(model, content, path, remedy, ModelError)
