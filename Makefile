@@ -1,4 +1,4 @@
-# make install | demo | test | lint | format | clean
+# make install | demo | test | test-all | wheel | lint | format | clean
 # Each target makes .venv when it is missing and installs what it needs; a second call is instant.
 # Another interpreter:  make install PYTHON=python3.12
 # Other pytest options: make test PYTEST_FLAGS="-k volume"
@@ -10,10 +10,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test test-all wheel lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 install: $(STAMP) ## make .venv and install syndiff in it with the tested versions
 
@@ -22,6 +22,14 @@ demo: $(STAMP) ## virtual cohort, preparation, training, translation, report: in
 
 test: $(STAMP) ## the fast tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-all: $(STAMP) ## the slow tests, too; those for a GPU are left out
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not gpu"
+
+wheel: $(STAMP) ## build the wheel in dist/ and translate with it in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps -w dist .
+	$(BIN)/python .ci/wheel.py dist
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -7,11 +7,12 @@ import syndiff
 
 
 def main(model: str, source: str, target: str) -> None:
-    translate = syndiff.load_translator(model)
+    translator = syndiff.load_translator(model)
+    options = syndiff.TranslationOptions(seed=0, batch_size=8)
     for path in sorted(Path(source).rglob("*T1w.nii.gz")):
-        result = translate(syndiff.read_volume(path), seed=0, batch_size=8)
-        syndiff.write_volume(result, Path(target) / path.name.replace("T1w", "T2w"))
-        print(path.name)
+        made = syndiff.translate(translator, path, options)
+        syndiff.save_translation(made, Path(target) / path.name.replace("T1w", "T2w"))
+        print(path.name, *made.warnings, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.objectives.base import Batch, Draw, Fakes
-from syndiff.objectives.syndiff import DIRECTIONS, SynDiff
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes
+from syndiff.objectives.syndiff import SynDiff
 
 
 class Candidate(SynDiff):
@@ -143,7 +143,7 @@ class Contrastive(Candidate):
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
-        features = 4 * settings.one_shot_channels
+        features = 4 * settings.one_shot.channels
         for _, o in DIRECTIONS:
             self.generators[f"head_to_{o}"] = nn.Sequential(
                 nn.Conv2d(features, self.width, 1), nn.ReLU(), nn.Conv2d(self.width, self.width, 1)
@@ -180,7 +180,7 @@ class Acquired(Candidate):
     def made_of(self, m: str, x: Tensor, draw: Draw) -> Tensor:
         """The diffusive estimate of m from pure noise and an acquired x of the other modality."""
         last = torch.full((len(x),), self.settings.steps - 1)
-        z = draw.normal(len(x), self.settings.latent_dim)
+        z = draw.normal(len(x), self.settings.generator.latent_dim)
         return self.generators[f"diffusive_{m}"](draw.normal(*x.shape), x, last, z)
 
 

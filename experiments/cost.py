@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.memory import keep_freed
 from syndiff.translators import Translator, load_translator
 from syndiff.translators.sampling import Sampling
@@ -38,7 +38,9 @@ def seconds(translator: Translator, slices: int, size: int, samples: int, batch:
     taken = []
     for _ in range(3):
         begun = time.perf_counter()
-        translate_slices(translator, images, device="cpu", batch_size=batch, sampling=way)
+        translate_slices(
+            translator, images, TranslationOptions(device="cpu", batch_size=batch, sampling=way)
+        )
         taken.append(time.perf_counter() - begun)
     return min(taken)
 

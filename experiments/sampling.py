@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from syndiff.anatomy.offset import stack_offset
 from syndiff.evaluation.metrics import get_profile, psnr, ssim
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.preparation.manifest import read_manifest
 from syndiff.translators import load_translator
 from syndiff.translators.sampling import Sampling
@@ -48,9 +48,11 @@ def main(data: Path, model: str) -> None:
     print(f"{len(source)} slices")
     print("| way | PSNR (dB) | SSIM | sharpness | offset (px) | s per slice |")
     for way in WAYS:
-        translate_slices(translator, source[:2], sampling=way, device="cpu")
+        translate_slices(translator, source[:2], TranslationOptions(sampling=way, device="cpu"))
         started = time.perf_counter()
-        made = translate_slices(translator, source, sampling=way, batch_size=32, device="cpu")
+        made = translate_slices(
+            translator, source, TranslationOptions(sampling=way, batch_size=32, device="cpu")
+        )
         seconds = (time.perf_counter() - started) / len(source)
         pairs = list(zip(made, reference, strict=True))
         name = f"{way.way} of {way.samples}" if way.way == "expectation" else way.way

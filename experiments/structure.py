@@ -29,11 +29,13 @@ from experiments.truth import SCORES, Truth, data, picture
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.io.atomic import read_json, write_json
 from syndiff.objectives.base import Batch, Draw
+from syndiff.objectives.methods import METHODS
 from syndiff.preparation.manifest import Manifest
 from syndiff.training.data import training_batches
+from syndiff.training.hyperparameters import changed
 from syndiff.training.module import frozen
 from syndiff.training.presets import preset
 
@@ -52,13 +54,20 @@ def train(name: str, seed: int, budgets: tuple[int, ...], out: Path, part: str) 
     """Train a candidate to its longest budget; score it at each."""
     manifest = data(out)
     settings = preset("paper" if name.startswith("paper") else "small")
-    objective_settings = replace(settings.objective, structure=0.0, **NETWORKS)
+    objective_settings = _sized(settings.objective, NETWORKS | {"structure": 0.0})
     if name.startswith("paper"):
-        small = preset("small").objective
-        same = ("multipliers", "blocks", "attention_levels", "step_time_dim", "patch_halvings")
-        same += ("latent_embedding",)
+        small = _sized(preset("small").objective, NETWORKS)
         objective_settings = replace(
-            objective_settings, **{field: getattr(small, field) for field in same}
+            objective_settings,
+            generator=replace(
+                objective_settings.generator,
+                multipliers=small.generator.multipliers,
+                blocks=small.generator.blocks,
+                attention_levels=small.generator.attention_levels,
+                latent_embedding=small.generator.latent_embedding,
+            ),
+            step_discriminator=small.step_discriminator,
+            patch_discriminator=small.patch_discriminator,
         )
     torch.manual_seed(seed)
     objective = CANDIDATES[name](objective_settings)
@@ -72,7 +81,6 @@ def train(name: str, seed: int, budgets: tuple[int, ...], out: Path, part: str) 
         batch_size=1,
         seed=seed,
         augment=settings.augment,
-        warn=print,
     )
     players = (
         (objective.discriminators, settings.discriminator_lr),
@@ -95,6 +103,12 @@ def train(name: str, seed: int, budgets: tuple[int, ...], out: Path, part: str) 
             result |= scored(objective, average, manifest, out, run) | {"step_s": seconds}
             write_json(out / "runs" / f"{run}.json", result)
             print(line(result), flush=True)
+
+
+def _sized(settings: Any, values: dict[str, Any]) -> Any:
+    for name, value in values.items():
+        settings = changed(settings, name, value, METHODS["syndiff"])
+    return settings
 
 
 def descend(
@@ -123,7 +137,10 @@ def scored(
     translator = objective.translator(objective.generators, "target", {"sources": ["T1"]})
     truth = Truth(manifest, out)
     if objective.diffusive:
-        made = [translate_slices(translator, s.copy(), device="cpu") for s in truth.sources]
+        made = [
+            translate_slices(translator, s.copy(), TranslationOptions(device="cpu"))
+            for s in truth.sources
+        ]
         translator.train()
     else:
         made = [one_pass(objective.generators["one_shot_to_target"], s) for s in truth.sources]

@@ -129,11 +129,14 @@ def picture(path: Path, *stacks: NDArray[Any]) -> None:
 
 
 def main(out: Path, model: str) -> None:
-    from syndiff.inference import translate_slices
+    from syndiff.inference import TranslationOptions, translate_slices
     from syndiff.translators import load_translator
 
     truth, translator = Truth(data(out), out), load_translator(model)
-    made = [translate_slices(translator, s.copy(), device="cpu") for s in truth.sources]
+    made = [
+        translate_slices(translator, s.copy(), TranslationOptions(device="cpu"))
+        for s in truth.sources
+    ]
     for name, value in truth.scores(made).items():
         print(f"{name:18} {value:.3f}")
     picture(out / "pictures" / "model.png", truth.sources[0], made[0], truth.targets[0])

@@ -1,56 +1,72 @@
 """syndiff: unpaired medical image translation with adversarial diffusion.
 
 import syndiff
-translate = syndiff.load_translator("run/translators/T1_to_T2")
-syndiff.write_volume(translate(syndiff.read_volume("T1.nii.gz")), "T2.nii.gz")
+model = syndiff.load_translator("run/translators/T1_to_T2")
+made = syndiff.translate(model, "T1.nii.gz")
+syndiff.write_volume(made.volume, "T2.nii.gz")
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import importlib.metadata as _metadata
+import typing as _typing
 
 try:
-    __version__ = version("syndiff")
-except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = _metadata.version("syndiff")
+except _metadata.PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
-if TYPE_CHECKING:
-    from syndiff.errors import UserError as UserError
-    from syndiff.inference import VolumeTranslator as VolumeTranslator
-    from syndiff.inference import load_volume_translator as load_translator
+if _typing.TYPE_CHECKING:
+    from syndiff.errors import UserError
+    from syndiff.inference import Model, Translation, TranslationOptions, translate
+    from syndiff.inference import load_model as load_translator
+    from syndiff.inference import save as save_translation
     from syndiff.io.formats import read as read_volume
     from syndiff.io.formats import write as write_volume
-    from syndiff.io.volume import Volume as Volume
+    from syndiff.io.volume import Volume
+    from syndiff.reporting import Reporter
+    from syndiff.translators.sampling import Sampling
 
 # Public name → where it lives.
 _HOMES = {
+    "Model": ("syndiff.inference", "Model"),
+    "Reporter": ("syndiff.reporting", "Reporter"),
+    "Sampling": ("syndiff.translators.sampling", "Sampling"),
+    "Translation": ("syndiff.inference", "Translation"),
+    "TranslationOptions": ("syndiff.inference", "TranslationOptions"),
     "UserError": ("syndiff.errors", "UserError"),
     "Volume": ("syndiff.io.volume", "Volume"),
-    "VolumeTranslator": ("syndiff.inference", "VolumeTranslator"),
-    "load_translator": ("syndiff.inference", "load_volume_translator"),
+    "load_translator": ("syndiff.inference", "load_model"),
     "read_volume": ("syndiff.io.formats", "read"),
+    "save_translation": ("syndiff.inference", "save"),
+    "translate": ("syndiff.inference", "translate"),
     "write_volume": ("syndiff.io.formats", "write"),
 }
 
 __all__ = [
+    "Model",
+    "Reporter",
+    "Sampling",
+    "Translation",
+    "TranslationOptions",
     "UserError",
     "Volume",
-    "VolumeTranslator",
     "__version__",
     "load_translator",
     "read_volume",
+    "save_translation",
+    "translate",
     "write_volume",
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load torch and nibabel only when asked for, so that the command line starts fast."""
     if name not in _HOMES:
         raise AttributeError(f"module 'syndiff' has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return _typing.cast(object, getattr(_importlib.import_module(module), attribute))
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ from syndiff.anatomy.agreement import dice, foreground, way_back_error
 from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy, combine, spread
 from syndiff.anatomy.offset import UNKNOWN, Offset
 from syndiff.preparation.intensity import IntensityScale, window_scale
+from syndiff.reporting import Remembering
 from tests.helpers.runs import settings
 from tests.helpers.translators import build, intensity
 from tests.helpers.volumes import head
@@ -201,15 +202,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_sidecar_records_the_check(folder: Path, tmp_path: Path) -> None:
-    from syndiff.inference import translate_file
+    from syndiff.inference import TranslationOptions, translate_file
     from syndiff.io import formats
 
     formats.write(head(), tmp_path / "in.nii.gz")
-    said: list[str] = []
+    heard = Remembering()
+    said = heard.warnings
     for name, check in (("a", True), ("b", False)):
         out = tmp_path / f"{name}.nii.gz"
         translate_file(
-            folder, tmp_path / "in.nii.gz", out, device="cpu", check=check, warn=said.append
+            folder,
+            tmp_path / "in.nii.gz",
+            out,
+            TranslationOptions(device="cpu", check=check),
+            report=heard,
         )
     record = json.loads((tmp_path / "a.json").read_text())
     anatomy = record["anatomy"]

@@ -21,7 +21,7 @@ from syndiff.benchmark.measure import Call, Measured, measure
 from syndiff.benchmark.need import needed_step
 from syndiff.benchmark.official_step import OfficialStep, official_sampling, plain_layers
 from syndiff.benchmark.run import Options, benchmark
-from syndiff.benchmark.workloads import OurStep, Scene, TheirStep
+from syndiff.benchmark.workloads import BenchmarkSetup, OurStep, TheirStep
 from syndiff.errors import OptionError, UserError
 from syndiff.networks import blocks, ncsnpp
 from syndiff.objectives.base import Batch, Draw
@@ -35,8 +35,8 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 
 
-def scene(size: int = 32, batch: int = 1) -> Scene:
-    return Scene("syndiff", TINY_GITHUB, size, batch, "32", slices=3)
+def setup(size: int = 32, batch: int = 1) -> BenchmarkSetup:
+    return BenchmarkSetup("syndiff", TINY_GITHUB, size, batch, "32", slices=3)
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def test_held_memory_is_counted_until_it_is_let_go() -> None:
 
 
 def test_counting_is_repeatable_and_does_not_depend_on_values(ours: list[Counts]) -> None:
-    assert count(lambda: OurStep(scene(), CPU), (1,)) == ours[1:]
-    real = OurStep(scene(), CPU)
+    assert count(lambda: OurStep(setup(), CPU), (1,)) == ours[1:]
+    real = OurStep(setup(), CPU)
     counting = Counting()
     counting.watch(real.networks)
     with counting:
@@ -182,7 +182,7 @@ def test_allocations_of_a_tiny_step_are_held(ours: list[Counts]) -> None:
 
 
 def test_operations_grow_with_the_batch_alone(ours: list[Counts]) -> None:
-    (larger,) = count(lambda: OurStep(scene(batch=2), CPU), (1,), warm=False)
+    (larger,) = count(lambda: OurStep(setup(batch=2), CPU), (1,), warm=False)
     convolutions = [name for name in ours[1].forward if name]
     for name in convolutions:
         assert larger.forward[name] == pytest.approx(2 * ours[1].forward[name], rel=1e-3)
@@ -209,7 +209,7 @@ def test_operations_of_the_papers_networks_are_held(player: str, kind: str, gflo
             settings = preset("paper").objective
             self.network = getattr(SynDiff(settings), player)[kind]
             x, t = torch.zeros(1, 1, 256, 256), torch.zeros(1, dtype=torch.long)
-            z = torch.zeros(1, settings.latent_dim)
+            z = torch.zeros(1, settings.generator.latent_dim)
             many = [x, x, t, z] if player == "generators" else [x, x, t]
             self.inputs = many if "diffusive" in kind else [x]
             self.networks = {"": self.network}
@@ -224,7 +224,7 @@ def test_operations_of_the_papers_networks_are_held(player: str, kind: str, gflo
 
 @pytest.mark.slow
 def test_operations_of_the_papers_step_are_held() -> None:
-    paper = Scene("syndiff", preset("paper"), 256, 1, "32")
+    paper = BenchmarkSetup("syndiff", preset("paper"), 256, 1, "32")
     (found,) = count(lambda: OurStep(paper, CPU), [0], warm=False)
     assert found.flop == HELD_PAPER
     assert found.calls["generators.diffusive_target"] == 1
@@ -233,7 +233,7 @@ def test_operations_of_the_papers_step_are_held() -> None:
 
 @pytest.fixture
 def official() -> tuple[OfficialStep, Batch]:
-    made = scene(batch=2)
+    made = setup(batch=2)
     player = OfficialStep(made.objective(CPU), TINY_GITHUB, anomaly=False)  # type: ignore[arg-type]
     for p in player.objective.parameters():  # layers that start silent would hide mistakes
         if p.dim() > 1:
@@ -280,7 +280,7 @@ def test_discriminators_gradients_are_ours(official: tuple[OfficialStep, Batch])
 
 
 def test_the_official_step_watches_for_anomalies_and_moves_all_players() -> None:
-    step = TheirStep(scene(), CPU)
+    step = TheirStep(setup(), CPU)
     seen: list[bool] = []
     for network in step.networks.values():
         network.register_forward_hook(lambda *_: seen.append(torch.is_anomaly_enabled()))

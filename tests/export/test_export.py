@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import syndiff
 from syndiff import cli
 from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.errors import ModelError, OptionError
-from syndiff.export import export, trace
-from syndiff.inference import describe, sidecar, translate_slices
+from syndiff.export import Exported, export, trace
+from syndiff.inference import TranslationOptions, describe, sidecar, translate_slices
 from syndiff.io import formats as volumes
 from syndiff.networks.content_style import ContentEncoder, StyleDecoder
 from syndiff.networks.resnet import ResNetGenerator
@@ -88,27 +89,27 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[str]:
-    return []
+def made(original: Path) -> Exported:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    return export(original, original.parent / "onnx")
 
 
 @pytest.fixture(scope="module")
-def exported(original: Path, said: list[str]) -> Path:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    return export(original, original.parent / "onnx", say=said.append)
+def exported(made: Exported) -> Path:
+    return made.folder
 
 
 @pytest.fixture(scope="module")
 def step(original: Path) -> Path:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    return export(original, original.parent / "step", part="step")
+    return export(original, original.parent / "step", part="step").folder
 
 
 @pytest.fixture(scope="module")
 def program(original: Path) -> Path:
-    return export(original, original.parent / "program", format="torch", part="step")
+    return export(original, original.parent / "program", format="torch", part="step").folder
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -153,25 +154,24 @@ def test_the_same_image_as_torch_at_any_batch_and_size(
     original: Path, exported: Path, count: int, height: int, width: int, shared: bool
 ) -> None:
     slices = np.random.default_rng(0).random((count, height, width), np.float32)
-    options = {"seed": 3, "batch_size": 2, "device": "cpu", "shared_noise": shared}
+    options = TranslationOptions(seed=3, batch_size=2, device="cpu", shared_noise=shared)
     expected, image = (
-        translate_slices(load_translator(folder), slices, **options)
+        translate_slices(load_translator(folder), slices, options)
         for folder in (original, exported)
     )
     np.testing.assert_allclose(image, expected, atol=CLOSE)
     assert load_translator(exported).sampling_steps == 4
-    options["seed"] = 4
-    other = translate_slices(load_translator(exported), slices, **options)
+    options = replace(options, seed=4)
+    other = translate_slices(load_translator(exported), slices, options)
     assert np.abs(other - image).max() > 1e-2
 
 
-def test_every_difference_is_told(exported: Path, said: list[str]) -> None:
-    told = [line for line in said if "differs from torch" in line]
-    assert exported.is_dir()
-    assert [line.split(":")[0] for line in told] == [
+def test_every_difference_is_told(made: Exported) -> None:
+    assert made.folder.is_dir()
+    assert list(made.differences) == [
         f"batch {batch}, {size} pixels" for batch in (1, 3) for size in ("4×6", "32×32")
     ]
-    assert all(float(line.split()[-1]) < CLOSE for line in told)
+    assert all(difference < CLOSE for difference in made.differences.values())
 
 
 def test_the_card_is_carried_over(original: Path, exported: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_step_repeated_is_the_chain(original: Path, step: Path) -> None:
         now = {name: values[:, place] for name, values in draws.items()}
         x = one.run({"x_t": x, "source": source, "t": torch.tensor([index] * 2)} | now)
     torch.testing.assert_close(x, expected, atol=CLOSE, rtol=0)
-    with pytest.raises(ModelError, match="--part chain"):
+    with pytest.raises(ModelError, match="`part` chain"):
         one(source, noise)
 
 
@@ -239,12 +239,12 @@ def test_one_pass_translators(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     folder = awake(style()).save(tmp_path / "style")
-    loaded = load_translator(export(folder, tmp_path / "onnx"))
+    loaded = load_translator(export(folder, tmp_path / "onnx").folder)
     assert loaded.stochastic
     slices = np.random.default_rng(0).random((3, 20, 32), np.float32)
     np.testing.assert_allclose(
-        translate_slices(loaded, slices, device="cpu"),
-        translate_slices(load_translator(folder), slices, device="cpu"),
+        translate_slices(loaded, slices, TranslationOptions(device="cpu")),
+        translate_slices(load_translator(folder), slices, TranslationOptions(device="cpu")),
         atol=CLOSE,
     )
     with pytest.raises(OptionError, match="one pass"):
@@ -337,7 +337,7 @@ def test_unsuitable_options(original: Path, exported: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError, match="exported translator already"):
         export(exported, tmp_path / "out")
     long = ddpm(steps=51).save(tmp_path / "long")
-    with pytest.raises(OptionError, match=r"--sampling-steps .* --part step"):
+    with pytest.raises(OptionError, match=r"`sampling_steps` .* `part` step"):
         export(long, tmp_path / "out")
     with pytest.raises(OptionError, match="as trained"):
         export(original, tmp_path / "out", sampling_steps=2)
@@ -368,5 +368,5 @@ def test_a_torch_program_is_described_but_never_opened(
     (folder / "model.pt2").write_bytes(b"no program")
     monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("a .pt2 was opened"))
     assert dict(describe(folder))["translates"] == "T1 → T2"
-    with pytest.raises(ModelError, match="--format onnx"):
+    with pytest.raises(ModelError, match="`format` onnx"):
         translate_slices(load_translator(folder), np.zeros((1, 32, 32), np.float32))

@@ -12,10 +12,11 @@ import pytest
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.inference import translate_file
+from syndiff.inference import TranslationOptions, translate_file
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
-from syndiff.objectives.methods import METHODS, Method
+from syndiff.objectives.method import Method
+from syndiff.objectives.methods import METHODS
 from syndiff.training.presets import choose
 from syndiff.training.run import train
 from syndiff.translators import Translator
@@ -78,9 +79,16 @@ def test_a_ninth_method_needs_its_class_and_one_line(
     prepared: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = Method(
-        "one_way", "one way", "nobody", OneWay, OneWaySettings, OneWaySettings(),
-        {"epochs": 2, "generator_lr": 1e-4}, stochastic=False, several_sources=False,
-    )  # fmt: skip
+        name="one_way",
+        title="one way",
+        paper="nobody",
+        objective=OneWay,
+        settings=OneWaySettings,
+        small=OneWaySettings(),
+        training={"epochs": 2, "generator_lr": 1e-4},
+        stochastic=False,
+        several_sources=False,
+    )
     monkeypatch.setitem(METHODS, "one_way", line)
     settings = choose("small", method="one_way", assignments=["identity=2"], max_steps=2)
     assert replace(settings.objective) == OneWaySettings(identity=2.0)
@@ -88,5 +96,7 @@ def test_a_ninth_method_needs_its_class_and_one_line(
         prepared, tmp_path / "run", source="T1", target="T2", settings=settings, devices="cpu"
     )
     scan = cohort / "sub-006" / "anat" / "sub-006_T1w.nii.gz"
-    made = translate_file(outcome.translators[0], scan, tmp_path / "T2w.nii.gz", device="cpu")
-    assert np.isfinite(made.array).all()
+    made = translate_file(
+        outcome.translators[0], scan, tmp_path / "T2w.nii.gz", TranslationOptions(device="cpu")
+    )
+    assert np.isfinite(made.volume.array).all()

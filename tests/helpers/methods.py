@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from syndiff.benchmark.workloads import OurStep, Scene
-from syndiff.inference import translate_slices
+from syndiff.benchmark.workloads import BenchmarkSetup, OurStep
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.objectives.attgan import AttGAN, AttGANSettings
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
@@ -107,7 +107,7 @@ def slices(count: int = 2, height: int = SIZE, width: int = SIZE) -> np.ndarray:
 
 
 def translate(translator: Translator, images: np.ndarray, **options: Any) -> np.ndarray:
-    return translate_slices(translator, images, device="cpu", **options)
+    return translate_slices(translator, images, TranslationOptions(**{"device": "cpu"} | options))
 
 
 def translator_of(name: str, to: str = "target") -> Translator:
@@ -118,5 +118,5 @@ def translator_of(name: str, to: str = "target") -> Translator:
 def tethered(name: str, precision: str = "32", **changes: Any) -> OurStep:
     """The training module's own step on a fixed batch, with the method's smallest networks."""
     base = TrainSettings(objective=METHODS[name][1], generator_lr=3e-3, discriminator_lr=1e-3)
-    scene = Scene(name, replace(base, **changes), SIZE, 2, precision)
-    return OurStep(scene, torch.device("cpu"))
+    setup = BenchmarkSetup(name, replace(base, **changes), SIZE, 2, precision)
+    return OurStep(setup, torch.device("cpu"))

@@ -35,7 +35,9 @@ from tests.helpers.tiny import TINY
 
 SETTINGS = TrainSettings(
     # Each sample's logit is its own: what a batch holds besides makes no difference.
-    objective=replace(TINY, deviation_group=1),
+    objective=replace(
+        TINY, step_discriminator=replace(TINY.step_discriminator, deviation_group=1)
+    ),
     max_steps=6,
     batch_size=2,
     validate_every=3,

@@ -9,28 +9,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from syndiff.networks.ncsnpp import NCSNppSettings
+from syndiff.networks.patchgan import PatchSettings
+from syndiff.networks.resnet import ResNetSettings
+from syndiff.networks.step_discriminator import StepDiscriminatorSettings
 from syndiff.objectives.syndiff import SynDiffSettings
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import slices_name, write_manifest
 
 TINY = SynDiffSettings(
-    channels=8,
-    multipliers=(1, 2),
-    blocks=1,
-    attention_levels=(1,),
-    time_dim=8,
-    latent_dim=4,
-    latent_embedding=8,
-    latent_layers=2,
-    one_shot_channels=4,
-    one_shot_blocks=1,
-    upsampling="resize",
-    step_stem=4,
-    step_widths=(8, 8),
-    step_time_dim=8,
-    patch_channels=4,
-    patch_halvings=2,
+    generator=NCSNppSettings(
+        channels=8,
+        multipliers=(1, 2),
+        blocks=1,
+        attention_levels=(1,),
+        time_dim=8,
+        latent_dim=4,
+        latent_embedding=8,
+        latent_layers=2,
+    ),
+    one_shot=ResNetSettings(channels=4, blocks=1, upsampling="resize"),
+    step_discriminator=StepDiscriminatorSettings(stem=4, widths=(8, 8), time_dim=8),
+    patch_discriminator=PatchSettings(channels=4, halvings=2),
     cycle_one_shot=5.0,
     cycle_diffusive=5.0,
     structure=1.0,

@@ -18,7 +18,7 @@ from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import UserError
 from syndiff.importing import import_checkpoint, training_data
 from syndiff.importing import official as legacy
-from syndiff.inference import describe, translate_slices
+from syndiff.inference import TranslationOptions, describe, translate_slices
 from syndiff.preparation.orientation import CODES, SliceOrientation
 from syndiff.preparation.recipe import prepare
 from syndiff.translators import AdversarialDiffusionTranslator, SliceNoise, load_translator
@@ -243,7 +243,7 @@ def test_the_prepared_files_of_its_training_say_it(tmp_path: Path) -> None:
     assert translator.spacing_mm == 1.25
     assert len(translator.config["tissue_quantiles"]["T2"]) == 1
     slices = np.load(tmp_path / "data" / "slices" / "train" / "T2" / "train-T2.npy")
-    made = translate_slices(translator, slices[:1], device="cpu")
+    made = translate_slices(translator, slices[:1], TranslationOptions(device="cpu"))
 
     shown = np.pad(pictures(2, 1, 64, 40)[:1], ((0, 0), (0, 0), (12, 12))).clip(0, 1)
     plain = AdversarialDiffusionTranslator(translator.network, translator.schedule, {})

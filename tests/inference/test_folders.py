@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from syndiff.errors import DataError, ModelError, OptionError
-from syndiff.inference import requests, sidecar, translate_file
+from syndiff.inference import TranslationOptions, requests, sidecar, translate_file
 from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translate_folder
 from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
+from syndiff.reporting import Remembering
 from syndiff.translators.sampling import Sampling
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
+
+
+class Listening(Remembering):
+    """Remembers how many volumes were done, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        self.seen.append(done)
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +73,23 @@ def test_files_side_by_side(model: Path, tmp_path: Path) -> None:
 def test_a_folder_is_translated_and_failures_are_one_line(
     model: Path, scans: Path, tmp_path: Path
 ) -> None:
-    said: list[str] = []
-    seen: list[int] = []
-    results = translate_folder(
-        model, scans, tmp_path / "out", seed=3, device="cpu",
-        warn=said.append, progress=lambda done, total, name: seen.append(done),
-    )  # fmt: skip
+    heard = Listening()
+    options = TranslationOptions(seed=3, device="cpu")
+    results = translate_folder(model, scans, tmp_path / "out", options, report=heard)
     assert [bool(r.problem) for r in results] == [False, False, True, False]
-    failures = [line for line in said if line.startswith("sub-3")]
+    failures = [line for line in heard.warnings if line.startswith("sub-3")]
     assert len(failures) == 1
     assert "\n" not in failures[0]
-    assert sorted(seen) == [1, 2, 3, 4]
+    assert sorted(heard.seen) == [1, 2, 3, 4]
     made = sorted(p.name for p in (tmp_path / "out").rglob("*.nii.gz"))
     assert made == ["sub-1_T2w.nii.gz", "sub-2_T2w.nii.gz", "sub-4_T2w.nii.gz"]
     alone = tmp_path / "alone.nii.gz"
-    translate_file(model, scans / "sub-1/anat/sub-1_T1w.nii.gz", alone, seed=3, device="cpu")
+    translate_file(
+        model,
+        scans / "sub-1/anat/sub-1_T1w.nii.gz",
+        alone,
+        TranslationOptions(seed=3, device="cpu"),
+    )
     together = volumes.read(tmp_path / "out/sub-1/anat/sub-1_T2w.nii.gz").array
     np.testing.assert_array_equal(together, volumes.read(alone).array)
 
@@ -83,8 +98,13 @@ def test_what_is_done_is_not_done_again(model: Path, scans: Path, tmp_path: Path
     shutil.rmtree(scans / "sub-3")
     out = tmp_path / "out"
 
-    def skipped(**options: object) -> list[bool]:
-        return [r.skipped for r in translate_folder(model, scans, out, device="cpu", **options)]
+    def skipped(**options: Any) -> list[bool]:
+        return [
+            r.skipped
+            for r in translate_folder(
+                model, scans, out, TranslationOptions(device="cpu", **options)
+            )
+        ]
 
     assert skipped(seed=0) == [False, False, False]
     first = out / "sub-1/anat/sub-1_T2w.nii.gz"
@@ -98,7 +118,13 @@ def test_what_is_done_is_not_done_again(model: Path, scans: Path, tmp_path: Path
 
 def test_two_processes_make_the_same(model: Path, scans: Path, tmp_path: Path) -> None:
     for workers in (1, 2):
-        translate_folder(model, scans, tmp_path / str(workers), workers=workers, device="cpu")
+        translate_folder(
+            model,
+            scans,
+            tmp_path / str(workers),
+            TranslationOptions(device="cpu"),
+            workers=workers,
+        )
     for path in (tmp_path / "1").rglob("*.nii.gz"):
         other = tmp_path / "2" / path.relative_to(tmp_path / "1")
         np.testing.assert_array_equal(volumes.read(path).array, volumes.read(other).array)
@@ -119,7 +145,7 @@ def test_the_network_works_on_one_volume_at_a_time(
         return result
 
     monkeypatch.setattr(requests, "translate_volume", watched)
-    translate_folder(model, scans, tmp_path / "out", device="cpu")
+    translate_folder(model, scans, tmp_path / "out", TranslationOptions(device="cpu"))
     assert TASKS_PER_PROCESS > 1
     assert most[0] == 1
 
@@ -138,7 +164,7 @@ def test_an_unforeseen_error_is_tried_again(
 
     monkeypatch.setattr(requests, "translate_volume", flaky)
     shutil.rmtree(scans / "sub-3")
-    results = translate_folder(model, scans, tmp_path / "out", device="cpu")
+    results = translate_folder(model, scans, tmp_path / "out", TranslationOptions(device="cpu"))
     assert not any(r.problem for r in results)
     assert calls[0] == 4
 

@@ -13,9 +13,10 @@ import torch
 import syndiff
 from syndiff.errors import ModelError, OptionError, UserError, VolumeError
 from syndiff.inference import (
-    VolumeTranslator,
+    TranslationOptions,
     describe,
     doubts,
+    load_model,
     sidecar,
     translate_file,
     translate_slices,
@@ -25,6 +26,7 @@ from syndiff.io import formats as volumes
 from syndiff.io.volume import Volume
 from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
 from syndiff.translators import SliceNoise, load_translator
+from tests.helpers.tolerance import of_results, of_translation
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
 
@@ -36,9 +38,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_saved_and_loaded_make_the_same_image(folder: Path) -> None:
     slices = np.random.default_rng(0).random((3, 32, 32), np.float32)
-    before = translate_slices(build(), slices, device="cpu")
+    before = translate_slices(build(), slices, TranslationOptions(device="cpu"))
     np.testing.assert_array_equal(
-        translate_slices(load_translator(folder), slices, device="cpu"), before
+        translate_slices(load_translator(folder), slices, TranslationOptions(device="cpu")), before
     )
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
 
@@ -46,26 +48,32 @@ def test_saved_and_loaded_make_the_same_image(folder: Path) -> None:
 def test_the_result_depends_on_source_and_seed_not_on_the_batch() -> None:
     translator = build()
     slices = np.random.default_rng(0).random((5, 32, 32), np.float32)
-    whole = translate_slices(translator, slices, batch_size=5, device="cpu")
-    np.testing.assert_allclose(
-        translate_slices(translator, slices, batch_size=2, device="cpu"), whole, atol=1e-5
-    )
-    assert np.abs(translate_slices(translator, slices, seed=1, device="cpu") - whole).max() > 1e-3
-    assert np.abs(translate_slices(translator, 1 - slices, device="cpu") - whole).max() > 1e-3
+
+    def run(images: np.ndarray, **options: int) -> np.ndarray:
+        return translate_slices(translator, images, TranslationOptions(device="cpu", **options))
+
+    whole = run(slices, batch_size=5)
+    parts = run(slices, batch_size=2)
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=of_translation(translator, slices))
+    assert np.abs(run(slices, seed=1) - whole).max() > 1e-3
+    assert np.abs(run(1 - slices) - whole).max() > 1e-3
 
 
 def test_mixed_precision_is_near_and_says_so(folder: Path, tmp_path: Path) -> None:
     slices = np.random.default_rng(0).random((3, 32, 32), np.float32)
     exact, mixed = (
-        translate_slices(build(), slices, device="cpu", precision=p) for p in ("32", "bf16")
+        translate_slices(build(), slices, TranslationOptions(device="cpu", precision=p))
+        for p in ("32", "bf16")
     )
     error = float(np.sqrt(np.mean((mixed - exact) ** 2)))
     assert 0 < error < 0.02  # of random weights; not float32 after all
     volumes.write(head(), tmp_path / "a.nii.gz")
-    translate_file(folder, tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", precision="bf16")
+    translate_file(
+        folder, tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", TranslationOptions(precision="bf16")
+    )
     assert json.loads((tmp_path / "b.json").read_text())["precision"] == "bf16"
     with pytest.raises(OptionError, match="one of 32, bf16"):
-        translate_slices(build(), slices, precision="16")
+        translate_slices(build(), slices, TranslationOptions(precision="16"))
 
 
 def test_noise_is_shared_between_slices_or_each_slices_own() -> None:
@@ -78,7 +86,7 @@ def test_noise_is_shared_between_slices_or_each_slices_own() -> None:
 
 def test_odd_sizes_are_padded_and_cut() -> None:
     slices = np.random.default_rng(0).random((1, 31, 33), np.float32)
-    assert translate_slices(build(), slices, device="cpu").shape == (1, 31, 33)
+    assert translate_slices(build(), slices, TranslationOptions(device="cpu")).shape == (1, 31, 33)
 
 
 ORIENTATIONS = ["RAS", "LPS", "PIR", "ASL", "SAL", "LIA"]
@@ -96,20 +104,25 @@ def test_orientations_agree_in_world_space(tmp_path: Path) -> None:
         )
         path = tmp_path / f"{name}_in.nii.gz"
         nib.save(image.as_reoriented(transform), path)
-        result = translate_volume(translator, volumes.read(path), device="cpu")
+        made = translate_volume(translator, volumes.read(path), TranslationOptions(device="cpu"))
+        result = made.volume
         volumes.write(result, tmp_path / f"{name}_out.nii.gz")
         written = nib.load(tmp_path / f"{name}_out.nii.gz")
         assert written.shape == nib.load(path).shape
         np.testing.assert_array_equal(written.affine, nib.load(path).affine)
         results[name] = nib.as_closest_canonical(written).get_fdata()
+    tolerance = of_results(
+        lambda of: translate_volume(of, original, TranslationOptions(device="cpu")).volume.array,
+        translator,
+    )
     for name in ORIENTATIONS[1:]:
-        np.testing.assert_allclose(results[name], results["RAS"], atol=1e-3)
+        np.testing.assert_allclose(results[name], results["RAS"], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("spacing", [4.0, 2.5, 5.0])
 def test_any_spacing_lands_on_the_sources_grid(spacing: float) -> None:
     source = head(spacing=spacing)
-    result = translate_volume(build(), source, device="cpu")
+    result = translate_volume(build(), source, TranslationOptions(device="cpu")).volume
     assert result.array.shape == source.array.shape
     np.testing.assert_array_equal(result.affine, source.affine)
     assert np.isfinite(result.array).all()
@@ -117,10 +130,10 @@ def test_any_spacing_lands_on_the_sources_grid(spacing: float) -> None:
 
 def test_output_units() -> None:
     source = head()
-    mri = translate_volume(build(), source, device="cpu").array
+    mri = translate_volume(build(), source, TranslationOptions(device="cpu")).volume.array
     assert mri.min() >= 0
     assert mri.max() <= 2.0 * 300.0
-    ct = translate_volume(build("CT"), source, device="cpu").array
+    ct = translate_volume(build("CT"), source, TranslationOptions(device="cpu")).volume.array
     assert ct.min() >= -1024
     assert ct.max() <= 3000
     assert ct[0, 0, 0] < 3000
@@ -130,7 +143,9 @@ def test_slices_without_tissue_stay_air() -> None:
     source = head()
     array = source.array.copy()
     array[:, :, :3] = 0
-    result = translate_volume(build("CT"), source.like(array), device="cpu").array
+    result = translate_volume(
+        build("CT"), source.like(array), TranslationOptions(device="cpu")
+    ).volume.array
     assert (result[:, :, 0] == -1024).all()
     assert (result[:, :, 6] != -1024).any()
 
@@ -139,17 +154,23 @@ def test_gain_does_not_matter() -> None:
     source = head()
     translator = build()
     a, b = (
-        translate_volume(translator, source, device="cpu"),
-        translate_volume(translator, source.like(source.array * 37), device="cpu"),
+        translate_volume(translator, source, TranslationOptions(device="cpu")),
+        translate_volume(
+            translator, source.like(source.array * 37), TranslationOptions(device="cpu")
+        ),
     )
-    np.testing.assert_allclose(a.array, b.array, atol=0.5)
+    tolerance = of_results(
+        lambda of: translate_volume(of, source, TranslationOptions(device="cpu")).volume.array,
+        translator,
+    )
+    np.testing.assert_allclose(a.volume.array, b.volume.array, rtol=0, atol=tolerance)
 
 
 def test_a_volume_without_tissue_is_refused() -> None:
     rng = np.random.default_rng(0)
     blank = head().like(np.full((40, 44, 12), -1.0) + rng.random((40, 44, 12)) * 1e-6)
     with pytest.raises(VolumeError):
-        translate_volume(build(), blank, device="cpu")
+        translate_volume(build(), blank, TranslationOptions(device="cpu"))
 
 
 def test_doubts_are_told_in_words() -> None:
@@ -182,7 +203,7 @@ def test_doubts_are_told_in_words() -> None:
 def test_translate_file_marks_its_result(folder: Path, tmp_path: Path) -> None:
     volumes.write(head(), tmp_path / "in.nii.gz")
     out = tmp_path / "new" / "out.nii.gz"
-    translate_file(folder, tmp_path / "in.nii.gz", out, seed=3, device="cpu")
+    translate_file(folder, tmp_path / "in.nii.gz", out, TranslationOptions(seed=3, device="cpu"))
     image = nib.load(out)
     assert b"SYNTHETIC" in bytes(image.header["descrip"])
     record = json.loads(sidecar(out).read_text())
@@ -204,7 +225,9 @@ def test_bad_output_names(folder: Path, tmp_path: Path, name: str) -> None:
 
 def test_bad_devices(folder: Path) -> None:
     with pytest.raises(OptionError, match="not available"):
-        translate_slices(load_translator(folder), np.zeros((1, 32, 32)), device="cuda:99")
+        translate_slices(
+            load_translator(folder), np.zeros((1, 32, 32)), TranslationOptions(device="cuda:99")
+        )
 
 
 def test_damaged_translators_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -237,14 +260,61 @@ def test_describe_says_what_it_does(folder: Path) -> None:
     assert "4 mm" in told["trained at"]
 
 
-def test_the_package_offers_both_names(folder: Path) -> None:
-    assert syndiff.io.volume is volumes
-    translate = syndiff.load_translator(folder)
-    assert isinstance(translate, VolumeTranslator)
-    assert repr(translate) == "VolumeTranslator(T1 → T2)"
-    assert translate(head(), device="cpu").array.shape == head().array.shape
+def test_the_package_shows_its_public_names() -> None:
+    assert set(dir(syndiff)) == set(syndiff.__all__)
+    assert set(dir(syndiff)) == {
+        "Model", "Reporter", "Sampling", "Translation", "TranslationOptions", "UserError",
+        "Volume", "__version__", "load_translator", "read_volume", "save_translation",
+        "translate", "write_volume",
+    }  # fmt: skip
+    for name in dir(syndiff):
+        assert getattr(syndiff, name) is not None
     with pytest.raises(AttributeError):
         syndiff.nothing  # noqa: B018
+
+
+def test_from_a_file_or_a_volume_to_a_translation(folder: Path, tmp_path: Path) -> None:
+    model = syndiff.load_translator(folder)
+    assert repr(model) == "Model(T1 → T2)"
+    syndiff.write_volume(head(), tmp_path / "T1.nii.gz")
+    options = syndiff.TranslationOptions(seed=3, device="cpu")
+    made = syndiff.translate(model, head(), options)
+    assert made.options is options
+    assert made.volume.array.shape == head().array.shape
+    assert made.anatomy is not None
+    of_file = syndiff.translate(folder, tmp_path / "T1.nii.gz", options)
+    np.testing.assert_array_equal(of_file.volume.array, made.volume.array)
+    assert of_file.record["source_file"] == "T1.nii.gz"
+    syndiff.save_translation(of_file, tmp_path / "T2.nii.gz")
+    record = json.loads(sidecar(tmp_path / "T2.nii.gz").read_text())
+    assert record == json.loads(json.dumps(dict(of_file.record)))
+    assert {name: record[name] for name in options.to_dict()} == options.to_dict()
+    assert record["sampling_steps"] == 4
+    assert np.array_equal(syndiff.read_volume(tmp_path / "T2.nii.gz").array, made.volume.array)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("seed", -1),
+        ("seed", 2**63),
+        ("seed", 0.5),
+        ("batch_size", 0),
+        ("batch_size", 10**12),
+        ("batch_size", True),
+        ("precision", "16"),
+        ("device", ""),
+    ],
+)
+def test_a_wrong_option_is_named(field: str, wrong: object) -> None:
+    with pytest.raises(OptionError, match=f"`{field}`"):
+        TranslationOptions(**{field: wrong})
+
+
+def test_the_model_translates_many_in_one_precision(folder: Path) -> None:
+    model = load_model(folder).for_precision("bf16")
+    again = model.for_precision("bf16")
+    assert again.translator is model.translator
 
 
 def test_errors_stay_in_one_line() -> None:
@@ -258,7 +328,8 @@ def test_eight_orientations_of_one_brain(test_data: Path, tmp_path: Path) -> Non
     translator = build(spacing_mm=3.0)
     results = {}
     for path in sorted((test_data / "orientations").glob("*.nii.gz")):
-        result = translate_volume(translator, volumes.read(path), device="cpu")
+        made = translate_volume(translator, volumes.read(path), TranslationOptions(device="cpu"))
+        result = made.volume
         volumes.write(result, tmp_path / path.name)
         stored, source = nib.load(tmp_path / path.name), nib.load(path)
         assert stored.shape == source.shape

@@ -18,7 +18,7 @@ from syndiff.benchmark.ceiling import TINY_WORK
 from syndiff.benchmark.run import Options, benchmark
 from syndiff.benchmark.workloads import COMPILED, ONNX, OURS
 from syndiff.errors import OptionError
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.networks import compiled
 from syndiff.networks.compiled import compiling
 from syndiff.preparation.orientation import SliceOrientation
@@ -37,8 +37,11 @@ from tests.helpers.methods import (
     translator_of,
 )
 from tests.helpers.runs import TINY_GITHUB, settings
+from tests.helpers.tolerance import of_translation, stepped_apart
 
 slow = pytest.mark.slow
+STEP = 1e-3  # of the slower optimizer of `tethered`
+FEW = 0.02  # weights whose gradient is nearly 0
 # Tracing takes seconds for each network: one method among the fast tests, all among the slow.
 TRACED = [name if name == "cyclegan" else pytest.param(name, marks=slow) for name in METHODS]
 
@@ -75,7 +78,7 @@ def test_a_step_is_the_same(name: str, passes: list[int]) -> None:
                 step(number)
         assert bool(passes) == asked
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
-    torch.testing.assert_close(ends[1], ends[0], atol=1e-3, rtol=1e-2)
+    assert stepped_apart(ends[1], ends[0], STEP) < FEW
 
 
 @slow
@@ -93,8 +96,7 @@ def test_a_step_with_other_options_is_the_same(
                 step(number)
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
     assert passes
-    apart = (ends[1] - ends[0]).abs() > 1e-3
-    assert apart.float().mean() < 0.01
+    assert stepped_apart(ends[1], ends[0], STEP) < FEW
 
 
 @slow
@@ -118,20 +120,27 @@ def test_an_image_is_the_same_and_is_compiled_for_once(
 ) -> None:
     """Whatever is left for the last batch, and also when it is called again."""
     plain, images = translator_of(name), slices(5)
-    options = {"batch_size": 2, "device": "cpu", "precision": precision}
-    expected = translate_slices(plain, images, **options)  # type: ignore[arg-type]
+    options = TranslationOptions(batch_size=2, device="cpu", precision=precision)
+    compiled = replace(options, compiled=True)
+    exact = translate_slices(plain, images, replace(options, precision="32"))
+    tolerance = of_translation(plain, images, batch_size=2)
+    plain = plain.for_precision(precision)  # as who translates much does
+    expected = translate_slices(plain, images, options)
     assert not passes
-    found = translate_slices(plain, images, compiled=True, **options)  # type: ignore[arg-type]
-    np.testing.assert_allclose(found, expected, atol=1e-4 if precision == "32" else 0.05)
+    found = translate_slices(plain, images, compiled)
+    if precision == "32":
+        assert np.abs(found - expected).max() <= tolerance
+    else:  # no farther from float32 than bf16 is without a compiler
+        assert np.linalg.norm(found - exact) < 1.5 * np.linalg.norm(expected - exact)
     graphs = set(passes)
     assert graphs
-    translate_slices(plain, images[:1], compiled=True, **options)  # type: ignore[arg-type]
+    translate_slices(plain, images[:1], compiled)
     assert set(passes) == graphs
     if name in ("syndiff", "cyclegan", "ddpm"):
         assert graphs == {0}
         assert len(passes) == 4 * max(1, plain.sampling_steps)
     before = len(passes)
-    translate_slices(plain, images, **options)  # type: ignore[arg-type]
+    translate_slices(plain, images, options)
     assert len(passes) == before
 
 
@@ -139,10 +148,12 @@ def test_an_image_is_the_same_and_is_compiled_for_once(
 def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
     """Its first image and the later ones lie alike in memory."""
     translator = cast(AdversarialDiffusionTranslator, translator_of("syndiff"))
-    expected = translate_slices(translator, slices(2), device="cpu")
+    expected = translate_slices(translator, slices(2), TranslationOptions(device="cpu"))
     for code in ("LP", "RA"):  # rows along x
         translator.orientation = SliceOrientation(code)
-        found = translate_slices(translator, slices(2), device="cpu", compiled=True)
+        found = translate_slices(
+            translator, slices(2), TranslationOptions(device="cpu", compiled=True)
+        )
         assert np.abs(found - expected).max() > 1e-3
     assert set(passes) == {0}
 
@@ -150,10 +161,11 @@ def test_a_turned_network_is_compiled_once(passes: list[int]) -> None:
 @slow
 def test_expectations_are_compiled_too(passes: list[int]) -> None:
     translator, few = translator_of("syndiff"), Sampling("expectation", samples=2)
-    options = {"batch_size": 4, "device": "cpu", "sampling": few}
-    expected = translate_slices(translator, slices(3), **options)  # type: ignore[arg-type]
-    found = translate_slices(translator, slices(3), compiled=True, **options)  # type: ignore[arg-type]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    options = TranslationOptions(batch_size=4, device="cpu", sampling=few)
+    expected = translate_slices(translator, slices(3), options)
+    tolerance = of_translation(translator, slices(3), batch_size=4, sampling=few)
+    found = translate_slices(translator, slices(3), replace(options, compiled=True))
+    assert np.abs(found - expected).max() <= tolerance
     assert set(passes) == {0}
 
 
@@ -166,8 +178,8 @@ def test_a_run_can_be_compiled(prepared: Path, tmp_path: Path, passes: list[int]
         train(prepared, run, source="T1", target="T2", **asked_for)  # type: ignore[arg-type]
         ends.append(load_state(run / "checkpoints/last.pt")["generators"])
     assert passes
-    for name, weight in ends[0].items():
-        torch.testing.assert_close(ends[1][name], weight, atol=1e-3, rtol=1e-2, msg=name)
+    before, after = (torch.cat([w.ravel() for w in end.values()]) for end in ends)
+    assert stepped_apart(after, before, settings().generator_lr) < FEW
 
 
 def test_what_cannot_be_compiled_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +190,10 @@ def test_what_cannot_be_compiled_says_so_in_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compiled, "BACKEND", fail)
     translator = translator_of("cyclegan")
     with pytest.raises(OptionError, match=r"cannot be compiled here \(no C\+\+ compiler\)"):
-        translate_slices(translator, slices(1), device="cpu", compiled=True)
-    translate_slices(translator, slices(1), device="cpu")  # as the message says
+        translate_slices(translator, slices(1), TranslationOptions(device="cpu", compiled=True))
+    translate_slices(
+        translator, slices(1), TranslationOptions(device="cpu")
+    )  # as the message says
     torch.compiler.reset()
 
 
@@ -194,9 +208,11 @@ def test_failures_of_any_kind_are_one_line(error: Exception) -> None:
 
 def test_an_exported_translator_is_not_torchs() -> None:
     exported = {"stochastic": False, "size_multiple": 4, "parameters": 1, "steps": 1}
-    with pytest.raises(OptionError, match="--compile with onnx"):
+    with pytest.raises(OptionError, match="`compiled` with onnx"):
         translate_slices(
-            OnnxTranslator(CARD | {"export": exported}), slices(1), device="cpu", compiled=True
+            OnnxTranslator(CARD | {"export": exported}),
+            slices(1),
+            TranslationOptions(device="cpu", compiled=True),
         )
 
 
@@ -233,9 +249,9 @@ def test_the_benchmark_has_onnxruntime_beside_torch() -> None:
 def test_with_a_real_compiler(name: str) -> None:
     torch.compiler.reset()
     plain, images = translator_of(name), slices(2)
-    expected = translate_slices(plain, images, device="cpu")
-    found = translate_slices(plain, images, device="cpu", compiled=True)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    expected = translate_slices(plain, images, TranslationOptions(device="cpu"))
+    found = translate_slices(plain, images, TranslationOptions(device="cpu", compiled=True))
+    assert np.abs(found - expected).max() <= of_translation(plain, images)
 
 
 @slow
@@ -248,14 +264,15 @@ def test_a_step_with_a_real_compiler() -> None:
             for number in range(2):
                 step(number)
         ends.append(nn.utils.parameters_to_vector(step.module.objective.parameters()))
-    apart = (ends[1] - ends[0]).abs() > 1e-3  # Adam makes whole steps of rounding where all is 0
-    assert apart.float().mean() < 0.01
+    assert stepped_apart(ends[1], ends[0], STEP) < FEW
 
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     torch.compiler.reset()
     plain, images = translator_of("syndiff"), slices(5)
-    expected = translate_slices(plain, images, batch_size=2, device="cuda")
-    found = translate_slices(plain, images, batch_size=2, device="cuda", compiled=True)
-    np.testing.assert_allclose(found, expected, atol=1e-2)
+    options = TranslationOptions(batch_size=2, device="cuda")
+    expected = translate_slices(plain, images, options)
+    found = translate_slices(plain, images, replace(options, compiled=True))
+    # TensorFloat-32 keeps ten bits of each factor, float32 23.
+    assert np.abs(found - expected).max() <= 2**13 * of_translation(plain.cpu(), images)

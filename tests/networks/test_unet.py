@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from syndiff.networks.unet import Attention, UNet, group_norm
 from tests.helpers.networks import awake
+from tests.helpers.tolerance import of_results
 
 TINY = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_levels": (1,), "heads": 2}
 
@@ -47,7 +48,8 @@ def test_it_treats_samples_apart() -> None:
     network = awake(UNet(**TINY))
     x, y, t = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 700])
     parts = [network(x[i : i + 1], y[i : i + 1], t[i : i + 1]) for i in range(3)]
-    torch.testing.assert_close(network(x, y, t), torch.cat(parts), atol=1e-4, rtol=1e-4)
+    tolerance = of_results(lambda net: net(x, y, t), network)
+    torch.testing.assert_close(network(x, y, t), torch.cat(parts), atol=tolerance, rtol=0)
 
 
 def test_it_starts_with_no_noise_and_the_smallest_variance() -> None:
@@ -65,7 +67,8 @@ def test_attention_by_hand() -> None:
         weights = F.softmax(q[:, head].mT @ k[:, head] / 2, dim=-1)  # b hw hw; √4 = 2
         heads.append(v[:, head] @ weights.mT)
     expected = x + layer.out(torch.cat(heads, dim=1).reshape(x.shape))
-    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-4)
+    tolerance = of_results(lambda attention: attention(x), layer)
+    torch.testing.assert_close(layer(x), expected, atol=tolerance, rtol=0)
 
 
 def test_attention_levels_see_the_whole_image() -> None:

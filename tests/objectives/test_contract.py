@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from syndiff.inference import TranslationOptions
+from syndiff.networks import compiled
 from syndiff.objectives.base import Batch, Draw, Fakes
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import training_batches
 from syndiff.training.validation import validation_slices
-from syndiff.translators import load_translator
+from syndiff.translators import Translator, load_translator
+from syndiff.translators.sampling import Sampling
 from tests.helpers.methods import (
     CARD,
     METHODS,
@@ -33,6 +36,7 @@ from tests.helpers.methods import (
     translate,
     translator_of,
 )
+from tests.helpers.tolerance import of_translation
 
 # --- training -------------------------------------------------------------------------------
 
@@ -157,10 +161,13 @@ def test_recomputing_changes_nothing_but_memory(name: str) -> None:
 def test_a_batch_in_parts_is_the_same_batch(name: str) -> None:
     settings = METHODS[name][1]
     if name == "syndiff":  # a part sees its own samples' deviation only
-        settings = replace(settings, deviation_group=1)
+        alone = replace(settings.step_discriminator, deviation_group=1)
+        settings = replace(settings, step_discriminator=alone)
     whole = slopes(name, objective=settings)
     parts = slopes(name, objective=settings, accumulate=2)
-    torch.testing.assert_close(parts, whole, atol=1e-4 * whole.abs().max().item(), rtol=1e-2)
+    # Far more than rounding, far less than a wrong mean; the discriminators have stepped, and
+    # where a gradient is nearly 0 Adam makes a whole step of its rounding.
+    assert (parts - whole).norm() < 0.01 * whole.norm()
     # In mixed precision weights are converted once a step: not by the pass without gradients.
     whole, parts = (
         slopes(name, precision="bf16", objective=settings, accumulate=n) for n in (1, 2)
@@ -231,7 +238,8 @@ def test_odd_sizes_and_batches(name: str) -> None:
     assert whole.shape == images.shape
     assert np.isfinite(whole).all()
     parts = translate(translator, images, batch_size=2)
-    np.testing.assert_allclose(parts, whole, atol=1e-4)
+    tolerance = of_translation(translator, images, batch_size=3)
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=tolerance)
     assert np.abs(translate(translator, 1 - images[::-1]) - whole).max() > 1e-3
 
 
@@ -241,7 +249,7 @@ def test_weights_in_bf16_make_the_image_of_mixed_precision(name: str) -> None:
     lowered = translator.for_precision("bf16")
     assert {p.dtype for p in lowered.parameters()} >= {torch.bfloat16}
     assert {p.dtype for p in translator.parameters()} == {torch.float32}
-    assert lowered.for_precision("bf16") is translator.for_precision("bf16") is lowered
+    assert lowered.for_precision("bf16") is lowered
     assert translator.for_precision("32") is translator
     found = translate(translator, slices(), precision="bf16")
     assert np.abs(found - translate(translator, slices())).max() > 0
@@ -249,20 +257,32 @@ def test_weights_in_bf16_make_the_image_of_mixed_precision(name: str) -> None:
     np.testing.assert_array_equal(found, translate(translator, slices(), precision="bf16"))
 
 
-def test_the_copy_in_bf16_follows_its_translator() -> None:
-    """It makes what a copy of the translator as it is now would make."""
-    translator, other = translator_of("ddpm"), build("ddpm")
-    seen = [translate(translator, slices(), precision="bf16")]
-    translator.sampling_steps = 2
-    for weights in (None, other.translator(other.generators, "target", CARD).state_dict()):
-        if weights:
-            translator.load_state_dict(weights)
-        found = translate(translator, slices(), precision="bf16")
-        assert np.abs(found - seen[-1]).max() > 1e-3
-        fresh = copy.deepcopy(translator)
-        fresh._lowered = []
-        np.testing.assert_array_equal(found, translate(fresh, slices(), precision="bf16"))
-        seen.append(found)
+@every_method
+def test_a_translator_keeps_nothing_between_calls(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever option one call has, the next one makes the default image."""
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    translator = translator_of(name)
+    before = translate(translator, slices())
+    kept = set(vars(translator)), {n: b.clone() for n, b in translator.state_dict().items()}
+    chosen: list[dict[str, Any]] = [
+        {"seed": 3}, {"batch_size": 1}, {"device": "cpu"}, {"shared_noise": False},
+        {"sampling": Sampling("expectation", samples=2)}, {"precision": "bf16"},
+        {"compiled": True}, {"check": False}, {"allow_synthetic": True},
+    ]  # fmt: skip
+    assert {n for each in chosen for n in each} == {f.name for f in fields(TranslationOptions)}
+    if translator.respaceable:
+        chosen.append({"sampling": Sampling(steps=2)})
+    if type(translator).estimate is not Translator.estimate:
+        chosen.append({"sampling": Sampling("regression")})
+    for options in chosen:
+        translate(translator, slices(), **options)
+        np.testing.assert_array_equal(translate(translator, slices(), device="cpu"), before)
+    assert set(vars(translator)) == kept[0]
+    for key, value in translator.state_dict().items():
+        assert torch.equal(value, kept[1][key])
+    assert translator.chain_steps() == translator.sampling_steps
 
 
 @every_method

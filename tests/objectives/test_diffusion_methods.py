@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.errors import OptionError
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.objectives.ddpm import DDPM
 from syndiff.objectives.unit_ddpm import UnitDDPM
 from syndiff.translators import ParallelDiffusionTranslator, SliceNoise, load_translator
+from syndiff.translators.sampling import Sampling
 from tests.helpers.methods import CARD, METHODS, translator_of
 
 # --- losses ---------------------------------------------------------------------------------
@@ -119,18 +120,18 @@ def noise_for(batch: int) -> SliceNoise:
 
 
 @pytest.mark.parametrize("name", ["ddpm", "unit_ddpm"])
-def test_sampling_steps_can_be_set_after_loading(name: str, tmp_path: Path) -> None:
+def test_a_chain_takes_fewer_steps_when_asked(name: str, tmp_path: Path) -> None:
     translator = load_translator(translator_of(name).save(tmp_path / "model"))
     assert translator.sampling_steps == METHODS[name][1].steps
     slices = np.random.default_rng(0).random((2, 16, 16), np.float32)
-    whole = translate_slices(translator, slices, device="cpu")
-    translator.sampling_steps = 2
-    assert np.abs(translate_slices(translator, slices, device="cpu") - whole).max() > 1e-3
-    translator.sampling_steps = METHODS[name][1].steps
-    np.testing.assert_array_equal(translate_slices(translator, slices, device="cpu"), whole)
-    for steps in (0, 7):
-        with pytest.raises(OptionError, match=f"{steps} sampling steps; expected 1 to"):
-            translator.sampling_steps = steps
+    cpu = TranslationOptions(device="cpu")
+    whole = translate_slices(translator, slices, cpu)
+    few = replace(cpu, sampling=Sampling(steps=2))
+    assert np.abs(translate_slices(translator, slices, few) - whole).max() > 1e-3
+    own = replace(cpu, sampling=Sampling(steps=METHODS[name][1].steps))
+    np.testing.assert_array_equal(translate_slices(translator, slices, own), whole)
+    with pytest.raises(OptionError, match=r"7 sampling steps .* expected 1 to"):
+        translator.chain_steps(7)
 
 
 @pytest.mark.parametrize("name", ["ddpm", "unit_ddpm"])
@@ -139,8 +140,7 @@ def test_a_thousand_steps_unless_told_otherwise(name: str) -> None:
     translator.diffusion = GaussianDiffusion(**settings.diffusion)
     assert translator.sampling_steps == 1000
     translator.networks["target"] = counting = Counting(2 if name == "ddpm" else 1)
-    translator.sampling_steps = 20
-    translator(torch.zeros(2, 1, 4, 4), noise_for(2))
+    translator(torch.zeros(2, 1, 4, 4), noise_for(2), steps=20)
     assert len(counting.times) == 20
     assert counting.times[0] == 999
     assert counting.times[-1] == 0

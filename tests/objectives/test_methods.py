@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch import nn
 from syndiff.errors import OptionError
 from syndiff.evaluation.candidates import How
 from syndiff.evaluation.evaluate import evaluate
-from syndiff.inference import translate_file
+from syndiff.inference import TranslationOptions, translate_file
 from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
 from syndiff.networks.patchgan import MultiScaleDiscriminator
 from syndiff.objectives.base import Draw
 from syndiff.objectives.methods import METHODS, method_named, method_of
+from syndiff.training.hyperparameters import from_plain
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings, choose, preset
 from syndiff.training.run import train
@@ -35,6 +37,9 @@ def test_the_paper_s_eight() -> None:
     for name, method in METHODS.items():
         assert method.name == name
         assert method_of(method.settings()) is method
+
+
+CPU = TranslationOptions(device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -90,13 +95,19 @@ def test_hyper_parameters_by_name() -> None:
     objective = choose(
         "small", assignments=["steps=8", "cycle-one-shot=0.25", "multipliers=1,2"]
     ).objective
-    assert (objective.steps, objective.cycle_one_shot, objective.multipliers) == (8, 0.25, (1, 2))
+    assert (objective.steps, objective.cycle_one_shot) == (8, 0.25)
+    assert objective.generator.multipliers == (1, 2)  # by the name that it had before
+    dotted = choose("small", assignments=["generator.multipliers=1,2"]).objective
+    assert dotted.generator == objective.generator
     assert choose("small", assignments=["spectral_norm=true"]).objective.spectral_norm is True
     for wrong, words in {
         "step=8": "has no step",
         "steps": "NAME=VALUE",
         "steps=many": "such as 4",
         "multipliers=a": "numbers",
+        "generator.chanels=8": "perhaps generator.channels",
+        "generator=unknown": "one of ncsnpp",
+        "one_shot=ncsnpp": "resnet",
         "spectral_norm=maybe": "spectral_norm",
     }.items():
         with pytest.raises(OptionError, match=words):
@@ -168,7 +179,7 @@ def test_train_resume_translate_evaluate(
     assert read_json(run / "settings.json", "settings")["method"] == name
     model = run / "translators" / "T1_to_T2"
     scan = cohort / "sub-006" / "anat" / "sub-006_T1w.nii.gz"
-    made = translate_file(model, scan, tmp_path / "made.nii.gz", device="cpu")
+    made = translate_file(model, scan, tmp_path / "made.nii.gz", CPU).volume
     source = volumes.read(scan)
     assert made.array.shape == source.array.shape
     np.testing.assert_array_equal(made.affine, source.affine)
@@ -182,3 +193,33 @@ def test_another_method_cannot_resume_a_run(prepared: Path, tmp_path: Path) -> N
     train(prepared, tmp_path, settings=tiny("cyclegan", 1), **options)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="method"):
         train(prepared, tmp_path, settings=tiny("sagan", 2), resume=True, **options)  # type: ignore[arg-type]
+
+
+OLD = {  # what settings.json of version 0.1 held of a run with small networks
+    "steps": 4, "beta_min": 0.1, "beta_max": 20.0, "cycle_one_shot": 2.0, "cycle_diffusive": 5.0,
+    "adversarial_one_shot": 1.0, "adversarial_diffusive": 1.0, "gradient_penalty": 0.5,
+    "gradient_penalty_interval": 10, "structure": 5.0, "diffusive": True, "one_shot_epochs": -1.0,
+    "deviation_group": 4, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1,
+    "attention_levels": [2], "time_dim": 32, "latent_dim": 32, "latent_embedding": 64,
+    "latent_layers": 3, "one_shot_channels": 24, "one_shot_blocks": 3, "upsampling": "resize",
+    "step_stem": 24, "step_widths": [32, 64, 96, 96], "step_time_dim": 64, "patch_channels": 48,
+    "patch_halvings": 2, "spectral_norm": False,
+}  # fmt: skip
+
+
+def test_the_flat_settings_of_an_old_run_are_read() -> None:
+    method = METHODS["syndiff"]
+    read = from_plain(OLD, method)
+    small = choose("small").objective
+    assert read == small
+    assert from_plain(json.loads(json.dumps(asdict(read))), method) == read
+    with pytest.raises(OptionError, match="perhaps one_shot_epochs"):
+        from_plain(OLD | {"one_shot_epoch": 1}, method)
+    with pytest.raises(OptionError, match=r"generator\.blocks=1\.5"):
+        from_plain(OLD | {"blocks": 1.5}, method)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_settings_survive_json(name: str) -> None:
+    for settings in (METHODS[name].settings(), choose("small", method=name).objective):
+        assert from_plain(json.loads(json.dumps(asdict(settings))), METHODS[name]) == settings

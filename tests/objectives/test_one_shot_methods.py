@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.networks.attention_unet import AttentionGate, AttentionUNet
 from syndiff.networks.content_style import (
     ContentEncoder,
@@ -23,7 +23,7 @@ from syndiff.networks.patchgan import CascadeDiscriminator, MultiScaleDiscrimina
 from syndiff.networks.resnet import PixelAttention, ResidualBlock, ResNetGenerator
 from syndiff.networks.shared_latent import SharedLatentGenerator
 from syndiff.objectives import attgan, cyclegan, munit, sagan, unit
-from syndiff.objectives.base import Batch, Draw, Objective
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Objective
 from syndiff.preparation.manifest import read_manifest
 from syndiff.translators import load_translator
 from tests.helpers.methods import CARD, METHODS, batch, build
@@ -123,9 +123,11 @@ def test_two_sources_make_one_target(name: str, tmp_path: Path) -> None:
     card = CARD | {"sources": ["T1", "PD"]}
     translator = objective.translator(objective.generators, "target", card)
     slices = np.random.default_rng(0).random((1, 2, 32, 32), np.float32)
-    made = translate_slices(translator, slices, device="cpu")
+    made = translate_slices(translator, slices, TranslationOptions(device="cpu"))
     loaded = load_translator(translator.save(tmp_path / "T1+PD_to_T2"))
-    np.testing.assert_array_equal(translate_slices(loaded, slices, device="cpu"), made)
+    np.testing.assert_array_equal(
+        translate_slices(loaded, slices, TranslationOptions(device="cpu")), made
+    )
 
 
 # --- AttGAN ---------------------------------------------------------------------------------
@@ -261,7 +263,7 @@ def test_the_way_there_and_back_visits_each_modality_in_turn() -> None:
         network.register_forward_pre_hook(lambda module, args, name=name: visited.append(name))
     objective.generate(batch(), Draw(seed=0, step=0))
     own = [name for name in visited if not name.startswith("shared")]
-    for m, o in unit.DIRECTIONS:
+    for m, o in DIRECTIONS:
         way, own = own[:5], own[5:]
         assert way[:3] == [f"encoder_{m}", f"decoder_{o}", f"encoder_{o}"]
         assert way[3:] == [f"decoder_{m}"] * 2  # its own reconstruction and the round trip
@@ -328,7 +330,7 @@ def test_styles_are_drawn_and_read_back() -> None:
     objective, images = build("munit"), batch(3)
     fakes = objective.generate(images, Draw(seed=0, step=0))
     drawn = Draw(seed=0, step=0)
-    for m, o in munit.DIRECTIONS:
+    for m, o in DIRECTIONS:
         assert torch.equal(fakes["style"][o], drawn.normal(3, 8))
         made = objective.generators[f"decoder_{o}"](fakes["content"][m], fakes["style"][o])
         torch.testing.assert_close(fakes["translated"][o], made)

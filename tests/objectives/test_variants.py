@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from syndiff.errors import ModelError, OptionError
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.syndiff import SynDiff
@@ -194,7 +194,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(data: Path, run: Path, until: int, **options: Any) -> Path:
     """Train up to that step; what is no option of `train` is a setting of SynDiff's."""
-    known = {"source", "target", "one_shot", "resume", "warn"}
+    known = {"source", "target", "one_shot", "resume"}
     asked = {"source": "T1", "target": "T2"} | {k: v for k, v in options.items() if k in known}
     changes = {k: v for k, v in options.items() if k not in known}
     settings = TrainSettings(
@@ -267,10 +267,12 @@ def test_a_variant_trains_resumes_and_translates(
     there, back = (load_translator(run / "translators" / n) for n in ("T1_to_T2", "T2_to_T1"))
     assert isinstance(there, OneShotTranslator) == (name == "non-diffusive module")
     few = Sampling(steps=10 if there.respaceable and there.sampling_steps > 10 else 0)
-    made = translate_slices(there, images(), device="cpu", sampling=few)
+    made = translate_slices(there, images(), TranslationOptions(device="cpu", sampling=few))
     assert made.shape == images().shape
     assert np.isfinite(made).all()
-    assert not np.array_equal(made, translate_slices(back, images(), device="cpu", sampling=few))
+    assert not np.array_equal(
+        made, translate_slices(back, images(), TranslationOptions(device="cpu", sampling=few))
+    )
 
 
 def test_a_stopped_module_stays_as_it_is_and_the_rest_goes_on(data: Path, tmp_path: Path) -> None:
@@ -331,14 +333,13 @@ def test_only_a_chain_without_an_adversary_can_be_cut_short() -> None:
     card |= {"intensity": {}}
     l1 = built(adversarial_diffusive=0.0, steps=1000)
     translator = l1.translator(l1.generators, "target", card)
-    translator.sampling_steps = 7
-    assert (translator.sampling_steps, l1.schedule.steps) == (7, 1000)
-    for wrong in (0, 1001):
+    assert (translator.chain_steps(7), l1.schedule.steps) == (7, 1000)
+    for wrong in (-1, 1001):
         with pytest.raises(OptionError, match="1 to 1000"):
-            translator.sampling_steps = wrong
+            translator.chain_steps(wrong)
     full = built()
     with pytest.raises(OptionError, match="4, as trained"):
-        full.translator(full.generators, "target", card).sampling_steps = 2
+        full.translator(full.generators, "target", card).chain_steps(2)
 
 
 def test_the_network_is_told_the_training_s_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,5 +354,7 @@ def test_the_network_is_told_the_training_s_steps(monkeypatch: pytest.MonkeyPatc
         return forward(network, x_t, source, t, z)
 
     monkeypatch.setattr(NCSNpp, "forward", listening)
-    translate_slices(translator, images(1), device="cpu", sampling=Sampling(steps=4))
+    translate_slices(
+        translator, images(1), TranslationOptions(device="cpu", sampling=Sampling(steps=4))
+    )
     assert told == [999, 666, 333, 0]

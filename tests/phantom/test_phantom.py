@@ -17,6 +17,7 @@ from syndiff.phantom import MODALITIES, Subject, make_subject, write_cohort
 from syndiff.phantom import signal as sig
 from syndiff.phantom.fields import Grid, integrate, rotation, smooth_field
 from syndiff.phantom.tissues import CENTRE_MM, displaced, invent, view
+from syndiff.reporting import Silent
 
 COARSE: dict[str, Any] = {"spacing_mm": 4.0}
 CLEAN: dict[str, Any] = {**COARSE, "noise": 0.0, "bias": 0.0}
@@ -107,7 +108,7 @@ def test_texture_is_a_small_change_of_relaxation_times() -> None:
         table = sig.signal_table(modality, sig.TISSUES)
         textured = sig.scan(maps, np.full((len(maps), 2), 0.01, np.float32), table)
         grey = sig.TISSUES[2]
-        exact = sig.SEQUENCES[modality](
+        exact = sig.PROTOCOLS[modality].signal(
             np.array(grey.t1_ms * 1.01), np.array(grey.t2_ms * 1.01), np.array(grey.pd)
         )
         assert textured[2] == pytest.approx(float(exact), rel=2e-3)
@@ -301,9 +302,12 @@ def test_the_same_bytes_again_whatever_the_number_of_subjects(
     folder: Path, tmp_path: Path
 ) -> None:
     calls: list[tuple[int, int]] = []
-    made = write_cohort(
-        tmp_path / "raw", subjects=3, progress=lambda *c: calls.append(c), **COARSE
-    )
+
+    class Counting(Silent):
+        def progress(self, done: int, total: int, detail: str = "") -> None:
+            calls.append((done, total))
+
+    made = write_cohort(tmp_path / "raw", subjects=3, report=Counting(), **COARSE)
     assert made == [tmp_path / "raw" / f"sub-00{i}" for i in (1, 2, 3)]
     assert calls == [(1, 3), (2, 3), (3, 3)]
     again, before = files(tmp_path / "raw"), files(folder)

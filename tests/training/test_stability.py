@@ -24,11 +24,13 @@ from syndiff.training import watch
 from syndiff.training.guard import NEVER, DivergedError, Guard
 from syndiff.training.module import TranslationModule, frozen
 from syndiff.training.presets import TrainSettings, choose
+from syndiff.training.progress import Progress
 from syndiff.training.run import train
 from syndiff.training.slice_files import MIN_RANGE, sound_slices
 from syndiff.training.subjects import stacks
-from syndiff.training.watch import Progress, load_state
+from syndiff.training.watch import load_state
 from syndiff.translators import load_translator
+from tests.helpers.reporters import Watching
 from tests.helpers.tiny import COUNT, TINY, write_prepared
 
 TRAIN = {"train1": "T1 T2", "train2": "T1 T2"}
@@ -81,7 +83,7 @@ def test_a_slice_that_goes_bad_is_named_and_spoils_nothing(data: Path, tmp_path:
             data,
             tmp_path / "run",
             settings=settings(max_steps=20, validate_every=5, augment=False),
-            report=damage,
+            report=Watching(damage),
         )
     assert "discriminators/" in str(error.value)
     assert "--spectral-norm" in str(error.value)
@@ -233,9 +235,9 @@ def test_nearly_constant_slices_are_skipped_and_counted(data: Path, tmp_path: Pa
     array[3] = 0.4
     array[3, 0, 0] = 0.4 + 0.9 * MIN_RANGE
     np.save(slices_file(data, "train1", "T1"), array)
-    said: list[str] = []
-    run = run_of(data, tmp_path / "run", warn=said.append)
-    assert f"skipped 2 of {COUNT} T1 slices that are nearly constant" in said
+    said = Watching()
+    run = run_of(data, tmp_path / "run", report=said)
+    assert f"skipped 2 of {COUNT} T1 slices that are nearly constant" in said.warnings
     for name in ("T1_to_T2", "T2_to_T1"):
         training = load_translator(run / "translators" / name).config["training"]
         assert (training["slices"], training["slices_skipped"]) == (2 * COUNT - 2, 2)

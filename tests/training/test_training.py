@@ -19,12 +19,14 @@ from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import UnpairedBatches, training_batches
 from syndiff.training.module import TranslationModule, frozen
 from syndiff.training.presets import PRESETS, choose, preset
+from syndiff.training.progress import Progress
 from syndiff.training.run import train
 from syndiff.training.slice_files import Slices
 from syndiff.training.subjects import training_scans
-from syndiff.training.views import Shelf, View
-from syndiff.training.watch import Progress, load_state
+from syndiff.training.views import SliceStore, View
+from syndiff.training.watch import load_state
 from syndiff.translators import load_translator
+from tests.helpers.reporters import Watching
 from tests.helpers.runs import run_of, settings
 from tests.helpers.tiny import TINY, write_prepared
 
@@ -48,10 +50,10 @@ def test_one_subject_serves_both_with_a_warning(prepared: Path) -> None:
     manifest = read_manifest(prepared)
     first = manifest.subjects("train")[0]
     few = replace(manifest, _scans=tuple(s for s in manifest._scans if s.subject == first))
-    said: list[str] = []
-    scans = training_scans(few, "T1", "T2", shared=False, warn=said.append)
+    said = Watching()
+    scans = training_scans(few, "T1", "T2", shared=False, report=said)
     assert [len(part) for part in scans] == [1, 1]
-    assert "too few" in said[0]
+    assert "too few" in said.warnings[0]
 
 
 def numbered(count: int, first: int = 0) -> Slices:
@@ -104,8 +106,8 @@ def test_draws_of_two_processes_are_those_of_one() -> None:
 
 def test_a_view_is_mirrored_then_shifted_and_air_comes_in() -> None:
     image = np.random.default_rng(0).random((2, 5, 6), np.float32) / 2 + 0.5
-    shelf = Shelf(Slices(tuple((c[None],) for c in image), ("a", "b"), "M"))
-    shown = (shelf.show([View(1, True, 2, -1), View(0), View(1, False, -1, 3)]) + 1) / 2
+    store = SliceStore(Slices(tuple((c[None],) for c in image), ("a", "b"), "M"))
+    shown = (store.show([View(1, True, 2, -1), View(0), View(1, False, -1, 3)]) + 1) / 2
     assert shown.shape == (3, 1, 5, 6)
     first, second, third = shown[:, 0].numpy()
     np.testing.assert_allclose(first[2:, :-1], image[1, :-2, ::-1][:, 1:], atol=1e-6)
@@ -123,11 +125,11 @@ def test_slices_kept_on_a_device_make_the_same_batches(
     data = write_prepared(tmp_path / "data", {"train1": "T1 T2", "train2": "T1|T2"})
     asked = {"pairing": pairing, "shared": True, "batch_size": 4, "seed": 1, "augment": True}
     read, kept = (training_batches(read_manifest(data), ["T1"], "T2", **asked) for _ in "ab")  # type: ignore[arg-type]
-    needed = sum(shelf.bytes for shelf in kept.shelves)
+    needed = sum(store.bytes for store in kept.stores)
     assert not kept.keep_on(torch.device(device), needed - 1)
-    assert all(shelf.kept is None for shelf in kept.shelves)
+    assert all(store.kept is None for store in kept.stores)
     assert kept.keep_on(torch.device(device), needed)
-    assert sum(shelf.kept.nbytes for shelf in kept.shelves if shelf.kept is not None) == needed
+    assert sum(store.kept.nbytes for store in kept.stores if store.kept is not None) == needed
     for step in range(6):
         for image in ("source", "target", "paired"):
             assert getattr(read[step], image).equal(getattr(kept[step], image).cpu())
@@ -286,9 +288,9 @@ def test_resumed_equals_uninterrupted(prepared: Path, run: Path, tmp_path: Path)
 
 
 def test_a_finished_run_exports_again(prepared: Path, run: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    run_of(prepared, run, resume=True, warn=said.append)
-    assert "exporting only" in said[0]
+    said = Watching()
+    run_of(prepared, run, resume=True, report=said)
+    assert "exporting only" in said.warnings[0]
 
 
 def test_an_existing_run_is_refused(prepared: Path, run: Path) -> None:
@@ -311,7 +313,7 @@ def test_stopping_saves_first(prepared: Path, tmp_path: Path) -> None:
         source="T1",
         target="T2",
         settings=settings(max_steps=50, validate_every=100),
-        report=stop,
+        report=Watching(stop),
     )
     assert outcome.interrupted
     assert outcome.step == 11
@@ -341,7 +343,7 @@ def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
         source="T1",
         target="T2",
         settings=settings(max_steps=60, validate_every=1000, generator_lr=3e-3),
-        report=lambda progress: seen.append(progress.losses),
+        report=Watching(lambda state: seen.append(state.losses)),
     )
     for term in ("cycle_diffusive_target", "cycle_one_shot_source"):
         first, last = (

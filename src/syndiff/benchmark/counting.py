@@ -162,20 +162,20 @@ def _next_node() -> int:
     return torch._C._autograd._get_sequence_nr()
 
 
-class _Pretence(FakeTensorMode):
+class CopyableFakeTensorMode(FakeTensorMode):
     """Fake tensors that a network can be copied with."""
 
-    def __deepcopy__(self, memo: Any) -> _Pretence:
+    def __deepcopy__(self, memo: Any) -> CopyableFakeTensorMode:
         return self
 
 
 @contextmanager
-def pretending() -> Iterator[None]:
+def fake_tensors() -> Iterator[None]:
     """Tensors made inside are fake. Outside they may meet real ones, which the host then reads.
 
     That is why only building happens inside: a step branches on small tensors of the host.
     """
-    with _Pretence(allow_non_fake_inputs=True):
+    with CopyableFakeTensorMode(allow_non_fake_inputs=True):
         yield
 
 
@@ -184,7 +184,7 @@ def count(
     calls: Sequence[int],
     warm: bool = True,
 ) -> list[Counts]:
-    """Counts of some calls of a thing that is built of fake tensors.
+    """Counts of some calls of a workload that is built of fake tensors.
 
     Args:
         build: makes something with `networks` (by name) and `counted(number)`, the call to count.
@@ -195,13 +195,13 @@ def count(
         For each call its counts.
     """
     counting, found = Counting(), []
-    with warnings.catch_warnings(), pretending(), counting:
+    with warnings.catch_warnings(), fake_tensors(), counting:
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copies
-        thing = build()
-    counting.watch(thing.networks)
+        workload = build()
+    counting.watch(workload.networks)
     for number in [*([calls[0]] if warm else []), *calls]:
         counting.restart()
         with counting:
-            thing.counted(number)
+            workload.counted(number)
         found.append(counting.counts)
     return found[1:] if warm else found

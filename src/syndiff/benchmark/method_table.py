@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from syndiff.benchmark.counting import count
-from syndiff.benchmark.workloads import OurTranslation, Scene
-from syndiff.objectives.methods import METHODS, Method
+from syndiff.benchmark.workloads import BenchmarkSetup, OurTranslation
+from syndiff.objectives.method import Method
+from syndiff.objectives.methods import METHODS
 from syndiff.training.presets import preset
 from syndiff.translators.small_steps import ChainTranslator
 
@@ -43,29 +44,31 @@ def describe_methods(name: str = "paper", size: int = 256) -> list[Line]:
 class _OneStep(OurTranslation):
     """A translation whose chain, where it can be respaced, is cut to one step."""
 
-    def __init__(self, scene: Scene, device: Any) -> None:
-        super().__init__(scene, device)
+    def __init__(self, setup: BenchmarkSetup, device: Any) -> None:
+        super().__init__(setup, device)
         self.steps, self.counted_steps = self.translator.sampling_steps, 0
         if isinstance(self.translator, ChainTranslator):
-            self.translator.sampling_steps = self.counted_steps = 1
+            self.counted_steps = 1
 
 
 def _describe(method: Method, name: str, size: int) -> Line:
-    scene = Scene(method.name, preset(name, method.name), size, 1, "32")
+    setup = BenchmarkSetup(method.name, preset(name, method.name), size, 1, "32")
     built: list[_OneStep] = []
 
     def build() -> _OneStep:
-        built.append(_OneStep(scene, CPU))
+        built.append(_OneStep(setup, CPU))
         return built[0]
 
     (counts,) = count(build, [0], warm=False)
-    thing = built[0]
+    workload = built[0]
     return Line(
         method,
-        _parameters(scene.objective(torch.device("meta"))),
-        _parameters(thing.translator),
-        counts.flop * (thing.steps / thing.counted_steps if thing.counted_steps else 1) / 1e9,
-        thing.steps,
+        _parameters(setup.objective(torch.device("meta"))),
+        _parameters(workload.translator),
+        counts.flop
+        * (workload.steps / workload.counted_steps if workload.counted_steps else 1)
+        / 1e9,
+        workload.steps,
     )
 
 

@@ -1,6 +1,6 @@
 """The operations that SynDiff's mathematics needs in a training step, from those of each network.
 
-Every image is made once and looked at once by each player; nothing flows into weights that are not
+Every image is made once and looked at once by each group; nothing flows into weights that are not
 stepped, or into images that nobody made. What a step runs beyond this is waste; a step that runs
 less shares more than is assumed here.
 
@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from syndiff.benchmark.counting import count
-from syndiff.objectives.syndiff import DIRECTIONS, SynDiff, SynDiffSettings
+from syndiff.objectives.base import DIRECTIONS
+from syndiff.objectives.syndiff import SynDiff, SynDiffSettings
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,24 @@ def passes(settings: SynDiffSettings, size: int) -> dict[str, Passes]:
         size: rows and columns of the image.
     """
 
-    def probe(player: str, kind: str) -> _Probe:
+    def probe(group: str, kind: str) -> _Probe:
         objective, x = SynDiff(settings), torch.zeros(1, 1, size, size)
         t = torch.zeros(1, dtype=torch.long)
         if kind == "one_shot":
-            name = "one_shot_to_target" if player == "generators" else "one_shot_target"
-            return _Probe(getattr(objective, player)[name], [x], 0)
-        network = getattr(objective, player)["diffusive_target"]
-        if player == "generators":  # (x_t, guess, t, z)
-            z = torch.zeros(1, settings.latent_dim)
+            name = "one_shot_to_target" if group == "generators" else "one_shot_target"
+            return _Probe(getattr(objective, group)[name], [x], 0)
+        network = getattr(objective, group)["diffusive_target"]
+        if group == "generators":  # (x_t, guess, t, z)
+            z = torch.zeros(1, settings.generator.latent_dim)
             return _Probe(network, [x, x.clone(), t, z], 1)
         return _Probe(network, [x, x.clone(), t], 0)  # (x_prev, x_t, t)
 
     found = {}
-    for player in ("generators", "discriminators"):
+    for group in ("generators", "discriminators"):
         for kind in ("one_shot", "diffusive"):
-            counts = count(partial(probe, player, kind), (0, 1, 2), warm=False)
+            counts = count(partial(probe, group, kind), (0, 1, 2), warm=False)
             backward = [c.backward.total() for c in counts]
-            found[f"{player}.{kind}"] = Passes(counts[0].forward.total(), *backward)
+            found[f"{group}.{kind}"] = Passes(counts[0].forward.total(), *backward)
     return found
 
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from syndiff.diffusion.large_steps import Schedule
 from syndiff.networks import blocks, ncsnpp, step_discriminator
-from syndiff.objectives.base import Batch, Draw
-from syndiff.objectives.syndiff import DIRECTIONS, SynDiff
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw
+from syndiff.objectives.syndiff import SynDiff
 from syndiff.training.presets import TrainSettings
 
 
@@ -65,7 +65,7 @@ class OfficialStep:
         self.ema = {p: p.detach().clone() for p in self.G.parameters()}
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """All turns; the terms of all players, weighted, by "player/term"."""
+        """All updates of a step; the weighted loss terms, by "group/term"."""
         draw = Draw(self.settings.seed, number, batch.source.device)
         with plain_layers(), torch.autograd.set_detect_anomaly(self.anomaly):
             terms = self.diffusive_discriminators(batch, draw)
@@ -77,8 +77,8 @@ class OfficialStep:
         """First turn: Eq. 12, in two backward passes and a third for the penalty."""
         s, terms, real_logits = self.objective.settings, {}, {}
         diffused = {m: self._diffuse(batch[m], draw) for m, _ in DIRECTIONS}
-        players = [self.D[f"diffusive_{m}"] for m, _ in DIRECTIONS]
-        self._clear(players)
+        group = [self.D[f"diffusive_{m}"] for m, _ in DIRECTIONS]
+        self._clear(group)
         for m, d in diffused.items():
             d.x_prev.requires_grad_(True)
             real_logits[m] = self.D[f"diffusive_{m}"](d.x_prev, d.x_t, d.t)
@@ -101,7 +101,7 @@ class OfficialStep:
             _, denoised_prev = self._denoise(m, d, guess[m])
             fake[m] = F.softplus(self.D[f"diffusive_{m}"](denoised_prev, d.x_t, d.t)).mean()
         (s.adversarial_diffusive * total(fake)).backward()
-        self._advance(players)
+        self._advance(group)
         return terms | {
             f"discriminators/diffusive_{m}": s.adversarial_diffusive * (real[m] + fake[m])
             for m, _ in DIRECTIONS
@@ -110,8 +110,8 @@ class OfficialStep:
     def one_shot_discriminators(self, batch: Batch) -> dict[str, Tensor]:
         """Second turn: Eq. 18."""
         weight = self.objective.settings.adversarial_one_shot
-        players = [self.D[f"one_shot_{m}"] for m, _ in DIRECTIONS]
-        self._clear(players)
+        group = [self.D[f"one_shot_{m}"] for m, _ in DIRECTIONS]
+        self._clear(group)
         real = {m: F.softplus(-self.D[f"one_shot_{m}"](batch[m])).mean() for m, _ in DIRECTIONS}
         (weight * total(real)).backward()
         fake = {}
@@ -119,16 +119,16 @@ class OfficialStep:
             guess = self.G[f"one_shot_to_{m}"](batch[o])
             fake[m] = F.softplus(self.D[f"one_shot_{m}"](guess)).mean()
         (weight * total(fake)).backward()
-        self._advance(players)
+        self._advance(group)
         return {f"discriminators/one_shot_{m}": weight * (real[m] + fake[m]) for m in real}
 
     def all_generators(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """Third turn, with draws of its own: Eqs. 11, 17 and 22."""
         s = self.objective.settings
         terms: dict[str, Tensor] = {}
-        players = list(self.G.values())
+        group = list(self.G.values())
         self.D.requires_grad_(False)
-        self._clear(players)
+        self._clear(group)
         diffused = {m: self._diffuse(batch[m], draw) for m, _ in DIRECTIONS}
         for m, o in DIRECTIONS:
             d, x_0 = diffused[m], batch[m]
@@ -144,7 +144,7 @@ class OfficialStep:
                 f"cycle_diffusive_{m}": s.cycle_diffusive * F.l1_loss(denoised, x_0),
             }
         total(terms).backward()
-        self._advance(players)
+        self._advance(group)
         self._average()
         self.D.requires_grad_(True)
         return {f"generators/{name}": term for name, term in terms.items()}
@@ -155,7 +155,7 @@ class OfficialStep:
         t = draw.integers(self.objective.settings.steps, b)
         noises = draw.normal(*x_0.shape), draw.normal(*x_0.shape)
         x_prev, x_t = self.objective.schedule.diffuse(x_0, t, *noises)  # Eqs. 8, 9
-        z = draw.normal(b, self.objective.settings.latent_dim)
+        z = draw.normal(b, self.objective.settings.generator.latent_dim)
         return Diffused(t, x_prev, x_t, z, draw.normal(*x_0.shape))
 
     def _denoise(self, m: str, d: Diffused, guess: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,12 +163,12 @@ class OfficialStep:
         denoised = self.G[f"diffusive_{m}"](d.x_t, guess, d.t, d.z)
         return denoised, self.objective.schedule.sample_posterior(denoised, d.x_t, d.t, d.noise)
 
-    def _clear(self, players: list[nn.Module]) -> None:
-        for network in players:
+    def _clear(self, group: list[nn.Module]) -> None:
+        for network in group:
             self.optimizers[network].zero_grad()
 
-    def _advance(self, players: list[nn.Module]) -> None:
-        for network in players:
+    def _advance(self, group: list[nn.Module]) -> None:
+        for network in group:
             self.optimizers[network].step()
 
     @torch.no_grad()
@@ -192,7 +192,7 @@ def official_sampling(network: ncsnpp.NCSNpp, schedule: Schedule, source: Tensor
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
-    """The sum of a player's terms."""
+    """The sum of the terms of a group of networks."""
     return torch.stack(list(terms.values())).sum()
 
 

@@ -17,18 +17,18 @@ from syndiff.benchmark.compare import FORMAT
 from syndiff.benchmark.counting import Counts, count
 from syndiff.benchmark.measure import Call, Measured, held_bytes, measure
 from syndiff.benchmark.need import needed_step
-from syndiff.benchmark.workloads import COUNTED_AS, OFFICIAL, OURS, Case, Scene, cases_of
+from syndiff.benchmark.workloads import COUNTED_AS, OFFICIAL, OURS, BenchmarkSetup, Case, cases_of
 from syndiff.errors import OptionError
 from syndiff.inference import choose_device
 from syndiff.objectives.methods import METHODS
 from syndiff.objectives.syndiff import SynDiffSettings
+from syndiff.reporting import SILENT, Reporter
 from syndiff.training.presets import TrainSettings, choose
 
 WHATS = ("train", "translate", "volume")
 ASKED_FOR = ("export",)  # not among "all": it needs onnxruntime, and minutes
 COUNTED = ("train", "translate", "export")
 CPU = torch.device("cpu")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -78,25 +78,25 @@ class Options:
         """Raise OptionError if something makes no sense."""
         known = WHATS + ASKED_FOR
         if not self.what or not set(self.what) <= set(known):
-            raise OptionError(f"--what {','.join(self.what)}", f"of {', '.join(known)}, or all")
+            raise OptionError(f"`what` {','.join(self.what)}", f"of {', '.join(known)}, or all")
         if self.method not in METHODS:
             raise OptionError(f"the method {self.method!r}", f"one of {', '.join(METHODS)}")
         if self.baseline and self.method != "syndiff":
-            raise OptionError(f"--baseline with {self.method}", "--method syndiff")
+            raise OptionError(f"`baseline` with {self.method}", "`method` syndiff")
         if self.precision not in DTYPES:
             raise OptionError(f"the precision {self.precision!r}", f"one of {', '.join(DTYPES)}")
         if not self.batches or min(self.batches) < 1:
             raise OptionError("a batch size of less than 1", "1 or more")
         if self.settings is None and (self.size < 64 or self.size % 32):
-            raise OptionError(f"--size {self.size}", "a multiple of 32, 64 or more")
+            raise OptionError(f"`size` {self.size}", "a multiple of 32, 64 or more")
 
 
-def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, Any]:
+def benchmark(options: Options, report: Reporter = SILENT) -> dict[str, Any]:
     """Count and time.
 
     Args:
         options: what and how.
-        say: told, in words, what is being done.
+        report: told the phases.
 
     Returns:
         Plain data: "machine", "options", "ceiling" and "cases" (see docs/performance.md).
@@ -107,20 +107,22 @@ def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, An
     options.check()
     device = choose_device(options.device)
     if "export" in options.what and device.type != "cpu":
-        raise OptionError(f"--what export on {device}", "--device cpu, where exports are run")
+        raise OptionError(f"`what` export on {device}", "`device` cpu, where exports are run")
     settings = options.settings or choose(options.preset, options.networks, method=options.method)
-    scene = Scene(options.method, settings, options.size, 1, options.precision, options.slices)
+    setup = BenchmarkSetup(
+        options.method, settings, options.size, 1, options.precision, options.slices
+    )
     rates = {}
     if options.repeats:
-        say("the device's own rates")
+        report.phase("the device's own rates")
         precisions = {options.precision, "32"} if options.baseline else {options.precision}
         rates = {p: ceiling(device, p, options.work) for p in sorted(precisions)}
     lines = []
     for what in options.what:
         for batch in options.batches:
             baseline = options.baseline and batch == options.batches[0]
-            cases = cases_of(what, replace(scene, batch=batch), baseline, options.compiled)
-            lines += _side_by_side(cases, options, device, rates, say)
+            cases = cases_of(what, replace(setup, batch=batch), baseline, options.compiled)
+            lines += _side_by_side(cases, options, device, rates, report)
     _add_ratios(lines)
     return {
         "format": FORMAT,
@@ -133,7 +135,11 @@ def benchmark(options: Options, say: Say = lambda message: None) -> dict[str, An
 
 
 def _side_by_side(
-    cases: list[Case], options: Options, device: torch.device, rates: dict[str, Any], say: Say
+    cases: list[Case],
+    options: Options,
+    device: torch.device,
+    rates: dict[str, Any],
+    report: Reporter,
 ) -> list[dict[str, Any]]:
     """The lines of cases that are timed in turns."""
     lines, counted = [], {}
@@ -141,14 +147,14 @@ def _side_by_side(
         program = COUNTED_AS.get(case.variant, case.variant)
         if program not in counted:
             if case.what in COUNTED:
-                say(f"counting: {case.what}, {program}, batch {case.scene.batch}")
+                report.phase(f"counting: {case.what}, {program}, batch {case.setup.batch}")
             counted[program] = _counted(case)
         lines.append(_line(case, options) | counted[program])
     if options.repeats:
-        say(f"timing: {cases[0].what}, batch {cases[0].scene.batch}")
+        report.phase(f"timing: {cases[0].what}, batch {cases[0].setup.batch}")
         timed = _timed(cases, options, device)
         for line, case, (held, phases) in zip(lines, cases, timed, strict=True):
-            line |= _times(case, line, held, phases, rates[case.scene.precision], device)
+            line |= _times(case, line, held, phases, rates[case.setup.precision], device)
     return lines
 
 
@@ -157,12 +163,12 @@ def _line(case: Case, options: Options) -> dict[str, Any]:
     return {
         "what": case.what,
         "variant": case.variant,
-        "method": case.scene.method,
+        "method": case.setup.method,
         "preset": options.preset,
         "networks": options.networks or "preset's",
-        "size": case.scene.size,
-        "batch": case.scene.batch,
-        "precision": case.scene.precision,
+        "size": case.setup.size,
+        "batch": case.setup.batch,
+        "precision": case.setup.precision,
     }
 
 
@@ -172,7 +178,7 @@ def _counted(case: Case) -> dict[str, Any]:
         return {}
     numbers = [number for _, number in case.phases]
     found = count(
-        partial(case.build, case.scene, CPU),
+        partial(case.build, case.setup, CPU),
         numbers,
         warm=case.what == "train",
     )
@@ -181,9 +187,9 @@ def _counted(case: Case) -> dict[str, Any]:
         "flop_per_image": sum(k["share"] * k["flop"] for k in kinds) / case.images,
         "counts": kinds,
     }
-    objective = case.scene.settings.objective
+    objective = case.setup.settings.objective
     if case.what == "train" and isinstance(objective, SynDiffSettings):
-        plain, penalty = needed_step(objective, case.scene.size)
+        plain, penalty = needed_step(objective, case.setup.size)
         line["flop_needed_per_image"] = plain + penalty / objective.gradient_penalty_interval
     return line
 
@@ -211,19 +217,19 @@ def _timed(
     cases: list[Case], options: Options, device: torch.device
 ) -> list[tuple[int, list[Measured]]]:
     """For each case the GPU's bytes that it holds between calls, and its kinds of call timed."""
-    things, held = [], []
+    workloads, held = [], []
     for case in cases:
         before = held_bytes(device)
-        things.append(_built(case, device))
+        workloads.append(_built(case, device))
         held.append(held_bytes(device) - before)
     calls, owners = [], []
-    for place, (case, thing) in enumerate(zip(cases, things, strict=True)):
+    for place, (case, workload) in enumerate(zip(cases, workloads, strict=True)):
         main = max(share for share, _ in case.phases)
         for share, number in case.phases:
             # A rare kind of call is repeated in proportion: it weighs little in the mean.
             repeats = max(1, math.ceil(options.repeats * share / main))
             warmup = options.warmup if share == main else min(1, options.warmup)
-            calls.append(Call(partial(thing, number), warmup, repeats))
+            calls.append(Call(partial(workload, number), warmup, repeats))
             owners.append(place)
     found = measure(calls, device)
     return [
@@ -238,9 +244,9 @@ def _built(case: Case, device: torch.device) -> Callable[[int], object]:
     Where memory does not suffice, every later call says so again.
     """
     try:
-        thing = case.build(case.scene, device)
-        thing(case.phases[0][1])
-        return thing
+        workload = case.build(case.setup, device)
+        workload(case.phases[0][1])
+        return workload
     except torch.OutOfMemoryError as error:
         failure = error.with_traceback(None)  # which would hold the networks
 
@@ -284,7 +290,7 @@ def _times(
 
 
 def _add_ratios(lines: list[dict[str, Any]]) -> None:
-    """How many times faster per image than the official rendition of the same thing.
+    """How many times faster per image than the official rendition of the same workload.
 
     Where that was not run, than ours at that batch size as it usually runs.
     """

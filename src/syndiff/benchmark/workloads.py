@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from syndiff.benchmark.official_step import OfficialStep, official_sampling
 from syndiff.export import export
-from syndiff.inference import translate_file, translate_slices
+from syndiff.inference import TranslationOptions, translate_file, translate_slices
 from syndiff.io import formats as volumes
 from syndiff.io.volume import Volume
 from syndiff.memory import freed_memory
@@ -32,12 +32,12 @@ from syndiff.training.presets import TrainSettings
 from syndiff.translators import SliceNoise, Translator, load_translator
 
 OURS, COMPILED, ONNX = "ours", "ours, compiled", "onnxruntime"
-OFFICIAL, CALM = "official", "official, unwatched"
+OFFICIAL, UNWATCHED = "official", "official, unwatched"
 # Variants that run the operations of another one, which has been counted before.
-COUNTED_AS = {COMPILED: OURS, ONNX: OURS, CALM: OFFICIAL}
+COUNTED_AS = {COMPILED: OURS, ONNX: OURS, UNWATCHED: OFFICIAL}
 
 
-class Thing(Protocol):
+class Workload(Protocol):
     """A case that has been built.
 
     Attributes:
@@ -54,7 +54,7 @@ class Thing(Protocol):
 
 
 @dataclass(frozen=True)
-class Scene:
+class BenchmarkSetup:
     """What the cases of one call have in common.
 
     Attributes:
@@ -93,7 +93,7 @@ def build_objective(method: str, settings: TrainSettings) -> Objective:
     return METHODS[method].build(settings.objective)
 
 
-class _Handle:
+class OptimizerHandle:
     """An optimizer as Lightning hands it to the module."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -101,7 +101,7 @@ class _Handle:
         self.zero_grad, self.step = optimizer.zero_grad, optimizer.step
 
 
-class _Untethered(TranslationModule):
+class StepWithoutTrainer(TranslationModule):
     """The training module's own step, without a Trainer and a DataLoader around it."""
 
     trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
@@ -113,7 +113,9 @@ class _Untethered(TranslationModule):
 
     def _optimizers(self) -> list[Any]:
         if not hasattr(self, "handles"):
-            self.handles = [_Handle(optimizer) for optimizer in self.configure_optimizers()]
+            self.handles = [
+                OptimizerHandle(optimizer) for optimizer in self.configure_optimizers()
+            ]
         return self.handles
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -133,10 +135,10 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class OurStep:
     """One training step of the training module."""
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        self.precision, self.images = scene.precision, scene.images(device)
-        objective = scene.objective(device)
-        self.module = _Untethered(objective, scene.settings, 1_000_000)
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        self.precision, self.images = setup.precision, setup.images(device)
+        objective = setup.objective(device)
+        self.module = StepWithoutTrainer(objective, setup.settings, 1_000_000)
         self.module.place = device
         self.networks = by_name(objective)
 
@@ -151,8 +153,8 @@ class OurStep:
 class CompiledStep(OurStep):
     """The same with networks that torch has compiled."""
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        super().__init__(scene, device)
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        super().__init__(setup, device)
         torch.compiler.reset()  # it gives up after some sizes, which are other cases here
 
     def __call__(self, number: int) -> None:
@@ -163,62 +165,67 @@ class CompiledStep(OurStep):
 class TheirStep:
     """One training step of the official rendition."""
 
-    def __init__(self, scene: Scene, device: torch.device, anomaly: bool = True) -> None:
-        self.images = scene.images(device)
-        objective = cast(SynDiff, scene.objective(device))
-        self.player = OfficialStep(objective, scene.settings, anomaly)
+    def __init__(self, setup: BenchmarkSetup, device: torch.device, anomaly: bool = True) -> None:
+        self.images = setup.images(device)
+        objective = cast(SynDiff, setup.objective(device))
+        self.official = OfficialStep(objective, setup.settings, anomaly)
         self.networks = by_name(objective)
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=False):
-            self.player.step(Batch(*self.images), number)
+            self.official.step(Batch(*self.images), number)
 
     def counted(self, number: int) -> None:
-        self.player.anomaly = False  # it reads values, which fake tensors have not
+        self.official.anomaly = False  # it reads values, which fake tensors have not
         self(number)
 
 
-def _translator(scene: Scene, device: torch.device) -> Translator:
+def _translator(setup: BenchmarkSetup, device: torch.device) -> Translator:
     """Towards the target, untrained."""
     scale = {"rule": "robust", "unit": "a.u.", "scale": 2.0, "training_mean": 300.0}
     card = {
         "sources": ["source"],
         "target": "target",
         "spacing_mm": 1.0,
-        "size": [scene.size, scene.size],
+        "size": [setup.size, setup.size],
         "intensity": {"source": scale, "target": scale},
     }
-    objective = scene.objective(device)
+    objective = setup.objective(device)
     return objective.translator(objective.generators, "target", card).eval().requires_grad_(False)
+
+
+def _options(setup: BenchmarkSetup, device: torch.device, compiled: bool) -> TranslationOptions:
+    return TranslationOptions(
+        batch_size=setup.batch, device=str(device), precision=setup.precision, compiled=compiled
+    )
 
 
 class OurTranslation:
     """A batch of slices through the translator, from the host's memory and back."""
 
     compiled = False
+    counted_steps = 0  # of the chain whose operations are counted; 0: all
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        self.scene, self.device = scene, device
-        self.translator = _translator(scene, device)
-        self.source, _ = scene.images(device)
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        self.setup, self.device = setup, device
+        self.translator = _translator(setup, device)
+        self.ready = self.translator.for_precision(setup.precision)
+        self.source, _ = setup.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=True):
             translate_slices(
-                self.translator,
+                self.ready,
                 ((self.source + 1) / 2)[:, 0].cpu().numpy(),
-                batch_size=self.scene.batch,
-                device=str(self.device),
-                precision=self.scene.precision,
-                compiled=self.compiled,
+                _options(self.setup, self.device, self.compiled),
             )
 
     @torch.no_grad()
     def counted(self, number: int) -> None:
         noise = SliceNoise(0, range(len(self.source)), shared=True, device=self.device)
-        with autocast(self.device, self.scene.precision):
-            self.translator(self.source, noise)
+        with autocast(self.device, self.setup.precision):
+            self.translator(self.source, noise, self.counted_steps)
 
 
 class CompiledTranslation(OurTranslation):
@@ -226,29 +233,30 @@ class CompiledTranslation(OurTranslation):
 
     compiled = True
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        super().__init__(scene, device)
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        super().__init__(setup, device)
         torch.compiler.reset()
 
 
 class OnnxTranslation(OurTranslation):
     """The same, run by onnxruntime."""
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        super().__init__(scene, device)
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        super().__init__(setup, device)
         with tempfile.TemporaryDirectory(prefix="syndiff-benchmark-") as folder:
             made = self.translator.save(Path(folder) / "translator")
-            self.translator = load_translator(export(made, Path(folder) / "onnx"))
+            self.translator = load_translator(export(made, Path(folder) / "onnx").folder)
+        self.ready = self.translator
 
 
 class TheirTranslation:
     """A batch of slices through the official sampling."""
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        objective = cast(SynDiff, scene.objective(device))
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        objective = cast(SynDiff, setup.objective(device))
         self.network = cast(NCSNpp, objective.generators["diffusive_target"])
         self.schedule = objective.schedule
-        self.source, _ = scene.images(device)
+        self.source, _ = setup.images(device)
         self.networks: dict[str, nn.Module] = {"generators.diffusive_target": self.network}
 
     def __call__(self, number: int) -> None:
@@ -265,13 +273,13 @@ class VolumeFile:
 
     compiled = False
 
-    def __init__(self, scene: Scene, device: torch.device) -> None:
-        self.scene, self.device = scene, device
+    def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
+        self.setup, self.device = setup, device
         self.networks: dict[str, nn.Module] = {}
         self.kept = tempfile.TemporaryDirectory(prefix="syndiff-benchmark-")
         self.folder = Path(self.kept.name)
-        _translator(scene, torch.device("cpu")).save(self.folder / "translator")
-        volumes.write(_head(scene.size, scene.slices), self.folder / "in.nii.gz")
+        _translator(setup, torch.device("cpu")).save(self.folder / "translator")
+        volumes.write(_head(setup.size, setup.slices), self.folder / "in.nii.gz")
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=True):
@@ -279,10 +287,7 @@ class VolumeFile:
                 self.folder / "translator",
                 self.folder / "in.nii.gz",
                 self.folder / "out.nii.gz",
-                batch_size=self.scene.batch,
-                device=str(self.device),
-                precision=self.scene.precision,
-                compiled=self.compiled,
+                _options(self.setup, self.device, self.compiled),
             )
 
     counted = __call__
@@ -309,15 +314,15 @@ class Case:
     Attributes:
         what: "train", "translate", "volume" or "export".
         variant: whose: ours, ours run otherwise, or the official's rendition.
-        scene: sizes and settings.
+        setup: sizes and settings.
         build: on a device.
         images: cross-sections that one call handles (of each modality in training).
     """
 
     what: str
     variant: str
-    scene: Scene
-    build: Callable[[Scene, torch.device], Thing]
+    setup: BenchmarkSetup
+    build: Callable[[BenchmarkSetup, torch.device], Workload]
     images: int
 
     @property
@@ -326,18 +331,18 @@ class Case:
 
         With a penalty at every n-th step there are two kinds of training step.
         """
-        interval = getattr(self.scene.settings.objective, "gradient_penalty_interval", 1)
+        interval = getattr(self.setup.settings.objective, "gradient_penalty_interval", 1)
         if self.what != "train" or interval == 1:
             return [(1.0, 0)]
         return [(1 - 1 / interval, 1), (1 / interval, interval)]
 
 
-def _calm(scene: Scene, device: torch.device) -> Thing:
-    return TheirStep(scene, device, anomaly=False)
+def _unwatched(setup: BenchmarkSetup, device: torch.device) -> Workload:
+    return TheirStep(setup, device, anomaly=False)
 
 
 BUILDS: dict[str, dict[str, Any]] = {
-    "train": {OURS: OurStep, COMPILED: CompiledStep, OFFICIAL: TheirStep, CALM: _calm},
+    "train": {OURS: OurStep, COMPILED: CompiledStep, OFFICIAL: TheirStep, UNWATCHED: _unwatched},
     "translate": {
         OURS: OurTranslation,
         COMPILED: CompiledTranslation,
@@ -348,13 +353,15 @@ BUILDS: dict[str, dict[str, Any]] = {
 }
 
 
-def cases_of(what: str, scene: Scene, baseline: bool, compiled: bool = False) -> list[Case]:
+def cases_of(
+    what: str, setup: BenchmarkSetup, baseline: bool, compiled: bool = False
+) -> list[Case]:
     """What is measured side by side: ours and, if asked for, compiled and the official's."""
-    wanted = {OURS: True, COMPILED: compiled, ONNX: True, OFFICIAL: baseline, CALM: baseline}
-    plain = replace(scene, precision="32")
-    images = scene.slices if what == "volume" else scene.batch
+    wanted = {OURS: True, COMPILED: compiled, ONNX: True, OFFICIAL: baseline, UNWATCHED: baseline}
+    plain = replace(setup, precision="32")
+    images = setup.slices if what == "volume" else setup.batch
     return [
-        Case(what, name, scene if name in (OURS, COMPILED) else plain, build, images)
+        Case(what, name, setup if name in (OURS, COMPILED) else plain, build, images)
         for name, build in BUILDS[what].items()
         if wanted[name]
     ]

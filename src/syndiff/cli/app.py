@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from syndiff import __version__
+from syndiff.cli.command import Application
 from syndiff.errors import OptionError
 
-app = typer.Typer(
+app = Application(
     name="syndiff",
     help="Translate a medical image of one modality into another, trained on unpaired scans.",
     epilog="Synthetic images are not for diagnosis. Documentation: docs/index.md",
@@ -25,7 +26,7 @@ app = typer.Typer(
 Modalities = Annotated[
     str, typer.Option(help="Modalities, separated by commas; the first is the reference grid.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random number.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds the memory.")]
 Precision = Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from syndiff.cli.app import Device, app, listed
 from syndiff.errors import OptionError
+from syndiff.reporting import Silent
 
 
 @app.command()
@@ -71,7 +72,7 @@ def benchmark(
         baseline=baseline,
         compiled=compiled,
     )
-    results = run(options, say=lambda message: typer.echo(message, err=True))
+    results = run(options, _Phases())
     if out:
         write_json(out, results)
     show(results)
@@ -79,7 +80,14 @@ def benchmark(
         show_changes(changes(old, results))
 
 
+class _Phases(Silent):
+    """A line for each phase."""
+
+    def phase(self, name: str) -> None:
+        typer.echo(name, err=True)
+
+
 def _whole(text: str) -> int:
     if not text.isdigit():
-        raise OptionError(f"--batch {text}", "whole numbers, by commas")
+        raise OptionError(f"`batch` {text}", "whole numbers, by commas")
     return int(text)

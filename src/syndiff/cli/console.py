@@ -4,105 +4,131 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
+from syndiff.cli.app import option_of
+from syndiff.cli.command import is_quiet
+from syndiff.errors import one_line, spelled
+from syndiff.reporting import Reporter
+
+FIRST_S = 2.0  # what is done sooner says nothing on its way
+EVERY_S = 10.0  # between two lines of a log
+
 
 def warn(message: str) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    typer.echo(f"warning: {one_line(spelled(message, option_of))}", err=True)
 
 
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callable[..., None]]:
-    """A bar for (done, total[, detail]); silent where nobody watches."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    from rich.console import Console
-
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what)
-
-        def update(done: int, total: int, detail: str = "") -> None:
-            bar.update(task, completed=done, total=total, description=f"{what} {detail}".strip())
-
-        yield update
-
-
-class ConsoleReporter:
-    """A `Reporter` for people: a bar where somebody watches, and warnings, both on stderr."""
-
-    def __init__(self, update: Callable[..., None]) -> None:
-        self._update = update
+class Warnings:
+    """A reporter that passes on warnings and nothing else: --quiet."""
 
     def phase(self, name: str) -> None:
-        pass  # the bar's description says it already
+        pass
 
     def progress(self, done: int, total: int, detail: str = "") -> None:
-        self._update(done, total, detail)
+        pass
 
     def warn(self, message: str) -> None:
         warn(message)
 
 
-@contextmanager
-def console_reporter(what: str) -> Iterator[ConsoleReporter]:
-    """A reporter whose bar says `what` is being done."""
-    with progress_bar(what) as update:
-        yield ConsoleReporter(update)
+class Lines(Warnings):
+    """A reporter for pipes and logs: a plain line now and then, none for what is quickly done.
+
+    Args:
+        what: the work, with which each line begins.
+        clock: seconds; another one in tests.
+    """
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._clock = what, clock
+        self._phase = ""
+        self._next = clock() + FIRST_S
+
+    def phase(self, name: str) -> None:
+        self._phase = name
+        self._say("")
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        self._say(f"{done}/{total} {detail}" if total else detail)
+
+    def _say(self, state: str) -> None:
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + EVERY_S
+        words = ": ".join(part for part in (self._what, self._phase) if part)
+        typer.echo(one_line(f"{words} {state}"), err=True)
+
+
+class Bar(Warnings):
+    """A reporter for terminals: one line that moves, as wide as the terminal is."""
+
+    def __init__(self, what: str, bar: Any) -> None:
+        self._what, self._bar = what, bar
+        self._phase = ""
+        self._task = bar.add_task(what, total=None)
+
+    def phase(self, name: str) -> None:
+        self._phase = name  # its own time remaining, from here on
+        self._bar.reset(self._task, total=None, description=self._words(""))
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        total_or_none = total or None
+        self._bar.update(
+            self._task, completed=done, total=total_or_none, description=self._words(detail)
+        )
+
+    def warn(self, message: str) -> None:
+        text = f"warning: {one_line(spelled(message, option_of))}"
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _words(self, detail: str) -> str:
+        from rich.markup import escape
+
+        words = ": ".join(part for part in (self._what, self._phase) if part)
+        return escape(one_line(f"{words} {detail}"))
 
 
 @contextmanager
-def training_progress() -> Iterator[Callable[[Any], None]]:
-    """Losses, PSNR and time left: a live bar in a terminal, else a line now and then."""
-    if not sys.stderr.isatty() or not _is_first():
-        yield _training_lines()
-        return
+def console_reporter(what: str) -> Iterator[Reporter]:
+    """Who tells the person at the command line how the work called `what` goes.
+
+    A bar in a terminal (without colours where NO_COLOR is set), plain lines elsewhere, warnings
+    alone with --quiet and in further processes of a run.
+    """
+    if is_quiet() or not is_rank_zero():
+        yield Warnings()
+    elif not sys.stderr.isatty():
+        yield Lines(what)
+    else:
+        with _progress() as bar:
+            yield Bar(what, bar)
+
+
+def _progress() -> Any:
+    """Rich's bar on stderr; the words give way where the terminal is narrow."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeRemaining
+    from rich.table import Column
 
-    columns = (BarColumn(bar_width=8), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def report(progress: Any) -> None:
-            bar.update(
-                task, completed=progress.step, total=progress.total, description=progress.line()
-            )
-
-        yield report
+    words = TextColumn(
+        "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    )
+    console = Console(stderr=True)
+    columns = [words, MofNCompleteColumn(), TimeRemaining(compact=True)]
+    if console.width >= 60:
+        columns.insert(1, BarColumn(bar_width=20))
+    return Progress(*columns, console=console, expand=True)
 
 
-def _is_first() -> bool:
-    """Whether this is the first process of a run on several devices, as its starter says."""
+def is_rank_zero() -> bool:
+    """Whether this is rank 0 of a run on several devices, as its starter says."""
     ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
-
-
-def _training_lines(every: int = 100) -> Callable[[Any], None]:
-    """Report for logs: a line every hundred steps, and one for every validation."""
-    seen: dict[str, Any] = {"scores": {}, "step": -every}
-
-    def report(progress: Any) -> None:
-        if progress.step - seen["step"] >= every or progress.scores != seen["scores"]:
-            seen.update(scores=progress.scores, step=progress.step)
-            typer.echo(f"step {progress.step}/{progress.total}  {progress.line()}", err=True)
-
-    return report

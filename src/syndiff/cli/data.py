@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Modalities, Seed, app, listed, number
-from syndiff.cli.console import console_reporter, progress_bar
+from syndiff.cli.console import console_reporter
 from syndiff.errors import OptionError
 
 
@@ -33,7 +33,7 @@ def phantom(
     """Make virtual subjects with exact ground truth: images, tissue labels."""
     from syndiff.phantom import write_cohort
 
-    with progress_bar("virtual subjects") as bar:
+    with console_reporter("virtual subjects") as report:
         write_cohort(
             out,
             subjects=subjects,
@@ -44,7 +44,7 @@ def phantom(
             misregistration_mm=misregistration_mm,
             noise=noise,
             bias=bias,
-            progress=bar,
+            report=report,
         )
     typer.echo(f"{subjects} virtual subjects in {out}")
 

@@ -116,7 +116,12 @@ def export(
     """Write a translator for other software; refused if it differs from torch."""
     from syndiff.export import export as run
 
-    run(model, out, format=format, part=part, sampling_steps=sampling_steps, say=typer.echo)
+    with console_reporter("exporting") as report:
+        made = run(
+            model, out, format=format, part=part, sampling_steps=sampling_steps, report=report
+        )
+    for sizes, difference in made.differences.items():
+        typer.echo(f"{sizes}: differs from torch by at most {difference:.1e}")
     typer.echo(f"exported: {out}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Compile, Seed, app, listed
-from syndiff.cli.console import training_progress, warn
+from syndiff.cli.training_console import training_console
 from syndiff.errors import OptionError
 
 
@@ -113,7 +113,7 @@ def train(
         validate_every=validate_every or None,
         seed=seed,
     )
-    with training_progress() as report:
+    with training_console() as report:
         outcome = fit(
             data,
             run,
@@ -129,7 +129,6 @@ def train(
             nodes=nodes,
             resume=resume,
             report=report,
-            warn=warn,
         )
     if outcome.reason:
         typer.echo(f"{outcome.reason} at step {outcome.step}; saved: continue with --resume")
@@ -143,7 +142,7 @@ def _sources(text: str) -> list[str]:
     """Of --source; "none" → []."""
     sources = listed(text)
     if not sources:
-        raise OptionError("an empty --source", "a modality, or none")
+        raise OptionError("an empty `source`", "a modality, or none")
     return [] if sources == ["none"] else sources
 
 

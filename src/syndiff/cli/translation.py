@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,8 +19,11 @@ from syndiff.cli.app import (
     app,
     named,
 )
-from syndiff.cli.console import progress_bar, warn
+from syndiff.cli.console import console_reporter
 from syndiff.errors import OptionError
+
+if TYPE_CHECKING:  # torch is loaded when the command runs
+    from syndiff.inference import TranslationOptions
 
 
 @app.command()
@@ -63,34 +66,27 @@ def translate(
     ] = "",
 ) -> None:
     """Translate a volume, or a folder of them; each result lies on the grid of its source."""
-    from syndiff.inference import translate_file
+    from syndiff.inference import TranslationOptions, translate_file
     from syndiff.translators.sampling import Sampling
 
-    options: dict[str, Any] = {
-        "seed": seed,
-        "batch_size": batch_size,
-        "device": device,
-        "shared_noise": shared_noise,
-        "sampling": Sampling(sampling, samples, sampling_steps),
-        "precision": precision,
-        "compiled": compiled,
-        "check": check,
-    }
+    options = TranslationOptions(
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        shared_noise=shared_noise,
+        sampling=Sampling(sampling, samples, sampling_steps),
+        precision=precision,
+        compiled=compiled,
+        check=check,
+    )
     if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
-        _translate_folder(model, image, output, workers=workers, scheduler=scheduler, **options)
+        _translate_folder(model, image, output, options, workers, scheduler)
         return
-    with progress_bar("slices") as bar:
-        translate_file(
-            model,
-            image,
-            output,
-            also={name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")},
-            progress=bar,
-            warn=warn,
-            **options,
-        )
+    others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
+    with console_reporter("slices") as report:
+        translate_file(model, image, output, options, also=others, report=report)
     typer.echo(f"{output} (synthetic, not for diagnosis)")
 
 
@@ -107,28 +103,36 @@ def sample(
     sampling_steps: SamplingSteps = 0,
 ) -> None:
     """Make slices of a modality from noise alone (unconditional synthesis)."""
+    from syndiff.inference import TranslationOptions
     from syndiff.inference import sample as run
+    from syndiff.translators.sampling import Sampling
 
-    with progress_bar("slices") as bar:
-        run(
-            model,
-            out,
-            count=count,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            sampling_steps=sampling_steps,
-            progress=bar,
-        )
+    options = TranslationOptions(
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        sampling=Sampling(steps=sampling_steps),
+    )
+    with console_reporter("slices") as report:
+        run(model, out, options, count=count, report=report)
     typer.echo(f"{out}: {count} slices (synthetic, not for diagnosis)")
 
 
-def _translate_folder(model: Path, folder: Path, out: Path, **options: Any) -> None:
+def _translate_folder(
+    model: Path,
+    folder: Path,
+    out: Path,
+    options: TranslationOptions,
+    workers: int,
+    scheduler: str,
+) -> None:
     """Exit with code 2 if a volume could not be translated; the others are."""
     from syndiff.inference.folders import translate_folder
 
-    with progress_bar("volumes") as bar:
-        results = translate_folder(model, folder, out, progress=bar, warn=warn, **options)
+    with console_reporter("volumes") as report:
+        results = translate_folder(
+            model, folder, out, options, workers=workers, scheduler=scheduler, report=report
+        )
     failed = sum(bool(result.problem) for result in results)
     skipped = sum(result.skipped for result in results)
     made = len(results) - failed - skipped

@@ -18,7 +18,6 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, write_json
-from syndiff.reporting import Silent
 
 SIZE, SPACING_MM = 64, 3.5
 SOURCE, TARGET = "T1", "T2"
@@ -70,7 +69,7 @@ def run(
         size=SIZE,
         spacing_mm=SPACING_MM,
         register_training=False,  # unpaired training has no use for it
-        report=_Warnings(say),
+        report=_Lines(say),
     )
     trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
     if not trained.exists():
@@ -83,14 +82,16 @@ def run(
     from syndiff.inference import translate_file
     from syndiff.translators import SHIPPED
 
-    translate_file(SHIPPED, scan, result, warn=say)
+    made = translate_file(SHIPPED["demo"], scan, result)
+    for warning in made.warnings:
+        say(f"  warning: {warning}")
 
     part("evaluating on the test subjects")
     from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate
     from syndiff.evaluation.report import scores_in_words
 
-    models = {"shipped": SHIPPED, "trained": trained}
+    models = {"shipped": SHIPPED["demo"], "trained": trained}
     results = evaluate(out / "data", out, models=models, how=How(seed=seed))
     for name, values in results["models"].items():
         say(f"  {name:10} {scores_in_words(values)}")
@@ -103,14 +104,6 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
     """Train the preset `small` for some minutes, or go on where an interrupted demo stopped."""
     from syndiff.training.presets import choose
     from syndiff.training.run import train
-    from syndiff.training.watch import Progress
-
-    last = [time.monotonic()]
-
-    def report(progress: Progress) -> None:
-        if time.monotonic() - last[0] >= 20:
-            last[0] = time.monotonic()
-            say(f"  step {progress.step}  {progress.line()}")
 
     outcome = train(
         out / "data",
@@ -121,21 +114,28 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
         preset="small",
         max_minutes=minutes,
         resume=(out / "run" / "settings.json").exists(),
-        report=report,
-        warn=say,
+        report=_Lines(say),
     )
     if outcome.interrupted:
         raise KeyboardInterrupt
 
 
-class _Warnings(Silent):
-    """Says the warnings alone."""
+class _Lines:
+    """Tells of the training every twenty seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+        self.say, self.last = say, time.monotonic()
+
+    def phase(self, name: str) -> None:
+        pass
+
+    def progress(self, done: int, total: int, detail: str = "") -> None:
+        if time.monotonic() - self.last >= 20:
+            self.last = time.monotonic()
+            self.say(f"  step {done}  {detail}")
 
     def warn(self, message: str) -> None:
-        self._say(message)
+        self.say(message)
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:

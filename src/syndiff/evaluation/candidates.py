@@ -80,25 +80,20 @@ def direction(
 
 def predictor(translator: Translator, how: How) -> Predict:
     """The translator as a function of slices in its own intensity scale."""
-    from syndiff.inference import translate_slices
+    from syndiff.inference import TranslationOptions, translate_slices
     from syndiff.translators.sampling import Sampling
 
-    steps = how.sampling_steps if translator.respaceable else 0
-    way = Sampling(how.sampling, how.samples, steps)
-
-    def predict(slices: Slices) -> Slices:
-        result = translate_slices(
-            translator,
-            slices,
-            seed=how.seed,
-            batch_size=how.batch_size,
-            device=how.device,
-            precision=how.precision,
-            sampling=way,
-        )
-        return np.asarray(result, dtype=np.float32)
-
-    return predict
+    options = TranslationOptions(
+        seed=how.seed,
+        batch_size=how.batch_size,
+        device=how.device,
+        precision=how.precision,
+        sampling=Sampling(
+            how.sampling, how.samples, how.sampling_steps if translator.respaceable else 0
+        ),
+    )
+    ready = translator.for_precision(how.precision)
+    return lambda slices: translate_slices(ready, slices, options)
 
 
 def anatomy_check(path: Path, translator: Translator, manifest: Manifest, how: How) -> Check:

@@ -28,10 +28,8 @@ if TYPE_CHECKING:  # torch is imported only when a translator is read
     from syndiff.translators import Translator
 
 FORMAT = 1
-CSV_COLUMNS = (
-    "model", "subject", "slice_index", *METRICS,
-    "offset_dy_px", "offset_dx_px", "offset_confidence",
-)  # fmt: skip
+PLACE_COLUMNS = ("model", "subject", "slice_index")
+OFFSET_COLUMNS = ("offset_dy_px", "offset_dx_px", "offset_confidence")
 ANATOMY_COLUMNS = (
     "model", "subject", "source_offset_px", "source_offset_dy_px", "source_offset_dx_px",
     "source_offset_mm", "source_offset_confidence", "foreground_dice", "way_back_error",
@@ -160,7 +158,7 @@ def _csv(evaluation: Evaluation) -> str:
     """One row per model, subject and slice; empty where an offset could not be measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    writer.writerow([*PLACE_COLUMNS, *METRICS, *OFFSET_COLUMNS])
     for s in evaluation.scores:
         place = (s.offset.dy, s.offset.dx) if s.offset.known else (None, None)
         numbers = (*(s.values[name] for name in METRICS), *place, s.offset.confidence)

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -23,6 +24,7 @@ from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.export.trace import inputs_of, program_of, random_inputs, unrolled
 from syndiff.inference import digest
 from syndiff.io.atomic import write_json
+from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
     CONFIG,
     Explicit,
@@ -34,7 +36,6 @@ from syndiff.translators import (
     load_translator,
     locate,
 )
-from syndiff.translators.sampling import Sampling
 
 FORMATS = {"onnx": OnnxTranslator, "torch": TorchProgramTranslator}
 PARTS = ("chain", "step")
@@ -42,8 +43,21 @@ TOLERANCE = 1e-4  # of images in [-1, 1]
 LONGEST_CHAIN = 50  # steps; the noise of a longer one would be the larger part of its input
 BATCHES = (1, 3)  # at which the parity is checked
 
-Say = Callable[[str], None]
 Run = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        folder: of `config.json` and the program.
+        differences: the largest absolute difference from torch, of images in [-1, 1], at each
+            batch and size that was tried, in words.
+    """
+
+    folder: Path
+    differences: Mapping[str, float]
 
 
 def export(
@@ -53,8 +67,8 @@ def export(
     format: str = "onnx",
     part: str = "chain",
     sampling_steps: int = 0,
-    say: Say = lambda message: None,
-) -> Path:
+    report: Reporter = SILENT,
+) -> Exported:
     """Export a translator into a new folder, and compare the result with torch.
 
     Args:
@@ -63,10 +77,10 @@ def export(
         format: "onnx", or "torch" for a program of torch.export.
         part: "chain", source and all noise → image, or "step", one reverse step.
         sampling_steps: of a chain that can be respaced (DDPM); 0: as many as in training.
-        say: told what is being done, and every difference from torch.
+        report: told what is being done.
 
     Returns:
-        `out`, which `load_translator` reads.
+        `out`, which `load_translator` reads, and its differences from torch.
 
     Raises:
         ModelError: the translator cannot be exported, or the export differs from torch by more
@@ -80,25 +94,26 @@ def export(
         raise OptionError(f"{out} exists", "a new folder for the export")
     _require(format)
     translator = load_translator(model)
-    Sampling(steps=sampling_steps).prepare(translator)
-    explicit = translator.explicit()
+    explicit = translator.explicit(sampling_steps)
     _check_part(translator, explicit, part)
-    say(f"tracing {translator.name}; large networks take minutes")
+    differences: dict[str, float] = {}
+    report.phase(f"tracing {translator.name}; large networks take minutes")
     with _whole_folder(out) as folder, torch.no_grad():
         write = {"onnx": _write_onnx, "torch": _write_program}[format]
         write(translator, explicit, part, folder / FORMATS[format].weights)
         origin = digest(locate(model) / translator.weights)
         write_json(folder / CONFIG, _config(translator, explicit, format, part, origin))
         run = _runner(folder, format)
-        for sizes, difference in _differences(translator, explicit, part, run):
-            say(f"{sizes}: differs from torch by at most {difference:.1e}")
+        report.phase("comparing with torch")
+        for sizes, difference in _differences(translator, explicit, part, sampling_steps, run):
+            differences[sizes] = difference
             if not difference <= TOLERANCE:  # nor if it is not a number
                 raise ModelError(
                     f"the exported {translator.name} differs from torch by {difference:.1e}",
                     f"at most {TOLERANCE:.0e}",
                     "it was not written",
                 )
-    return out
+    return Exported(out, differences)
 
 
 def _require(format: str) -> None:
@@ -118,13 +133,13 @@ def _check_part(translator: Translator, explicit: Explicit, part: str) -> None:
     if part == "step" and not explicit.steps:
         raise OptionError(
             f"{translator.name} makes its image in one pass, without steps",
-            "--part chain",
+            "`part` chain",
         )
     if part == "chain" and explicit.steps > LONGEST_CHAIN:
         raise OptionError(
             f"a chain of {explicit.steps} steps",
             f"at most {LONGEST_CHAIN}",
-            "give --sampling-steps if it can be respaced, or export one step with --part step",
+            "give `sampling_steps` if it can be respaced, or export one step with `part` step",
         )
 
 
@@ -186,7 +201,7 @@ def _runner(folder: Path, format: str) -> Run:
 
 
 def _differences(
-    translator: Translator, explicit: Explicit, part: str, run: Run
+    translator: Translator, explicit: Explicit, part: str, steps: int, run: Run
 ) -> Iterator[tuple[str, float]]:
     """The largest absolute difference from torch at several batches and sizes, in words before."""
     multiple = translator.size_multiple
@@ -199,7 +214,7 @@ def _differences(
                 expected = explicit.function(*inputs.values())
             else:  # against the translator itself, so that the order of its draws is checked, too
                 source, places = inputs["source"], range(batch)
-                expected = translator(source, SliceNoise(0, places, shared=False))
+                expected = translator(source, SliceNoise(0, places, shared=False), steps)
                 noise = SliceNoise(0, places, shared=False)
                 draws = explicit_noise(noise, explicit.draws, explicit.steps, height, width)
                 inputs = {"source": source} | draws

@@ -13,27 +13,28 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from syndiff.errors import DataError, OptionError, UserError
-from syndiff.inference import Model, sidecar, translate_file
+from syndiff.inference.options import DEFAULTS, TranslationOptions
+from syndiff.inference.requests import Model, translate_file
 from syndiff.io.atomic import read_json
 from syndiff.io.formats import stem_of
+from syndiff.io.marks import sidecar
 from syndiff.memory import keep_freed
 from syndiff.preparation.discover import find_scans
+from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import locate, read_config
 
 IMAGES = (".nii.gz", ".nii", ".mgz", ".mgh")  # what may lie side by side; DICOM is no single file
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
 RETRIES = 2  # of a task whose process died or that failed for a reason that is not the user's
 _computing = threading.Lock()  # of this process: the network works on one volume at a time
-
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,11 @@ def translate_folder(
     model: str | Path,
     folder: Path,
     out: Path,
+    options: TranslationOptions = DEFAULTS,
     *,
     workers: int = 1,
     scheduler: str = "",
-    progress: Callable[[int, int, str], None] | None = None,
-    warn: Warn = lambda message: None,
-    **options: Any,
+    report: Reporter = SILENT,
 ) -> list[Result]:
     """Translate every volume of the source modality in a folder.
 
@@ -72,12 +72,11 @@ def translate_folder(
         model: translator folder, or "demo".
         folder: scans in a layout that `prepare` knows, or simply files side by side.
         out: folder for the results, laid out as `folder`.
+        options: how.
         workers: processes on this machine; on a machine with GPUs one per GPU.
         scheduler: address of a running dask scheduler ("tcp://host:8786") instead; its workers
             must see the same files.
-        progress: called with (done, total, name) after each volume.
-        warn: told one line per failure and per doubt.
-        options: see `translate_volume`.
+        report: told how many volumes are done, and one line per failure and per doubt.
 
     Returns:
         One result per volume, in the order of their names.
@@ -90,7 +89,7 @@ def translate_folder(
     weights = read.weights_sha256
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if workers < 1:
-        raise OptionError(f"--workers {workers}", "1 or more")
+        raise OptionError(f"`workers` {workers}", "1 or more")
     jobs = plan(model, folder, out)
     results = {job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)}
     left = [job for job in jobs if job not in results]
@@ -98,9 +97,8 @@ def translate_folder(
         results[result.job] = result
         name = result.job.output.name
         for message in (*result.warnings, *([result.problem] if result.problem else [])):
-            warn(f"{name}: {message}")
-        if progress:
-            progress(len(results), len(jobs), name)
+            report.warn(f"{name}: {message}")
+        report.progress(len(results), len(jobs), name)
     return [results[job] for job in jobs]
 
 
@@ -161,7 +159,7 @@ def renamed(name: Path, source: str, target: str) -> Path:
     return name.with_name(f"{head}{tail}.nii.gz")
 
 
-def finished(job: Job, weights: str, options: dict[str, Any]) -> bool:
+def finished(job: Job, weights: str, options: TranslationOptions) -> bool:
     """Whether the result is there, made with these weights and these options.
 
     The side-car is written after the image, so where it stands both are whole.
@@ -170,17 +168,14 @@ def finished(job: Job, weights: str, options: dict[str, Any]) -> bool:
         return False
     try:
         record = read_json(sidecar(job.output), "side-car")
-        plain = ("seed", "shared_noise", "precision")
-        same = [record[key] == options[key] for key in plain if key in options]
-        if "sampling" in options:
-            same.append(record["sampling"] == asdict(options["sampling"]))
-        return record["translator"]["weights_sha256"] == weights and all(same)
+        same = all(record[name] == value for name, value in options.deciding().items())
+        return same and bool(record["translator"]["weights_sha256"] == weights)
     except (UserError, KeyError, TypeError):
         return False
 
 
 def _run(
-    model: str, jobs: Sequence[Job], workers: int, scheduler: str, options: dict[str, Any]
+    model: str, jobs: Sequence[Job], workers: int, scheduler: str, options: TranslationOptions
 ) -> Iterator[Result]:
     """Results as they come, from a local or a given cluster."""
     if not jobs:
@@ -205,9 +200,9 @@ def _run(
                 silence_logs=50,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
-        options = options | {"threads": 0 if scheduler else _threads(workers)}
+        threads = 0 if scheduler else _threads(workers)
         tasks = {
-            client.submit(work, model, job, options, pure=False, retries=RETRIES): job
+            client.submit(work, model, job, options, threads, pure=False, retries=RETRIES): job
             for job in jobs
         }
         for task in as_completed(tasks):
@@ -227,44 +222,42 @@ def _given(scheduler: str) -> Any:
         raise OptionError(
             f"no dask scheduler answers at {scheduler} ({error})",
             "an address such as tcp://host:8786",
-            "start one with 'dask scheduler', or use --workers",
+            "start one with 'dask scheduler', or leave `scheduler` out and give `workers`",
         ) from error
 
 
-def work(model: str, job: Job, options: dict[str, Any]) -> Result:
+def work(model: str, job: Job, options: TranslationOptions, threads: int) -> Result:
     """Translate one volume; runs in a worker.
 
     What the user can mend is a result with a problem; anything else raises and is tried again.
     """
-    started = time.monotonic()
-    found: list[str] = []
-    options = dict(options)
-    read = loaded(model, options.pop("threads"))
-    options["device"] = _device(str(options.get("device", "auto")))
+    started, heard = time.monotonic(), Remembering()
+    problem = ""
     try:
+        read = loaded(model, threads, options.precision)
         translate_file(
             read,
             job.inputs[0],
             job.output,
+            replace(options, device=_device(options.device)),
             also=dict(zip(read.translator.sources[1:], job.inputs[1:], strict=True)),
             turn=_computing,
-            warn=found.append,
-            **options,
+            report=heard,
         )
     except UserError as error:
-        return Result(job, time.monotonic() - started, f"{error}", warnings=tuple(found))
-    return Result(job, time.monotonic() - started, warnings=tuple(found))
+        problem = str(error)
+    return Result(job, time.monotonic() - started, problem, warnings=tuple(heard.warnings))
 
 
 @lru_cache(maxsize=1)
-def loaded(model: str, threads: int) -> Model:
+def loaded(model: str, threads: int, precision: str) -> Model:
     """The model of this process, read once."""
     import torch
 
     keep_freed()
     if threads:
         torch.set_num_threads(threads)
-    return Model.read(model)
+    return Model.read(model).for_precision(precision)
 
 
 def _threads(workers: int) -> int:

@@ -1,4 +1,7 @@
-"""Translate files: a model and a volume on disk → a volume and its provenance on disk."""
+"""From a request to its result: a model and a volume → a translation, in memory or on disk.
+
+The command line, folders and Python all go through `translate`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +17,13 @@ import numpy as np
 import torch
 
 from syndiff import __version__
-from syndiff.anatomy.check import AnatomyCheck
 from syndiff.errors import OptionError
-from syndiff.inference.slices import CHAIN
-from syndiff.inference.translation import Warn, translate_volume
+from syndiff.inference.options import DEFAULTS, TranslationOptions
+from syndiff.inference.translation import Translation, translate_volume
 from syndiff.io.atomic import write_json
-from syndiff.io.marks import SYNTHETIC_MARK, sidecar
+from syndiff.io.marks import sidecar
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import Translator, load_translator, locate, other_direction
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
@@ -29,7 +32,7 @@ if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
 
 @dataclass(frozen=True)
 class Model:
-    """A translator folder that has been read, for many files.
+    """A translator folder that has been read, for many volumes.
 
     Attributes:
         translator: the networks and their configuration.
@@ -52,6 +55,11 @@ class Model:
         weights = digest(locate(path) / translator.weights)
         return cls(translator, other_direction(path, translator), weights)
 
+    def for_precision(self, precision: str) -> Model:
+        """The same for many volumes in this precision; see `Translator.for_precision`."""
+        back = self.back.for_precision(precision) if self.back else None
+        return replace(self, translator=self.translator.for_precision(precision), back=back)
+
     def record(self) -> dict[str, Any]:
         """Where an image comes from, for its side-car."""
         return {
@@ -61,81 +69,106 @@ class Model:
             "training": self.translator.config.get("training", {}),
         }
 
+    def __repr__(self) -> str:
+        translator = self.translator
+        return f"Model({translator.source or 'noise'} → {translator.target})"
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a translator folder, or "demo" for the shipped one, to translate many volumes.
+
+    Raises:
+        ModelError: it is none, or damaged.
+    """
+    return Model.read(path)
+
+
+def translate(
+    model: str | Path | Model,
+    source: str | Path | Volume,
+    options: TranslationOptions = DEFAULTS,
+    *,
+    also: Mapping[str, str | Path | Volume] | None = None,
+    turn: AbstractContextManager[Any] | None = None,
+    report: Reporter = SILENT,
+) -> Translation:
+    """Translate a volume, or a file that holds one; nothing is written.
+
+    Args:
+        model: translator folder, "demo", or a model that has been read.
+        source: the source modality, a volume or its file; with several sources the first.
+        options: how.
+        also: the other sources by modality, on the same grid.
+        turn: held while the network is at work, so that of several threads that translate only
+            one does.
+        report: told phases, how many slices are done, and in words what may spoil the result.
+
+    Raises:
+        UserError: the model, a volume or an option cannot be used.
+    """
+    model = model if isinstance(model, Model) else Model.read(model)
+    report.phase("reading")
+    volume = _volume(source)
+    others = {modality: _volume(scan) for modality, scan in (also or {}).items()}
+    started = time.monotonic()
+    with turn or nullcontext():
+        made = translate_volume(
+            model.translator, volume, options, also=others, back=model.back, report=report
+        )
+    seconds = round(time.monotonic() - started, 2)
+    origin = {"translator": model.record(), "versions": versions(), "seconds": seconds}
+    return replace(made, record={**made.record, **origin})
+
 
 def translate_file(
     model: str | Path | Model,
     image: str | Path,
     output: str | Path,
+    options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, str | Path] | None = None,
-    check: bool = True,
     turn: AbstractContextManager[Any] | None = None,
-    warn: Warn = lambda message: None,
-    **options: Any,
-) -> Volume:
+    report: Reporter = SILENT,
+) -> Translation:
     """Translate a file; `output` and its side-car JSON are written whole or not at all.
 
     Args:
-        model: translator folder, "demo", or a model that has been read.
+        model, options, turn, report: see `translate`.
         image: volume of the source modality, see `io.formats.read`; of several the first.
-        also: files of the other sources by modality, on the same grid.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
-        check: measure whether the anatomy stays where it is, for the side-car; on the way back
-            with the other direction's translator if it lies beside `model`.
-        turn: held while the network is at work, so that of several threads that translate files
-            only one does.
-        warn: told, in words, what may spoil the result.
-        options: see `translate_volume`.
+        also: files of the other sources by modality, on the same grid.
 
     Raises:
         UserError: the model, the image or the output name cannot be used.
     """
-    from syndiff.io import formats as volumes
+    from syndiff.io.formats import check_output_name
 
-    volumes.check_output_name(output)
-    files = {"": image} | dict(also or {})
-    if Path(output).resolve() in [Path(file).resolve() for file in files.values()]:
+    check_output_name(output)
+    inputs = [Path(file).resolve() for file in (image, *(also or {}).values())]
+    if Path(output).resolve() in inputs:
         raise OptionError(f"the output {output} is the input", "another name")
-    model = model if isinstance(model, Model) else Model.read(model)
-    translator = model.translator
-    source, *others = (volumes.read(file) for file in files.values())
-    sources = dict(zip(also or {}, others, strict=True))
-    doubts_found: list[str] = []
+    made = translate(model, image, options, also=also, turn=turn, report=report)
+    save(made, output)
+    return made
 
-    def hear(message: str) -> None:
-        doubts_found.append(message)
-        warn(message)
 
-    started = time.monotonic()
-    found: list[AnatomyCheck] = []
-    if check:
-        options |= {"checked": found.append, "back": model.back}
-    with turn or nullcontext():
-        result = translate_volume(translator, source, also=sources, warn=hear, **options)
-    for message in found[0].warnings("the result") if found else []:
-        hear(message)
-    mark = f"{SYNTHETIC_MARK}: {translator.target} from {translator.source}"
-    result = replace(result, synthetic=mark)
-    volumes.write(result, output)
-    record = {
-        "synthetic": True,
-        "not_for": "diagnosis",
-        "modality": translator.target,
-        "source_modality": translator.source,
-        "source_file": ", ".join(Path(file).name for file in files.values()),
-        "unit": translator.config["intensity"][translator.target]["unit"],
-        "translator": model.record(),
-        "seed": options.get("seed", 0),
-        "shared_noise": options.get("shared_noise", True),
-        "sampling": asdict(options.get("sampling", CHAIN)),
-        "precision": options.get("precision", "32"),
-        "anatomy": found[0].to_dict() if found else None,
-        "warnings": doubts_found,
-        "versions": versions(),
-        "seconds": round(time.monotonic() - started, 2),
-    }
-    write_json(sidecar(output), record)
-    return result
+def save(made: Translation, output: str | Path) -> None:
+    """Write the image (.nii.gz or .nii), then its side-car JSON; each is whole or absent.
+
+    Raises:
+        OptionError: the name ends otherwise.
+        UserError: a file cannot be written.
+    """
+    from syndiff.io.formats import write
+
+    write(made.volume, output)
+    write_json(sidecar(output), dict(made.record))
+
+
+def _volume(source: str | Path | Volume) -> Volume:
+    from syndiff.io.formats import read
+
+    return read(source) if isinstance(source, str | Path) else source
 
 
 def versions() -> dict[str, str]:
@@ -161,7 +194,7 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("translates", f"{' and '.join(translator.sources) or 'noise'} → {translator.target}"),
         ("method", f"{config.get('method')} ({config['kind']})"),
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
-        ("noise", "yes: --seed changes the result" if translator.stochastic else "none"),
+        ("noise", "yes: the seed changes the result" if translator.stochastic else "none"),
         ("trained at", f"{translator.spacing_mm:g} mm pixels, {h}×{w}; others are resampled"),
         ("axes", str(config.get("axes", ""))),
         ("output", f"0 to {top:.4g} {target.unit}" if target.unit != "HU" else "HU"),

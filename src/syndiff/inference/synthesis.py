@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
+from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import Model, versions
-from syndiff.inference.slices import Progress, translate_slices
+from syndiff.inference.slices import translate_slices
 from syndiff.io.atomic import whole_file, write_json
 from syndiff.io.marks import SYNTHETIC_MARK
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import Translator
-from syndiff.translators.sampling import Sampling
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -26,13 +28,20 @@ DISPLAY_PERCENTILE = 99.9
 NOT_FOR = "for research, not for diagnosis"
 
 
-def sample_slices(translator: Translator, count: int, **options: Any) -> NDArray[np.float32]:
+def sample_slices(
+    translator: Translator,
+    count: int,
+    options: TranslationOptions = DEFAULTS,
+    *,
+    report: Reporter = SILENT,
+) -> NDArray[np.float32]:
     """Draw slices from an unconditional translator.
 
     Args:
         translator: without source modalities.
         count: how many; slice i depends on the seed and i alone.
-        options: seed, batch_size, device, sampling and progress of `translate_slices`.
+        options: how; the slices never share their noise.
+        report: told how many slices are done.
 
     Returns:
         (count, h, w) in [0, 1].
@@ -43,34 +52,31 @@ def sample_slices(translator: Translator, count: int, **options: Any) -> NDArray
     if translator.sources:
         raise OptionError(
             f"{translator.name} needs a {translator.source} image to translate",
-            "a translator that was trained with --source none",
+            "a translator that was trained without a source",
             "use 'syndiff translate'",
         )
     h, w = translator.config["size"]
     nothing = np.empty((count, 0, h, w), np.float32)  # a source image has no channels
-    return translate_slices(translator, nothing, shared_noise=False, **options)
+    own = replace(options, shared_noise=False)
+    return translate_slices(translator, nothing, own, report=report)
 
 
 def sample(
     model: str | Path,
     out: str | Path,
+    options: TranslationOptions = DEFAULTS,
     *,
     count: int = 16,
-    seed: int = 0,
-    batch_size: int = 8,
-    device: str = "auto",
-    sampling_steps: int = 0,
-    progress: Progress | None = None,
+    report: Reporter = SILENT,
 ) -> Volume:
     """Write synthetic slices as OUT/synthetic_T1.nii.gz, .png and .json (for T1).
 
     Args:
         model: folder of an unconditional translator.
         out: folder, made if need be.
+        options: how.
         count: how many slices; they are stacked along z, each of them by itself.
-        seed: of the noise.
-        batch_size, device, progress: see `translate_slices`.
-        sampling_steps: reverse steps of a chain that can be respaced; 0: all.
+        report: told how many slices are done.
 
     Returns:
         The stack, in output units: HU for CT, else the brightness of the training scans.
@@ -82,9 +88,8 @@ def sample(
     from syndiff.io.volume import Volume, from_slices
 
     read, started = Model.read(model), time.monotonic()
-    translator, sampling = read.translator, Sampling(steps=sampling_steps)
-    how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "device": device}
-    slices = sample_slices(translator, count, sampling=sampling, progress=progress, **how)
+    translator = read.translator
+    slices = sample_slices(translator, count, options, report=report)
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     spacing_mm = translator.spacing_mm
     stack = Volume(
@@ -104,8 +109,8 @@ def sample(
         "slices_are": "unrelated to each other: no volume of a person",
         "unit": scale.unit,
         "translator": read.record(),
-        "seed": seed,
-        "sampling_steps": translator.sampling_steps,
+        **replace(options, shared_noise=False).to_dict(),
+        "sampling_steps": translator.chain_steps(options.sampling.steps),
         "versions": versions(),
         "seconds": round(time.monotonic() - started, 2),
     }

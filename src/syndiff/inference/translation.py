@@ -5,155 +5,187 @@ volume → slices → the translator's spacing → network → back to the volum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy
 from syndiff.errors import GeometryError
 from syndiff.inference.acquired import Acquired, in_order
 from syndiff.inference.doubts import doubts
-from syndiff.inference.slices import CHAIN, Progress, translate_slices
-from syndiff.preparation.geometry import covering_grid
+from syndiff.inference.options import DEFAULTS, TranslationOptions
+from syndiff.inference.slices import translate_slices
+from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic
+from syndiff.preparation.geometry import SliceGrid, covering_grid
 from syndiff.preparation.intensity import IntensityScale
-from syndiff.translators import Translator, load_translator
-from syndiff.translators.sampling import Sampling
+from syndiff.reporting import SILENT, Remembering, Reporter
+from syndiff.translators import Translator
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
 
-Warn = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Translation:
+    """What a translation made, and what is known of it.
+
+    Attributes:
+        volume: the target modality on the grid of the source, in output units: HU for CT, else
+            the median brightness of the training scans.
+        anatomy: whether the anatomy stayed where it is; None if that was not measured.
+        warnings: in words, what may spoil the result: doubts about the source, then the anatomy.
+        options: how it was made.
+        record: plain values for the side-car: where the image comes from.
+    """
+
+    volume: Volume
+    anatomy: AnatomyCheck | None
+    warnings: tuple[str, ...]
+    options: TranslationOptions
+    record: Mapping[str, Any]
 
 
 def translate_volume(
     translator: Translator,
     volume: Volume,
+    options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, Volume] | None = None,
-    seed: int = 0,
-    batch_size: int = 8,
-    device: str = "auto",
-    shared_noise: bool = True,
-    sampling: Sampling = CHAIN,
-    precision: str = "32",
-    compiled: bool = False,
-    progress: Progress | None = None,
-    warn: Warn | None = None,
-    checked: Callable[[AnatomyCheck], None] | None = None,
     back: Translator | None = None,
-) -> Volume:
+    report: Reporter = SILENT,
+) -> Translation:
     """Translate a volume of any orientation, size and spacing.
 
     Args:
         translator: what to apply.
         volume: the acquired image, in acquired units (HU for CT); with several sources the first.
+        options: how.
         also: the other sources by modality, on the grid of `volume`.
-        seed, batch_size, device, shared_noise, sampling, precision, compiled, progress:
-            see `translate_slices`.
-        warn: told, in words, what may spoil the result.
-        checked: told whether the anatomy stayed where it is, on a few slices as the network saw
-            them; not measured if not given.
-        back: the other direction's translator, for the way back in that check.
-
-    Returns:
-        The target modality on the grid of `volume`, in output units: HU for CT, else the median
-        brightness of the training scans.
+        back: the other direction's translator, for the way back in the check of the anatomy.
+        report: told how many slices are done, and warned in words of what may spoil the result.
 
     Raises:
-        OptionError: the translator takes no source, or others than are given.
-        GeometryError: they lie on another grid.
-        VolumeError: a volume holds no tissue, or is not in HU where CT is asked for.
+        OptionError: the translator takes no source, or others than are given; or an option does
+            not fit it.
+        GeometryError: the sources lie on different grids.
+        VolumeError: a volume holds no tissue, is synthetic, or is not in HU where CT is asked for.
     """
     translator.require_source()
-    acquired = [
-        Acquired.of(modality, scan, translator.config["intensity"][modality])
-        for modality, scan in in_order(translator.sources, volume, also or {}).items()
-    ]
-    target_scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
-    if warn:
-        for a in acquired:
-            for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
-                warn(message)
-
-    volume, mask = acquired[0].volume, acquired[0].mask
-    slices = volume.array.transpose(2, 1, 0)  # x y z → z y x
-    spacing_x, spacing_y, _ = volume.spacing_mm
-    h, w = translator.config["size"]
-    grid = covering_grid(
-        (slices.shape[1], slices.shape[2]),
-        (spacing_y, spacing_x),
-        translator.spacing_mm,
-        translator.size_multiple,
-        (h, w),
+    heard = Remembering(report)
+    acquired = _acquired(translator, volume, also or {}, options)
+    for a in acquired:
+        for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
+            heard.warn(message)
+    heard.phase("translating")
+    output, kept = _translated(
+        translator.for_precision(options.precision), acquired, options, heard
     )
-    tissue = np.flatnonzero(mask.any(axis=(0, 1)))
-    output = np.full(slices.shape, target_scale.restore(np.zeros(1))[0], np.float32)
+    anatomy = None
+    if options.check:
+        heard.phase("checking the anatomy")
+        anatomy = _check(translator, kept, back, options)
+        for message in anatomy.warnings("the result"):
+            heard.warn(message)
+    mark = f"{SYNTHETIC_MARK}: {translator.target} from {translator.source}"
+    made = replace(acquired[0].volume.like(output), synthetic=mark)
+    record = _record(translator, [a.volume for a in acquired], options, anatomy, heard.warnings)
+    return Translation(made, anatomy, tuple(heard.warnings), options, record)
+
+
+def _acquired(
+    translator: Translator,
+    volume: Volume,
+    also: Mapping[str, Volume],
+    options: TranslationOptions,
+) -> list[Acquired]:
+    """The sources in the translator's order, each measured."""
+    sources = in_order(translator.sources, volume, also)
+    for scan in sources.values():
+        refuse_synthetic(scan, options.allow_synthetic)
+    intensity = translator.config["intensity"]
+    return [Acquired.of(modality, scan, intensity[modality]) for modality, scan in sources.items()]
+
+
+def _translated(
+    translator: Translator,
+    acquired: Sequence[Acquired],
+    options: TranslationOptions,
+    report: Reporter,
+) -> tuple[NDArray[np.float32], SpreadSlices]:
+    """The array (x, y, z) in output units, and some slices as the network saw and made them."""
+    from syndiff.io.volume import from_slices, to_slices
+
+    scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
+    first = acquired[0]
+    grid = _grid(translator, first.volume)
+    tissue = np.flatnonzero(first.mask.any(axis=(0, 1)))
+    shape = to_slices(first.volume).shape
+    output = np.full(shape, scale.restore(np.zeros(1))[0], np.float32)  # z y x
     kept = SpreadSlices(tissue)
-    how: dict[str, Any] = {
-        "seed": seed, "batch_size": batch_size, "device": device, "sampling": sampling,
-        "precision": precision,
-    }  # fmt: skip
-    done = 0
-    for start in range(0, len(tissue), batch_size):
-        chosen = tissue[start : start + batch_size]
+    for start in range(0, len(tissue), options.batch_size):
+        chosen = tissue[start : start + options.batch_size]
         normal = [np.clip(grid.forward(a.normal(chosen), fill=0.0), 0, 1) for a in acquired]
-        image = translate_slices(
-            translator,
-            np.stack(normal, axis=1),  # n ca h w
-            indices=chosen,
-            shared_noise=shared_noise,
-            compiled=compiled,
-            **how,
-        )
+        image = translate_slices(translator, np.stack(normal, axis=1), options, indices=chosen)
         kept.see(chosen, normal[0], image)
-        output[chosen] = target_scale.restore(np.clip(grid.inverse(image, fill=0.0), 0, 1))
-        done += len(chosen)
-        if progress:
-            progress(done, len(tissue))
+        output[chosen] = scale.restore(np.clip(grid.inverse(image, fill=0.0), 0, 1))
+        report.progress(start + len(chosen), len(tissue))
     if not np.isfinite(output).all():
         raise GeometryError("the translator made values that are not finite", remedy="retrain it")
-    if checked:
-        checked(_check(translator, kept, back, **how))
-    return volume.like(np.ascontiguousarray(output.transpose(2, 1, 0)))
+    return np.ascontiguousarray(from_slices(output)), kept
+
+
+def _grid(translator: Translator, volume: Volume) -> SliceGrid:
+    """The translator's grid around a volume's slices."""
+    x, y, _ = volume.array.shape
+    spacing_x, spacing_y, _ = volume.spacing_mm
+    h, w = translator.config["size"]
+    return covering_grid(
+        (y, x), (spacing_y, spacing_x), translator.spacing_mm, translator.size_multiple, (h, w)
+    )
 
 
 def _check(
-    translator: Translator, kept: SpreadSlices, back: Translator | None, **options: Any
+    translator: Translator,
+    kept: SpreadSlices,
+    back: Translator | None,
+    options: TranslationOptions,
 ) -> AnatomyCheck:
     """Compare the slices kept of a translation with their sources."""
     scale = {m: IntensityScale.from_dict(c) for m, c in translator.config["intensity"].items()}
     sources, made = kept.stacks
+    way_back = replace(options, shared_noise=True, compiled=False)
     return check_anatomy(
         sources,
         made,
         source_scale=scale[translator.sources[0]],
         target_scale=scale[translator.target],
         spacing_mm=translator.spacing_mm,
-        translate_back=partial(translate_slices, back, **options) if back else None,
+        translate_back=(lambda made: translate_slices(back, made, way_back)) if back else None,
     )
 
 
-class VolumeTranslator:
-    """A translator to be called with a volume: `syndiff.load_translator(path)(volume)`.
-
-    Attributes:
-        translator: the networks and their configuration.
-    """
-
-    def __init__(self, translator: Translator) -> None:
-        self.translator = translator
-
-    def __call__(self, volume: Volume, **options: Any) -> Volume:
-        """The translated volume on the grid of `volume`; options as in `translate_volume`."""
-        return translate_volume(self.translator, volume, **options)
-
-    def __repr__(self) -> str:
-        return f"VolumeTranslator({self.translator.source} → {self.translator.target})"
-
-
-def load_volume_translator(path: str | Path, device: str = "cpu") -> VolumeTranslator:
-    """Load a translator folder (or "demo") to be called with volumes; see `load_translator`."""
-    return VolumeTranslator(load_translator(path, device))
+def _record(
+    translator: Translator,
+    sources: Sequence[Volume],
+    options: TranslationOptions,
+    anatomy: AnatomyCheck | None,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """What the side-car says of a translation, but for the file it was made with."""
+    marks = [source.synthetic for source in sources if source.synthetic]
+    return {
+        "synthetic": True,
+        "not_for": "diagnosis",
+        "modality": translator.target,
+        "source_modality": translator.source,
+        "source_file": ", ".join(source.name for source in sources),
+        "source_synthetic": ", ".join(marks) or None,
+        "unit": translator.config["intensity"][translator.target]["unit"],
+        **options.to_dict(),
+        "sampling_steps": translator.chain_steps(options.sampling.steps),
+        "anatomy": anatomy.to_dict() if anatomy else None,
+        "warnings": list(warnings),
+    }

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from syndiff.networks.blocks import Recomputable
 from syndiff.networks.resnet import init_kaiming
 
 
-class ConvBlock(nn.Sequential):
+class ConvBlock(Recomputable, nn.Sequential):
     """Two 3×3 convolutions, each normalised and rectified; b c h w → b c' h w."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -6,12 +6,15 @@ Shape legend: b batch, c channels, h w height and width, d features.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # StyleGAN2's binomial resampling filter
 RESCALE = 1 / math.sqrt(2)  # keeps the variance of a sum of two branches
@@ -139,6 +142,34 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 def groups_of(channels: int) -> int:
     """The number of normalisation groups of NCSN++: four channels a group, 32 groups at most."""
     return max(1, min(channels // 4, 32))
+
+
+class Recomputable(nn.Module):
+    """A block that may keep its inputs only and run once more on the way back.
+
+    Its forward pass must give the same values twice, dropout apart, whose random state is kept.
+    A network whose blocks derive from this can be trained with `recompute`; others say that they
+    cannot (`recompute_blocks`).
+    """
+
+
+def recompute_blocks(network: nn.Module) -> int:
+    """Have a network's recomputable blocks keep their inputs only.
+
+    Returns:
+        How many blocks do so now; 0 means that the network declares none.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, Recomputable)]
+    for block in blocks:
+        block.forward = partial(_recomputed, block, block.forward)
+    return len(blocks)
+
+
+def _recomputed(module: nn.Module, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """A block's output; weights that are held fixed for once are not on the way back."""
+    if not next(module.parameters()).requires_grad:
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False)
 
 
 class PixelNorm(nn.Module):

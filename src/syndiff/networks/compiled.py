@@ -76,6 +76,6 @@ def compiling(wanted: bool = True) -> Iterator[None]:
         inner = getattr(error, "inner_exception", error)
         lines = str(inner).strip().splitlines() or [type(inner).__name__]
         raise OptionError(
-            f"--compile: the networks cannot be compiled here ({lines[0][:160]})",
-            remedy="leave --compile out; it changes nothing but the speed",
+            f"`compiled`: the networks cannot be compiled here ({lines[0][:160]})",
+            remedy="leave `compiled` out; it changes nothing but the speed",
         ) from error

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from syndiff.networks.blocks import Recomputable
 from syndiff.networks.resnet import ResidualBlock, encoding, init_kaiming
 
 
@@ -69,7 +70,7 @@ def adaptive_instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift[:, :, None, None], F.instance_norm(x), scale[:, :, None, None])
 
 
-class StyledBlock(nn.Module):
+class StyledBlock(Recomputable):
     """x + f(x) with two reflected 3×3 convolutions, each normalised as the style says."""
 
     def __init__(self, channels: int) -> None:

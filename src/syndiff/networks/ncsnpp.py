@@ -9,6 +9,7 @@ further input channel).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from syndiff.networks.blocks import (
     RESCALE,
     PixelNorm,
+    Recomputable,
     SelfAttention,
     channels_innermost,
     conv,
@@ -30,7 +32,7 @@ from syndiff.networks.blocks import (
 )
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputable):
     """Two 3×3 convolutions, modulated by the latent and biased by the step; BigGAN's order.
 
     The projections of latent and step do not live here: the network computes those of all its
@@ -100,6 +102,24 @@ class PyramidDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(fir_filter(x, padding=2), self.conv.weight, self.conv.bias, stride=2)
+
+
+@dataclass(frozen=True)
+class NCSNppSettings:
+    """The sizes of an `NCSNpp` that a user chooses; see there.
+
+    The number of its input channels follows from the modalities.
+    """
+
+    channels: int = 64
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: int = 2
+    attention_levels: tuple[int, ...] = (4,)
+    time_dim: int = 64
+    latent_dim: int = 100
+    latent_embedding: int = 256
+    latent_layers: int = 4
+    name: str = "ncsnpp"
 
 
 class NCSNpp(nn.Module):

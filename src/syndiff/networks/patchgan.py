@@ -8,12 +8,21 @@ at several resolutions.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from syndiff.networks.resnet import init_kaiming, init_normal
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """The sizes of a `PatchDiscriminator` that a user chooses; see there."""
+
+    channels: int = 64
+    halvings: int = 3
 
 
 class PatchDiscriminator(nn.Module):

@@ -7,12 +7,16 @@ of Zhang et al., Self-Attention Generative Adversarial Networks, ICML 2019.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from syndiff.networks.blocks import Recomputable
 
-class ResidualBlock(nn.Module):
+
+class ResidualBlock(Recomputable):
     """x + f(x) with two reflected 3×3 convolutions and instance normalisation."""
 
     def __init__(self, channels: int) -> None:
@@ -56,6 +60,16 @@ class PixelAttention(nn.Module):
         o = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # Eqs. 1, 2
         o = self.out(o.squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:]))  # b c h w
         return self.gamma * o + x  # Eq. 3
+
+
+@dataclass(frozen=True)
+class ResNetSettings:
+    """The sizes of a `ResNetGenerator` that a user chooses; see there."""
+
+    channels: int = 64
+    blocks: int = 6
+    upsampling: str = "transposed"
+    name: str = "resnet"
 
 
 class ResNetGenerator(nn.Module):

@@ -7,6 +7,7 @@ FIR down-sampling, the step's embedding added to the features of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -64,6 +65,16 @@ class DownBlock(nn.Module):
         h = self.conv_0(leaky_relu(x)).add_(self.time(step)[:, :, None, None])
         h = self.conv_1(fir_down(leaky_relu(h)))
         return h.add_(self.skip(fir_down(x))).mul_(RESCALE)
+
+
+@dataclass(frozen=True)
+class StepDiscriminatorSettings:
+    """The sizes of a `StepDiscriminator` that a user chooses; see there."""
+
+    stem: int = 128
+    widths: tuple[int, ...] = (256, 512, 512, 512, 512, 512)
+    time_dim: int = 256
+    deviation_group: int = 4
 
 
 class StepDiscriminator(nn.Module):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from syndiff.networks.blocks import conv, linear, sinusoidal_embedding
+from syndiff.networks.blocks import Recomputable, conv, linear, sinusoidal_embedding
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -26,7 +26,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels // 4, 32), channels)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputable):
     """x + f(x) with two 3×3 convolutions; the step scales and shifts between them."""
 
     def __init__(

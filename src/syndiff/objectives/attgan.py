@@ -21,6 +21,7 @@ from typing import Any
 
 from syndiff.objectives import cyclegan
 from syndiff.objectives.cyclegan import CycleGAN, CycleSettings
+from syndiff.objectives.method import Method
 
 # SynDiff, Sec. IV-B.5: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
 # epochs", the same as for cGAN.
@@ -51,3 +52,15 @@ class AttGAN(CycleGAN):
     """cGAN with the generators of `AttGANSettings`."""
 
     method = "attgan"
+
+
+METHOD = Method(
+    name="attgan",
+    title="AttGAN",
+    paper="Oktay et al., 2018",
+    objective=AttGAN,
+    settings=AttGANSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=False,
+)

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from syndiff.translators import Translator
 
+# Every loss is a sum over these: modality m, and the other one o.
+DIRECTIONS = (("source", "target"), ("target", "source"))
+
 
 @dataclass(frozen=True)
 class Batch:

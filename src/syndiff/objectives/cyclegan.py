@@ -35,11 +35,10 @@ from torch import Tensor, nn
 
 from syndiff import losses
 from syndiff.networks.patchgan import PatchDiscriminator
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
+from syndiff.objectives.method import Method
 from syndiff.translators import Translator
 from syndiff.translators.one_shot import OneShotTranslator, generator
-
-DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
 
 # SynDiff, Sec. IV-B.2: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
 # epochs"; Sec. IV-C: "Adam optimizer with β1=0.5, β2=0.9". The batch size is Zhu et al.'s.
@@ -168,3 +167,15 @@ class CycleGAN(Objective):
                 "settings": asdict(self.settings),
             },
         )
+
+
+METHOD = Method(
+    name="cyclegan",
+    title="cGAN",
+    paper="Zhu et al., ICCV 2017; Dar et al., IEEE TMI 2019",
+    objective=CycleGAN,
+    settings=CycleGANSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=False,
+)

@@ -48,10 +48,9 @@ from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
+from syndiff.objectives.method import Method
 from syndiff.translators import GaussianDiffusionTranslator, Translator
-
-DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
 
 # SynDiff, Sec. IV-B.7: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
 # A cosine noise schedule was used as in [74]. Weight for cycle-consistency loss was 1."
@@ -216,3 +215,16 @@ class DDPM(Objective):
                 "settings": asdict(self.settings),
             },
         )
+
+
+METHOD = Method(
+    name="ddpm",
+    title="DDPM",
+    paper="Nichol and Dhariwal, ICML 2021",
+    objective=DDPM,
+    settings=DDPMSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=True,
+    several_sources=False,
+)

@@ -44,10 +44,9 @@ from torch import Tensor, nn
 from syndiff import losses
 from syndiff.networks.content_style import ContentEncoder, StyleDecoder, StyleEncoder
 from syndiff.networks.patchgan import MultiScaleDiscriminator
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
+from syndiff.objectives.method import Method
 from syndiff.translators import StyleTranslator, Translator
-
-DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
 
 # SynDiff, Sec. IV-B.4: "100 epochs, 10^{-4} learning rate"; Sec. IV-C: "Adam optimizer with
 # β1=0.5, β2=0.9". The batch size is Huang et al.'s.
@@ -190,3 +189,15 @@ class MUNIT(Objective):
 def total(terms: Iterable[Tensor]) -> Tensor:
     """Sum over the resolutions."""
     return torch.stack(list(terms)).sum()
+
+
+METHOD = Method(
+    name="munit",
+    title="MUNIT",
+    paper="Huang et al., ECCV 2018",
+    objective=MUNIT,
+    settings=MUNITSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=True,
+)

@@ -9,9 +9,10 @@ the generator, a ResNet with a self-attention layer after each of its last two r
 (Zhang et al., Eqs. 1 to 3); `PixelAttention` in `networks/resnet.py` has the symbol table.
 
 Departures. Zhang et al. make natural images of noise and a class, with the hinge loss and spectral
-normalisation in both players. The paper takes their attention into a cycle-consistent GAN trained
-with cGAN's values, and does not name the adversarial loss: here it is cGAN's least squares, the
-patch discriminators are cGAN's too, and nothing is spectrally normalised.
+normalisation in generator and discriminator. The paper takes their attention into a
+cycle-consistent GAN trained with cGAN's values, and does not name the adversarial loss. Here it is
+cGAN's least squares, the patch discriminators are cGAN's too, and nothing is spectrally
+normalised.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from syndiff.objectives import cyclegan
 from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
+from syndiff.objectives.method import Method
 
 # SynDiff, Sec. IV-B.6: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
 # epochs", the same as for cGAN.
@@ -52,3 +54,15 @@ class SAGAN(CycleGAN):
     """cGAN with the generators of `SAGANSettings`."""
 
     method = "sagan"
+
+
+METHOD = Method(
+    name="sagan",
+    title="SAGAN",
+    paper="Zhang et al., ICML 2019",
+    objective=SAGAN,
+    settings=SAGANSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=False,
+)

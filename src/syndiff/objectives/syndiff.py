@@ -50,7 +50,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
@@ -60,15 +60,22 @@ from syndiff import losses
 from syndiff.diffusion.large_steps import Schedule
 from syndiff.errors import OptionError
 from syndiff.networks.compiled import uncompiled
-from syndiff.networks.ncsnpp import NCSNpp
-from syndiff.networks.patchgan import PatchDiscriminator
+from syndiff.networks.denoisers import (
+    Denoiser,
+    DenoiserSettings,
+    build_denoiser,
+    denoiser_arguments,
+)
+from syndiff.networks.ncsnpp import NCSNppSettings
+from syndiff.networks.patchgan import PatchDiscriminator, PatchSettings
+from syndiff.networks.resnet import ResNetSettings
 from syndiff.networks.spectral import normalise_spectrally
-from syndiff.networks.step_discriminator import StepDiscriminator
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.networks.step_discriminator import StepDiscriminator, StepDiscriminatorSettings
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
+from syndiff.objectives.method import Method
 from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
 from syndiff.translators.one_shot import generator
 
-DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
 WEIGHTS = (
     "cycle_one_shot",
     "cycle_diffusive",
@@ -95,14 +102,10 @@ class SynDiffSettings:
         diffusive: whether there is a diffusive module; else the one-shot module is all there is.
         one_shot_epochs: n_ND, passes over the data after which the one-shot module is frozen;
             0: from the start, negative: never.
-        deviation_group: samples that share a minibatch-deviation channel; 1 is off.
-        channels, multipliers, blocks, attention_levels, time_dim, latent_dim, latent_embedding,
-            latent_layers: of the diffusive generators, see `NCSNpp`.
-        one_shot_channels, one_shot_blocks, upsampling: of the one-shot generators, see
-            `syndiff.networks.resnet`.
-        step_stem, step_widths, step_time_dim: of the diffusive discriminators, see
-            `StepDiscriminator`.
-        patch_channels, patch_halvings: of the one-shot discriminators, see `PatchDiscriminator`.
+        generator: the diffusive generators' network, one of `networks.denoisers`.
+        one_shot: the one-shot generators' network.
+        step_discriminator: the diffusive discriminators' network.
+        patch_discriminator: the one-shot discriminators' network.
         spectral_norm: spectral normalisation of all discriminators.
 
     Raises:
@@ -121,44 +124,18 @@ class SynDiffSettings:
     structure: float = 0.0
     diffusive: bool = True
     one_shot_epochs: float = -1.0
-    deviation_group: int = 4
-    channels: int = 64
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention_levels: tuple[int, ...] = (4,)
-    time_dim: int = 64
-    latent_dim: int = 100
-    latent_embedding: int = 256
-    latent_layers: int = 4
-    one_shot_channels: int = 64
-    one_shot_blocks: int = 6
-    upsampling: str = "transposed"
-    step_stem: int = 128
-    step_widths: tuple[int, ...] = (256, 512, 512, 512, 512, 512)
-    step_time_dim: int = 256
-    patch_channels: int = 64
-    patch_halvings: int = 3
+    generator: DenoiserSettings = field(default_factory=NCSNppSettings)
+    one_shot: ResNetSettings = field(default_factory=ResNetSettings)
+    step_discriminator: StepDiscriminatorSettings = field(
+        default_factory=StepDiscriminatorSettings
+    )
+    patch_discriminator: PatchSettings = field(default_factory=PatchSettings)
     spectral_norm: bool = False
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             if not getattr(self, name) >= least:
                 raise OptionError(f"{name}={getattr(self, name)}", f"{least} or more")
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """Arguments of a diffusive generator with one source, as `config.json` keeps them."""
-        return {
-            "in_channels": 2,
-            "channels": self.channels,
-            "multipliers": self.multipliers,
-            "blocks": self.blocks,
-            "attention_levels": self.attention_levels,
-            "time_dim": self.time_dim,
-            "latent_dim": self.latent_dim,
-            "latent_embedding": self.latent_embedding,
-            "latent_layers": self.latent_layers,
-        }
 
     @property
     def schedule(self) -> dict[str, Any]:
@@ -196,17 +173,14 @@ class SynDiff(Objective):
             if not self.supervised:
                 self.generators[f"one_shot_to_{m}"] = generator(self._one_shot_network(m))
             if m in self.diffuses:
-                self.generators[f"diffusive_{m}"] = NCSNpp(**self._network(m))
+                self.generators[f"diffusive_{m}"] = build_denoiser(self._network(m))
             if s.adversarial_one_shot and self.one_shot_learns(0):
                 self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(
-                    self.channels[m], channels=s.patch_channels, halvings=s.patch_halvings
+                    self.channels[m], **asdict(s.patch_discriminator)
                 )
             if s.adversarial_diffusive and m in self.diffuses:
                 self.discriminators[f"diffusive_{m}"] = StepDiscriminator(
-                    stem=s.step_stem,
-                    widths=s.step_widths,
-                    time_dim=s.step_time_dim,
-                    deviation_group=s.deviation_group,
+                    **asdict(s.step_discriminator)
                 )
         if s.spectral_norm:
             normalise_spectrally(self.discriminators)
@@ -227,18 +201,16 @@ class SynDiff(Objective):
 
     def _network(self, m: str) -> dict[str, Any]:
         """Arguments of G_θ^m: x_t and the other modality are its input channels."""
-        return self.settings.network | {"in_channels": 1 + self.channels[dict(DIRECTIONS)[m]]}
+        in_channels = 1 + self.channels[dict(DIRECTIONS)[m]]
+        return denoiser_arguments(self.settings.generator, in_channels)
 
     def _one_shot_network(self, m: str) -> dict[str, Any]:
         """Name and arguments of G_φ^m."""
-        return {
-            "name": "resnet",
+        channels = {
             "in_channels": self.channels[dict(DIRECTIONS)[m]],
             "out_channels": self.channels[m],
-            "channels": self.settings.one_shot_channels,
-            "blocks": self.settings.one_shot_blocks,
-            "upsampling": self.settings.upsampling,
         }
+        return channels | asdict(self.settings.one_shot)
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         fakes, learning = Fakes(), self.one_shot_learns(draw.step)
@@ -269,7 +241,7 @@ class SynDiff(Objective):
         x_prev, x_t = self.schedule.diffuse(  # Eqs. 8, 9
             x_0, t, draw.normal(*x_0.shape), draw.normal(*x_0.shape)
         )
-        z = draw.normal(len(x_0), self.settings.latent_dim)
+        z = draw.normal(len(x_0), self.settings.generator.latent_dim)
         denoised = self.generators[f"diffusive_{m}"](x_t, condition, t, z)  # Eq. 19
         made = {"t": t, "x_prev": x_prev, "x_t": x_t, "denoised": denoised}
         if self.settings.adversarial_diffusive:
@@ -357,7 +329,7 @@ class SynDiff(Objective):
             "respaceable": not self.settings.adversarial_diffusive,
         }
         return AdversarialDiffusionTranslator(
-            cast(NCSNpp, generators[f"diffusive_{to}"]), self.schedule, {**card, **of_diffusion}
+            cast(Denoiser, generators[f"diffusive_{to}"]), self.schedule, {**card, **of_diffusion}
         )
 
 
@@ -383,3 +355,41 @@ def by_channel(x_0: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     """Each channel of one image beside each of the other: b c h w, b d h w → 2 × b·c·d 1 h w."""
     left, right = torch.broadcast_tensors(x_0[:, :, None], guess[:, None])  # b c d h w
     return left.flatten(0, 2)[:, None], right.flatten(0, 2)[:, None]
+
+
+# The names before each network had settings of its own: in old runs, and in users' habits.
+RENAMED = {
+    name: f"generator.{name}"
+    for name in (
+        "channels",
+        "multipliers",
+        "blocks",
+        "attention_levels",
+        "time_dim",
+        "latent_dim",
+        "latent_embedding",
+        "latent_layers",
+    )
+} | {
+    "one_shot_channels": "one_shot.channels",
+    "one_shot_blocks": "one_shot.blocks",
+    "upsampling": "one_shot.upsampling",
+    "step_stem": "step_discriminator.stem",
+    "step_widths": "step_discriminator.widths",
+    "step_time_dim": "step_discriminator.time_dim",
+    "deviation_group": "step_discriminator.deviation_group",
+    "patch_channels": "patch_discriminator.channels",
+    "patch_halvings": "patch_discriminator.halvings",
+}
+
+METHOD = Method(
+    name="syndiff",
+    title="SynDiff",
+    paper="Özbey et al., IEEE TMI 2023",
+    objective=SynDiff,
+    settings=SynDiffSettings,
+    stochastic=True,
+    pairs=True,
+    unconditional=True,
+    renamed=RENAMED,
+)

@@ -50,10 +50,9 @@ from syndiff.networks.shared_latent import (
     image_encoder,
     shared_block,
 )
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
+from syndiff.objectives.method import Method
 from syndiff.translators import OneShotTranslator, Translator
-
-DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
 
 # SynDiff, Sec. IV-B.3: "100 epochs, 10^{-4} learning rate"; Sec. IV-C: "Adam optimizer with
 # β1=0.5, β2=0.9". The batch size is Liu et al.'s: one image of each modality.
@@ -208,3 +207,15 @@ class UNIT(Objective):
                 "settings": asdict(self.settings),
             },
         )
+
+
+METHOD = Method(
+    name="unit",
+    title="UNIT",
+    paper="Liu et al., NeurIPS 2017",
+    objective=UNIT,
+    settings=UNITSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=False,
+)

@@ -49,10 +49,9 @@ from syndiff import losses
 from syndiff.diffusion.small_steps import GaussianDiffusion
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
-from syndiff.objectives.base import Batch, Draw, Fakes, Objective
+from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
+from syndiff.objectives.method import Method
 from syndiff.translators import ParallelDiffusionTranslator, Translator
-
-DIRECTIONS = (("source", "target"), ("target", "source"))  # (modality m, the other one o)
 
 # SynDiff, Sec. IV-B.8: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
 # A cosine noise schedule was used [74]. Weight for cycle-consistency loss was 1, and the release
@@ -209,3 +208,16 @@ def fixed(network: nn.Module, *inputs: Tensor) -> Tensor:
     """A network's output whose gradient reaches the inputs but not the network."""
     constants = {name: p.detach() for name, p in network.named_parameters()}
     return functional_call(network, constants, inputs)
+
+
+METHOD = Method(
+    name="unit_ddpm",
+    title="UNIT-DDPM",
+    paper="Sasaki et al., 2021",
+    objective=UnitDDPM,
+    settings=UnitDDPMSettings,
+    small=SMALL,
+    training=TRAINING,
+    stochastic=True,
+    several_sources=False,
+)

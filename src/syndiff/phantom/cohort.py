@@ -7,7 +7,7 @@ so that neither the number of subjects nor the other modalities matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ from syndiff.io.atomic import read_json, write_json, write_text
 from syndiff.io.volume import Volume
 from syndiff.phantom.fields import Array, smooth_field
 from syndiff.phantom.signal import (
-    BIDS_SUFFIX,
     INDEX,
-    MODALITIES,
+    PROTOCOLS,
     TISSUES,
     scan,
     signal_table,
     tissues_of,
 )
 from syndiff.phantom.tissues import Anatomy, displaced, invent, view
+from syndiff.reporting import SILENT, Reporter
 
 DESCRIPTION = "virtual subject (syndiff phantom)"
 DATASET_NAME = "syndiff phantom"
@@ -106,7 +106,7 @@ def _make(index: int, modalities: Sequence[str], settings: Settings) -> Subject:
     )
     scans = {}
     for modality in modalities:
-        rng = _stream(settings, index, SCANS + MODALITIES.index(modality))
+        rng = _stream(settings, index, SCANS + list(PROTOCOLS).index(modality))
         move = _displacement(rng, settings.misregistration_mm)
         seen = person if modality == modalities[0] or move is None else displaced(person, *move)
         scans[modality] = _acquire(rng, seen, modality, index, settings)
@@ -139,7 +139,7 @@ def _acquire(
     image = scan(person.maps, person.textures, signal_table(modality, tissues))
     gain = math.exp(rng.uniform(math.log(300.0), math.log(1500.0)))
     shape = image.shape
-    if modality == "CT":
+    if PROTOCOLS[modality].signal is None:  # CT
         sigma = settings.noise * CT_NOISE_HU
         return image + np.float32(sigma) * rng.standard_normal(shape, dtype=np.float32)
     weight = person.maps[..., INDEX["grey_matter"]] + person.maps[..., INDEX["white_matter"]]
@@ -162,16 +162,16 @@ def write_cohort(
     misregistration_mm: float = 0.0,
     noise: float = 0.02,
     bias: float = 0.2,
-    progress: Callable[[int, int], None] | None = None,
+    report: Reporter = SILENT,
 ) -> list[Path]:
     """Write virtual subjects to a folder, or finish a folder that was begun.
 
     Args:
         out: a folder that is new, empty, or a cohort with the same parameters.
         subjects: how many; subject i is the same whatever their number.
-        modalities: some of `MODALITIES`; the first is the one that misregistration leaves alone.
+        modalities: some of `PROTOCOLS`; the first is the one that misregistration leaves alone.
         seed, spacing_mm, lesions, misregistration_mm, noise, bias: see `Settings`.
-        progress: called with (subjects done, subjects) after each.
+        report: told of each subject.
 
     Returns:
         The subjects' folders, in order.
@@ -192,8 +192,7 @@ def write_cohort(
     for index, name in enumerate(names, start=1):
         if not all(path.exists() for path in _paths(out, name, modalities).values()):
             _write(_make(index, modalities, settings), out)
-        if progress is not None:
-            progress(index, subjects)
+        report.progress(index, subjects)
     return [out / name for name in names]
 
 
@@ -206,7 +205,9 @@ def _write(subject: Subject, out: Path) -> None:
 
 def _paths(out: Path, name: str, modalities: Sequence[str]) -> dict[str, Path]:
     """Modality or "dseg" → file of a subject; the labels come last."""
-    paths = {m: out / name / "anat" / f"{name}_{BIDS_SUFFIX[m]}.nii.gz" for m in modalities}
+    paths = {
+        m: out / name / "anat" / f"{name}_{PROTOCOLS[m].bids_suffix}.nii.gz" for m in modalities
+    }
     paths["dseg"] = out / "derivatives" / "labels" / name / "anat" / f"{name}_dseg.nii.gz"
     return paths
 
@@ -247,10 +248,10 @@ def _claim(out: Path, parameters: dict[str, Any]) -> None:
 def _check(subjects: int, modalities: Sequence[str], settings: Settings) -> None:
     """Raise OptionError for values that make no sense."""
     if isinstance(modalities, str) or not modalities:
-        raise OptionError(f"modalities {modalities!r}", f"some of {', '.join(MODALITIES)}")
+        raise OptionError(f"modalities {modalities!r}", f"some of {', '.join(PROTOCOLS)}")
     for modality in modalities:
-        if modality not in MODALITIES:
-            raise OptionError(f"unknown modality {modality!r}", f"one of {', '.join(MODALITIES)}")
+        if modality not in PROTOCOLS:
+            raise OptionError(f"unknown modality {modality!r}", f"one of {', '.join(PROTOCOLS)}")
     if len(set(modalities)) < len(modalities):
         raise OptionError(f"modalities {','.join(modalities)}", "each one once")
     ranges: dict[str, tuple[float, float, float]] = {

@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-MODALITIES = ("T1", "T2", "PD", "FLAIR", "CT")
-BIDS_SUFFIX = {"T1": "T1w", "T2": "T2w", "PD": "PDw", "FLAIR": "FLAIR", "CT": "CT"}
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,28 @@ def _flair(t1: Floats, t2: Floats, pd: Floats) -> Floats:
     return inversion_spin_echo(t1, t2, pd, ti=ti, te=FLAIR_ECHO_MS, tr=FLAIR_REPETITION_MS)
 
 
-SEQUENCES: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
-    "T1": _t1, "T2": _t2, "PD": _pd, "FLAIR": _flair,
-}  # fmt: skip
+@dataclass(frozen=True)
+class Protocol:
+    """How a modality is scanned.
+
+    Attributes:
+        bids_suffix: of its files: sub-001_T1w.nii.gz.
+        signal: (T1, T2, PD) → signal, of MR; None for CT, which sees attenuation.
+    """
+
+    bids_suffix: str
+    signal: Callable[[Floats, Floats, Floats], Floats] | None
+
+
+# Of all modalities. A scan draws its random numbers by its place here: add new ones at the end.
+PROTOCOLS: dict[str, Protocol] = {
+    "T1": Protocol("T1w", _t1),
+    "T2": Protocol("T2w", _t2),
+    "PD": Protocol("PDw", _pd),
+    "FLAIR": Protocol("FLAIR", _flair),
+    "CT": Protocol("CT", None),
+}
+MODALITIES = tuple(PROTOCOLS)
 
 
 def tissues_of(rng: np.random.Generator, spread: float = 0.03) -> tuple[Tissue, ...]:
@@ -182,9 +199,9 @@ def signal_table(modality: str, tissues: tuple[Tissue, ...]) -> Floats:
         derivatives (0 for air).
     """
     t1, t2, pd, hu = (np.array([getattr(t, n) for t in tissues]) for n in _PROPERTIES)
-    if modality == "CT":
+    signal = PROTOCOLS[modality].signal
+    if signal is None:
         return np.stack([hu, 10.0 * (pd > 0), 0.0 * hu], axis=1)
-    signal = SEQUENCES[modality]
     up, down = np.exp(0.02), np.exp(-0.02)
     by_t1 = (signal(t1 * up, t2, pd) - signal(t1 * down, t2, pd)) / 0.04
     by_t2 = (signal(t1, t2 * up, pd) - signal(t1, t2 * down, pd)) / 0.04

@@ -15,7 +15,7 @@ mixed     a pass over the paired slices and the longer side of the unpaired ones
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,9 +27,10 @@ from torch.utils.data import Dataset, Sampler
 
 from syndiff.objectives.base import Batch
 from syndiff.preparation.manifest import Manifest
+from syndiff.reporting import SILENT, Reporter
 from syndiff.training.slice_files import Slices, sound_slices
 from syndiff.training.subjects import lone_scans, mixed_scans, paired_scans, training_scans
-from syndiff.training.views import Shelf, View
+from syndiff.training.views import SliceStore, View
 
 PAIRINGS = ("unpaired", "paired", "mixed")
 MAX_SHIFT = 3  # pixels, of the augmentation
@@ -76,7 +77,7 @@ class Batches(Dataset, ABC):
 
     @property
     @abstractmethod
-    def shelves(self) -> tuple[Shelf, ...]:
+    def stores(self) -> tuple[SliceStore, ...]:
         """All slices that are drawn from."""
 
     @abstractmethod
@@ -93,10 +94,10 @@ class Batches(Dataset, ABC):
         A GPU then waits neither for files nor for transfers; a CPU gains nothing, as the system
         keeps files that were read.
         """
-        fits = sum(shelf.bytes for shelf in self.shelves) <= room
+        fits = sum(store.bytes for store in self.stores) <= room
         if fits:
-            for shelf in self.shelves:
-                shelf.keep(device)
+            for store in self.stores:
+                store.keep(device)
         return fits
 
     @property
@@ -112,7 +113,7 @@ class Batches(Dataset, ABC):
 
     def record(self) -> dict[str, int]:
         """How many subjects and slices there are to draw from, and how many were skipped."""
-        parts = [shelf.slices for shelf in self.shelves]
+        parts = [store.slices for store in self.stores]
         return {
             "training_subjects": len({s for part in parts for s in part.subjects}),
             "slices": sum(len(part) for part in parts),
@@ -163,7 +164,7 @@ class UnpairedBatches(Batches):
         world: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, augment, rank, world)
-        self.sides = (Shelf(source), Shelf(target))
+        self.sides = (SliceStore(source), SliceStore(target))
 
     @property
     def positions(self) -> int:
@@ -171,7 +172,7 @@ class UnpairedBatches(Batches):
         return max(len(side.slices) for side in self.sides)
 
     @property
-    def shelves(self) -> tuple[Shelf, ...]:
+    def stores(self) -> tuple[SliceStore, ...]:
         return self.sides
 
     def sample(self, position: int) -> Sample:
@@ -208,23 +209,23 @@ class PairedBatches(Batches):
         world: int = 1,
     ) -> None:
         super().__init__(batch_size, seed, augment, rank, world)
-        self.shelf = Shelf(slices)
+        self.store = SliceStore(slices)
 
     @property
     def positions(self) -> int:
-        return len(self.shelf.slices)
+        return len(self.store.slices)
 
     @property
-    def shelves(self) -> tuple[Shelf, ...]:
-        return (self.shelf,)
+    def stores(self) -> tuple[SliceStore, ...]:
+        return (self.store,)
 
     def sample(self, position: int) -> Sample:
         index = self.permuted(PAIRED, position, self.positions)
         view = self.view(index, PAIRED, position)
-        return Sample((view,), (self.shelf.slices.name(index),), paired=True)
+        return Sample((view,), (self.store.slices.name(index),), paired=True)
 
     def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        images = self.shelf.show([sample.views[0] for sample in samples])  # b ca+1 h w
+        images = self.store.show([sample.views[0] for sample in samples])  # b ca+1 h w
         return images[:, :-1].contiguous(), images[:, -1:].contiguous()
 
 
@@ -241,8 +242,8 @@ class MixedBatches(Batches):
         return self.paired.positions + self.unpaired.positions
 
     @property
-    def shelves(self) -> tuple[Shelf, ...]:
-        return self.unpaired.shelves + self.paired.shelves
+    def stores(self) -> tuple[SliceStore, ...]:
+        return self.unpaired.stores + self.paired.stores
 
     def sample(self, position: int) -> Sample:
         pairs = self.paired.positions
@@ -276,7 +277,7 @@ def training_batches(
     augment: bool,
     rank: int = 0,
     world: int = 1,
-    warn: Callable[[str], None] = lambda message: None,
+    report: Reporter = SILENT,
 ) -> Batches:
     """The batches of a run.
 
@@ -286,26 +287,26 @@ def training_batches(
         pairing: "unpaired", "paired" or "mixed".
         shared: every unpaired subject serves both sides.
         batch_size, seed, augment, rank, world: see `Batches`.
-        warn: told, in words, what may spoil the result.
+        report: warned of what may spoil the result.
 
     Raises:
         DataError: the data do not hold what the pairing needs.
     """
     drawing = (batch_size, seed, augment, rank, world)
     if not sources:
-        return PairedBatches(sound_slices(lone_scans(manifest, target), warn), *drawing)
+        return PairedBatches(sound_slices(lone_scans(manifest, target), report), *drawing)
     if pairing == "paired":
-        pairs = paired_scans(manifest, sources, target, warn)
-        return PairedBatches(sound_slices(pairs, warn), *drawing)
+        pairs = paired_scans(manifest, sources, target, report)
+        return PairedBatches(sound_slices(pairs, report), *drawing)
     if pairing == "mixed":
-        sides, pairs = mixed_scans(manifest, sources, target, shared, warn)
+        sides, pairs = mixed_scans(manifest, sources, target, shared, report)
     else:
-        sides, pairs = training_scans(manifest, sources, target, shared, warn), []
-    source_slices, target_slices = (sound_slices(side, warn) for side in sides)
+        sides, pairs = training_scans(manifest, sources, target, shared, report), []
+    source_slices, target_slices = (sound_slices(side, report) for side in sides)
     unpaired = UnpairedBatches(source_slices, target_slices, *drawing)
     if not pairs:
         return unpaired
-    return MixedBatches(unpaired, PairedBatches(sound_slices(pairs, warn), *drawing))
+    return MixedBatches(unpaired, PairedBatches(sound_slices(pairs, report), *drawing))
 
 
 class Steps(Sampler):

@@ -1,4 +1,4 @@
-"""Keeps a step that is not finite from spoiling the weights, without waiting for the device."""
+"""Keeps a step that is not finite from changing the weights, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ NEVER = 2**62
 
 
 class DivergedError(UserError):
-    """A loss or a gradient is not finite; no player has stepped on it, nor since.
+    """A loss or a gradient is not finite.
+
+    Neither optimizer has stepped on it or on any later batch.
 
     Attributes:
-        step: the first such step.
-        what: the terms or players that were not finite.
+        step: the first step with such a value.
+        what: the loss terms or groups of networks that were not finite.
     """
 
     def __init__(self, step: int, what: list[str]) -> None:
@@ -32,20 +34,21 @@ class DivergedError(UserError):
 
 
 class Guard:
-    """Remembers, on the device, each player's first step with a gradient that is not finite.
+    """Remembers the first step at which a group of networks had a gradient that is not finite.
 
-    Every process of a distributed run sees the same gradients, so that all of them stop at once.
+    The record stays on the device. Every process of a distributed run sees the same gradients, so
+    all of them stop at the same step.
 
     Args:
-        players: their names.
+        groups: their names.
     """
 
-    def __init__(self, players: tuple[str, ...]) -> None:
-        self.players = players
-        self.first = torch.full((len(players),), NEVER)
+    def __init__(self, groups: tuple[str, ...]) -> None:
+        self.groups = groups
+        self.first = torch.full((len(groups),), NEVER)
 
-    def check(self, player: str, parameters: Iterable[nn.Parameter], step: int) -> Tensor:
-        """Look at a player's gradients.
+    def check(self, group: str, parameters: Iterable[nn.Parameter], step: int) -> Tensor:
+        """Look at the gradients of a group of networks.
 
         Returns:
             () 1.0 if these or any earlier gradients are not finite, else 0.0; on the device.
@@ -55,7 +58,7 @@ class Guard:
         norms = torch.stack(list(torch._foreach_norm(gradients)))
         self.first = self.first.to(norms.device)
         bad = ~norms.isfinite().all()
-        here = torch.arange(len(self.players), device=bad.device) == self.players.index(player)
+        here = torch.arange(len(self.groups), device=bad.device) == self.groups.index(group)
         self.first = torch.where(bad & here, self.first.clamp(max=step), self.first)
         return self.stopped_before(step + 1).float()
 
@@ -64,11 +67,11 @@ class Guard:
         return (self.first < step).any()
 
     def read(self) -> tuple[int, list[str]]:
-        """The first bad step and its players, NEVER and none if all is well; waits."""
+        """The first bad step and the groups it concerns; waits for the device.
+
+        NEVER and no group if every gradient was finite.
+        """
         steps = self.first.tolist()
         first = min(steps)
-        return first, [
-            player
-            for player, step in zip(self.players, steps, strict=True)
-            if step == first != NEVER
-        ]
+        pairs = zip(self.groups, steps, strict=True)
+        return first, [group for group, step in pairs if step == first != NEVER]

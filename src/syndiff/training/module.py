@@ -1,9 +1,9 @@
-"""The one LightningModule: alternates the players of any objective on one forward.
+"""The one LightningModule: steps the discriminators and the generators of any objective in turn.
 
-Order of a step, as in the official code: discriminators first, then the generators against the
-updated discriminators; both see the fakes of the same forward.
+Order of a step, as in the official code: the discriminators first, then the generators against
+the updated discriminators. Both see the fakes of the same forward pass.
 
-Where memory is short the batch goes through in parts (`accumulate`), and the generators' blocks
+Where memory is short, the batch goes through in parts (`accumulate`), and the generators' blocks
 keep nothing but their inputs (`recompute`). The gradients stay the same.
 """
 
@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from syndiff.networks import ncsnpp, resnet, unet
+from syndiff.errors import OptionError
+from syndiff.networks.blocks import recompute_blocks
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.training.guard import DivergedError, Guard
 from syndiff.training.presets import TrainSettings
-from syndiff.training.processes import Turn, gathered, pooled_means
+from syndiff.training.processes import GradientExchange, gathered, pooled_means
 
 Made = tuple[Batch, Fakes, Draw]  # a part of a batch, and what the generators made of it
 
@@ -37,7 +36,13 @@ class TranslationModule(L.LightningModule):
         step: batches seen so far, over all invocations.
         ema: moving average of the generators; the generators themselves if it is switched off.
         sums, counted: of each loss term of this process since `take_means`; on the device.
+        not_recomputed: the generators that `recompute` saves nothing in.
+
+    Raises:
+        OptionError: `recompute` is set and no generator has a block that can be recomputed.
     """
+
+    not_recomputed: tuple[str, ...] = ()
 
     def __init__(self, objective: Objective, settings: TrainSettings, total_steps: int) -> None:
         super().__init__()
@@ -50,17 +55,31 @@ class TranslationModule(L.LightningModule):
             else objective.generators
         )
         if settings.recompute:
-            recompute_blocks(objective.generators)
+            self._recompute()
         self.sums: dict[str, Tensor] = {}
         self.counted: dict[str, int] = {}
         self.guard = Guard(("discriminators", "generators"))
-        self.turn = Turn()
+        self.exchange = GradientExchange()
+
+    def _recompute(self) -> None:
+        """Have the generators keep fewer activations.
+
+        Raises:
+            OptionError: no generator has a block that can be recomputed.
+        """
+        blocks = {name: recompute_blocks(g) for name, g in self.objective.generators.items()}
+        self.not_recomputed = tuple(name for name, count in blocks.items() if not count)
+        if not any(blocks.values()):
+            raise OptionError(
+                f"`recompute` with {', '.join(blocks)}, none of whose blocks can be recomputed",
+                "generators with blocks that derive from Recomputable",
+            )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        s, players = self.settings, self.objective
+        s, objective = self.settings, self.objective
         groups = [
-            (players.discriminators, s.discriminator_lr),
-            (players.generators, s.generator_lr),
+            (objective.discriminators, s.discriminator_lr),
+            (objective.generators, s.generator_lr),
         ]
         return [  # as a group, which may be empty: some methods have no discriminators
             torch.optim.Adam(
@@ -70,35 +89,42 @@ class TranslationModule(L.LightningModule):
         ]
 
     def on_train_start(self) -> None:
-        self.turn.govern(self.trainer.strategy.model)
+        self.exchange.attach(self.trainer.strategy.model)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
         return batch.to(device)
 
     def training_step(self, batch: Batch, index: int) -> None:
-        discriminators, generators = self._optimizers()
-        for optimizer, base in (
-            (discriminators, self.settings.discriminator_lr),
-            (generators, self.settings.generator_lr),
-        ):
-            self._set_rate(optimizer, base)
-        parts = batch.parts(self.settings.accumulate)
-        if len(parts) == 1:
-            draw = self._draw()
-            fakes = self.objective.generate(batch, draw)
-            made: Iterable[Made] = [(batch, fakes, draw)]
-            self._descend(discriminators, self._discriminator_losses(made), "discriminators")
+        self._set_rates()
+        if self.settings.accumulate == 1:
+            self._whole_step(batch)
         else:
-            if len(self.objective.discriminators):
-                seen = self._made(parts, gradients=False)
-                self._descend(discriminators, self._discriminator_losses(seen), "discriminators")
-            # Anew: the graphs of all parts together would be what there is no memory for.
-            made = self._made(parts, gradients=True)
-        with frozen(self.objective.discriminators):
-            self._descend(generators, self._generator_losses(made), "generators")
-
+            self._accumulated_step(batch)
         self.step += 1
         self._update_ema()
+
+    def _whole_step(self, batch: Batch) -> None:
+        """Both updates on one forward pass of the generators."""
+        discriminators, generators = self._optimizers()
+        draw = self._draw()
+        made = [(batch, self.objective.generate(batch, draw), draw)]
+        self._update(discriminators, "discriminators", self._discriminator_losses(made))
+        with frozen(self.objective.discriminators):
+            self._update(generators, "generators", self._generator_losses(made))
+
+    def _accumulated_step(self, batch: Batch) -> None:
+        """The same gradients with one part of the batch in memory at a time.
+
+        The generators run twice: the graphs of all parts together would not fit in memory.
+        """
+        discriminators, generators = self._optimizers()
+        parts = batch.parts(self.settings.accumulate)
+        if len(self.objective.discriminators):
+            made = self._made(parts, gradients=False)
+            self._update(discriminators, "discriminators", self._discriminator_losses(made))
+        made = self._made(parts, gradients=True)
+        with frozen(self.objective.discriminators):
+            self._update(generators, "generators", self._generator_losses(made))
 
     def _draw(self, part: int = 0, parts: int = 1) -> Draw:
         """The randomness of a part: its rows of what is drawn for the global batch."""
@@ -125,31 +151,39 @@ class TranslationModule(L.LightningModule):
         """The discriminators' and the generators', wrapped by Lightning."""
         return list(self.optimizers())
 
-    def _descend(
-        self, optimizer: Any, losses: Iterable[Mapping[str, Tensor]], player: str
-    ) -> None:
-        """One step of one player on the sum of its terms, a mean over the parts of the batch."""
+    def _update(self, optimizer: Any, group: str, losses: Iterable[Mapping[str, Tensor]]) -> None:
+        """One step of an optimizer on the sum of its loss terms.
+
+        Args:
+            optimizer: of the group.
+            group: "discriminators" or "generators".
+            losses: the terms of each part of the batch; the step takes their mean.
+        """
         optimizer.zero_grad(set_to_none=True)
-        parameters = list(getattr(self.objective, player).parameters())
-        self.turn.of = frozenset(parameters)
+        parameters = list(getattr(self.objective, group).parameters())
         found: list[dict[str, Tensor]] = []
         parts = self.settings.accumulate
-        for number, terms in enumerate(losses, start=1):
-            if not terms:
-                return
-            with self._exchanging(number == parts):
-                self.manual_backward(torch.stack(list(terms.values())).sum() / parts)
-            found.append({name: value.detach() for name, value in terms.items()})
+        with self.exchange.only(parameters):
+            for number, terms in enumerate(losses, start=1):
+                if not terms:
+                    return
+                with self._exchanging(number == parts):
+                    self.manual_backward(torch.stack(list(terms.values())).sum() / parts)
+                found.append({name: value.detach() for name, value in terms.items()})
         # A fused optimizer leaves weights and moments alone where this is 1, on the device.
-        optimizer.optimizer.found_inf = self.guard.check(player, parameters, self.step)
+        optimizer.optimizer.found_inf = self.guard.check(group, parameters, self.step)
         optimizer.step()
-        stopped = self.guard.stopped_before(self.step)  # only the first bad step's terms tell
+        self._count_terms(group, found)
+
+    def _count_terms(self, group: str, found: Iterable[Mapping[str, Tensor]]) -> None:
+        """Add loss terms to the running sums, up to the first step that was not finite."""
+        stopped = self.guard.stopped_before(self.step)
         for terms in found:
             for name, value in terms.items():
-                self._count(f"{player}/{name}", torch.where(stopped, 0.0, value))
+                self._count(f"{group}/{name}", torch.where(stopped, 0.0, value))
 
     def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
-        """Several processes exchange gradients once per turn, after the last part."""
+        """Several processes exchange gradients once per update, after the last part."""
         if last or self.trainer.world_size == 1:
             return nullcontext()
         return self.trainer.strategy.block_backward_sync()  # type: ignore[attr-defined]
@@ -165,14 +199,14 @@ class TranslationModule(L.LightningModule):
         Raises:
             DivergedError: a term or a gradient was not finite.
         """
-        step, players = self.guard.read()
+        step, groups = self.guard.read()
         values = torch.stack([v.float() for v in self.sums.values()]).tolist() if self.sums else []
         sums = dict(zip(self.sums, values, strict=True))
         means = pooled_means(gathered((sums, self.counted)))
         self.sums, self.counted = {}, {}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
-        if bad or players:
-            gradients = [f"the gradient of the {player}" for player in players]
+        if bad or groups:
+            gradients = [f"the gradient of the {group}" for group in groups]
             raise DivergedError(min(step, self.step), bad or gradients)
         return means
 
@@ -187,9 +221,11 @@ class TranslationModule(L.LightningModule):
             return base
         return final + (base - final) * (1 + math.cos(math.pi * part)) / 2
 
-    def _set_rate(self, optimizer: Any, base: float) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = self.rate(base)
+    def _set_rates(self) -> None:
+        bases = self.settings.discriminator_lr, self.settings.generator_lr
+        for optimizer, base in zip(self._optimizers(), bases, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(base)
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -233,17 +269,3 @@ def frozen(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.requires_grad_(True)
-
-
-def recompute_blocks(networks: nn.Module) -> None:
-    """Have residual blocks keep their inputs only, and run once more on the way back."""
-    for module in networks.modules():
-        if isinstance(module, ncsnpp.ResidualBlock | resnet.ResidualBlock | unet.ResidualBlock):
-            module.forward = partial(_recomputed, module, module.forward)  # type: ignore[method-assign]
-
-
-def _recomputed(module: nn.Module, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """A block's output; weights that are held fixed for once are not on the way back."""
-    if not next(module.parameters()).requires_grad:
-        return forward(*inputs)
-    return checkpoint(forward, *inputs, use_reentrant=False)

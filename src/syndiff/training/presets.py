@@ -19,8 +19,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from syndiff.errors import OptionError
-from syndiff.objectives.methods import Method, method_named
+from syndiff.networks.ncsnpp import NCSNppSettings
+from syndiff.networks.patchgan import PatchSettings
+from syndiff.networks.resnet import ResNetSettings
+from syndiff.networks.step_discriminator import StepDiscriminatorSettings
+from syndiff.objectives.method import Method
+from syndiff.objectives.methods import method_named
 from syndiff.objectives.syndiff import SynDiffSettings
+from syndiff.training.hyperparameters import changed
 
 
 @dataclass(frozen=True)
@@ -76,22 +82,19 @@ class TrainSettings:
 _FULL = SynDiffSettings()
 
 _SMALL = SynDiffSettings(
-    channels=32,
-    multipliers=(1, 2, 2),
-    blocks=1,
-    attention_levels=(2,),
-    time_dim=32,
-    latent_dim=32,
-    latent_embedding=64,
-    latent_layers=3,
-    one_shot_channels=24,
-    one_shot_blocks=3,
-    upsampling="resize",
-    step_stem=24,
-    step_widths=(32, 64, 96, 96),
-    step_time_dim=64,
-    patch_channels=48,
-    patch_halvings=2,
+    generator=NCSNppSettings(
+        channels=32,
+        multipliers=(1, 2, 2),
+        blocks=1,
+        attention_levels=(2,),
+        time_dim=32,
+        latent_dim=32,
+        latent_embedding=64,
+        latent_layers=3,
+    ),
+    one_shot=ResNetSettings(channels=24, blocks=3, upsampling="resize"),
+    step_discriminator=StepDiscriminatorSettings(stem=24, widths=(32, 64, 96, 96), time_dim=64),
+    patch_discriminator=PatchSettings(channels=48, halvings=2),
     # The one-shot cycle must not hold contrast back from turning; the diffusive ℓ1 may be firm.
     cycle_one_shot=2.0,
     cycle_diffusive=5.0,
@@ -100,7 +103,8 @@ _SMALL = SynDiffSettings(
 
 PRESETS: dict[str, TrainSettings] = {
     "default": TrainSettings(
-        objective=replace(_FULL, upsampling="resize", structure=5.0), batch_size=4
+        objective=replace(_FULL, one_shot=ResNetSettings(upsampling="resize"), structure=5.0),
+        batch_size=4,
     ),
     "small": TrainSettings(
         objective=_SMALL,
@@ -114,7 +118,9 @@ PRESETS: dict[str, TrainSettings] = {
     ),
     "paper": TrainSettings(
         objective=replace(
-            _FULL, time_dim=32, latent_dim=256, latent_layers=3, gradient_penalty_interval=1
+            _FULL,
+            generator=NCSNppSettings(time_dim=32, latent_dim=256, latent_layers=3),
+            gradient_penalty_interval=1,
         ),
         epochs=50,
         generator_lr=1e-4,
@@ -164,25 +170,6 @@ def method_preset(name: str, method: Method) -> TrainSettings:
     return replace(like, objective=method.settings())
 
 
-NETWORK_FIELDS = (
-    "channels",
-    "multipliers",
-    "blocks",
-    "attention_levels",
-    "time_dim",
-    "latent_dim",
-    "latent_embedding",
-    "latent_layers",
-    "one_shot_channels",
-    "one_shot_blocks",
-    "step_stem",
-    "step_widths",
-    "step_time_dim",
-    "patch_channels",
-    "patch_halvings",
-)
-
-
 def choose(
     name: str,
     networks: str = "",
@@ -210,52 +197,29 @@ def choose(
     kept = {key: value for key, value in changes.items() if value is not None}
     of_training = {field.name for field in fields(TrainSettings)}
     of_objective = {key: kept.pop(key) for key in list(kept) if key not in of_training}
-    for key in of_objective:
-        _known(objective, key, method)
-    objective = replace(objective, **of_objective)
+    of_method = method_named(method)
+    for key, value in of_objective.items():
+        objective = changed(objective, key, value, of_method)
     for assignment in assignments:
-        objective = _assigned(objective, assignment, method)
+        key, mark, text = assignment.partition("=")
+        if not mark:
+            raise OptionError(f"`assignments` {assignment}", "NAME=VALUE")
+        objective = changed(objective, key.strip().replace("-", "_"), text.strip(), of_method)
     return replace(settings, objective=objective, **kept)
 
 
 def _resized(objective: Any, networks: str, method: str) -> Any:
+    """With the networks of another size; how the one-shot generators up-sample stays."""
     sizes = {"small": _SMALL, "full": _FULL}
     if networks not in sizes:
-        raise OptionError(f"--networks {networks}", "small or full")
+        raise OptionError(f"`networks` {networks}", "small or full")
     if method != "syndiff":
-        raise OptionError(f"--networks with {method}", "--preset small, or --set")
-    given = {field: getattr(sizes[networks], field) for field in NETWORK_FIELDS}
-    return replace(objective, **given)
-
-
-def _known(objective: Any, name: str, method: str) -> None:
-    names = [field.name for field in fields(objective)]
-    if name not in names:
-        raise OptionError(f"{method} has no {name}", f"one of {', '.join(names)}")
-
-
-def _assigned(objective: Any, assignment: str, method: str) -> Any:
-    """The hyper-parameters with "name=value" applied, read as the type of the present value."""
-    name, mark, text = assignment.partition("=")
-    name = name.strip().replace("-", "_")
-    if not mark:
-        raise OptionError(f"--set {assignment}", "NAME=VALUE")
-    _known(objective, name, method)
-    present = getattr(objective, name)
-    try:
-        value = _read(text.strip(), present)
-    except ValueError as error:
-        what = "numbers, such as 1,2,2" if isinstance(present, tuple) else f"such as {present}"
-        raise OptionError(f"--set {assignment}", what) from error
-    return replace(objective, **{name: value})
-
-
-def _read(text: str, like: Any) -> Any:
-    if isinstance(like, bool):
-        words = {"true": True, "1": True, "false": False, "0": False}
-        if text.lower() not in words:
-            raise ValueError(text)
-        return words[text.lower()]
-    if isinstance(like, tuple):
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    return type(like)(text)
+        raise OptionError(f"`networks` with {method}", "`preset` small, or `assignments`")
+    size = sizes[networks]
+    return replace(
+        objective,
+        generator=size.generator,
+        one_shot=replace(size.one_shot, upsampling=objective.one_shot.upsampling),
+        step_discriminator=size.step_discriminator,
+        patch_discriminator=size.patch_discriminator,
+    )

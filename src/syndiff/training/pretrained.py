@@ -12,9 +12,9 @@ from syndiff.errors import ModelError, OptionError
 from syndiff.io.atomic import read_json
 from syndiff.objectives.base import Objective
 from syndiff.objectives.syndiff import SynDiff
+from syndiff.training.record import SETTINGS
 from syndiff.training.watch import LAST, load_state
 
-SETTINGS = "settings.json"
 PREFIX = "one_shot"
 
 
@@ -35,7 +35,7 @@ def begin_one_shot(
     ):
         raise OptionError(
             "one_shot_epochs=0, which leaves the one-shot module untrained",
-            "--one-shot with an earlier run that trained it",
+            "`one_shot`, an earlier run that trained it",
         )
 
 
@@ -55,15 +55,15 @@ def load_one_shot(objective: Objective, run: Path, sources: Sequence[str], targe
         ModelError: the folder holds no checkpoint, or networks of another size.
     """
     if not any(name.startswith(PREFIX) for name in objective.generators):
-        raise OptionError("--one-shot for a run that has no one-shot module", "none")
+        raise OptionError("`one_shot` for a run that has no one-shot module", "none")
     if not (run / LAST).is_file():
         raise ModelError(f"no checkpoint in {run}", "the folder of an earlier run")
     earlier = read_json(run / SETTINGS, "run")
     ends = earlier["source"], earlier["target"]
     if ends != ("+".join(sources), target):
         raise OptionError(
-            f"--one-shot {run}, between {ends[0] or 'no source'} and {ends[1]}",
-            f"a run with --source {','.join(sources)} --target {target}",
+            f"`one_shot` {run}, between {ends[0] or 'no source'} and {ends[1]}",
+            f"a run with `source` {','.join(sources)} and `target` {target}",
         )
     state = load_state(run / LAST)
     for networks, weights in (
@@ -78,11 +78,11 @@ def load_one_shot(objective: Objective, run: Path, sources: Sequence[str], targe
 def _load(network: Any, name: str, weights: Mapping[str, Tensor], run: Path) -> None:
     own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
     if not own:
-        raise OptionError(f"--one-shot {run}, which has no {name}", "a run that trained one")
+        raise OptionError(f"`one_shot` {run}, which has no {name}", "a run that trained one")
     try:
         network.load_state_dict(own)
     except RuntimeError as error:
         raise ModelError(
             f"{name} of {run} has another size than this run's",
-            remedy="give the --preset, --networks and --set of that run",
+            remedy="give the `preset`, `networks` and `assignments` of that run",
         ) from error

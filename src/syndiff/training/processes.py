@@ -1,13 +1,14 @@
-"""What the processes of one run owe each other: one process per device, on one node or several.
+"""What the processes of one run exchange: one process per device, on one node or several.
 
-Lightning starts them on one node; torchrun and srun start them on several. A single process is a
-group of one, for which everything here is a matter of course.
+Lightning starts the processes on one node; torchrun and srun start them on several. A single
+process is a group of one, and every function here works for it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -63,15 +64,15 @@ def pooled_means(
     }
 
 
-def by_the_first(first: bool, work: Callable[[], None]) -> None:
-    """Let the first process do something while the others wait for it.
+def on_rank_zero(first: bool, work: Callable[[], None]) -> None:
+    """Let rank 0 do something while the other processes wait for it.
 
     Args:
-        first: whether this process is the first one.
-        work: what it does.
+        first: whether this process is rank 0.
+        work: what rank 0 does.
 
     Raises:
-        UserError: the first process's, in every process, so that all of them leave.
+        UserError: the error of rank 0, raised in every process so that all of them end.
     """
     problem: UserError | None = None
     if first:
@@ -84,24 +85,34 @@ def by_the_first(first: bool, work: Callable[[], None]) -> None:
         raise problem
 
 
-class Turn:
-    """The player whose backward pass it is; only its gradients are exchanged.
+class GradientExchange:
+    """Lets several processes exchange the gradients of one group of parameters at a time.
 
-    Otherwise each player's backward pass would send the other's stale gradients too.
+    Generators and discriminators are stepped one after the other. Without this, the backward pass
+    of one group would also send the other group's gradients, which are of no use by then.
     """
 
     def __init__(self) -> None:
-        self.of: frozenset[Tensor] = frozenset()
+        self._group: frozenset[Tensor] = frozenset()
 
-    def govern(self, model: nn.Module | None) -> None:
-        """From now on, if the model is one of several processes."""
+    def attach(self, model: nn.Module | None) -> None:
+        """Decide for the model's gradients from now on, if several processes share it."""
         if isinstance(model, DistributedDataParallel):
             # A lambda, because annotations that are text are refused.
-            model.register_comm_hook(self, lambda turn, bucket: turn.exchange(bucket))
+            model.register_comm_hook(self, lambda exchange, bucket: exchange.reduce(bucket))
 
-    def exchange(self, bucket: Any) -> Future[Tensor]:
-        """The bucket's gradients, a mean over all processes if it is the turn of one of them."""
-        if self.of.isdisjoint(bucket.parameters()):
+    @contextmanager
+    def only(self, parameters: Iterable[Tensor]) -> Iterator[None]:
+        """Inside, only the gradients of these parameters are exchanged."""
+        self._group = frozenset(parameters)
+        try:
+            yield
+        finally:
+            self._group = frozenset()
+
+    def reduce(self, bucket: Any) -> Future[Tensor]:
+        """The bucket's gradients: their mean over all processes if the bucket is exchanged."""
+        if self._group.isdisjoint(bucket.parameters()):
             return noop_hook(None, bucket)
         return allreduce_hook(dist.group.WORLD, bucket)  # type: ignore[arg-type]
 

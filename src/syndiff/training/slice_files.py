@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import DataError
 from syndiff.preparation.manifest import Scan
+from syndiff.reporting import SILENT, Reporter
 
 MIN_RANGE = 0.05  # of [0, 1]; a slice whose values span less is nearly constant
 
@@ -62,14 +63,14 @@ class Slices:
         return f"{self.subjects[volume]} {self.kind} slice {place}"
 
 
-def sound_slices(stacks: Sequence[Stack], warn: Callable[[str], None]) -> Slices:
+def sound_slices(stacks: Sequence[Stack], report: Reporter = SILENT) -> Slices:
     """The slices of the scans without those that are nearly constant in some modality.
 
     On such a slice normalisation divides by almost nothing, and there is nothing to learn.
 
     Args:
         stacks: the scans of each subject.
-        warn: told how many were skipped.
+        report: warned of how many were skipped.
 
     Raises:
         DataError: values are not finite or leave [0, 1], or no slice remains.
@@ -97,5 +98,5 @@ def sound_slices(stacks: Sequence[Stack], warn: Callable[[str], None]) -> Slices
         )
     skipped = len(whole) - len(chosen)
     if skipped:
-        warn(f"skipped {skipped} of {len(whole)} {kind} slices that are nearly constant")
+        report.warn(f"skipped {skipped} of {len(whole)} {kind} slices that are nearly constant")
     return replace(whole, chosen=tuple(chosen), skipped=skipped)

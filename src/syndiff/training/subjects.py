@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from syndiff.errors import DataError
 from syndiff.preparation.manifest import Manifest
+from syndiff.reporting import SILENT, Reporter
 from syndiff.training.slice_files import Stack
 
-Warn = Callable[[str], None]
-ON_ONE_GRID = "prepare the data with --register-training and subjects that have them all"
+ON_ONE_GRID = "prepare the data with `register_training` and subjects that have them all"
 
 
 def stacks(manifest: Manifest, split: str, modalities: Sequence[str]) -> dict[str, Stack]:
@@ -27,7 +27,7 @@ def training_scans(
     source: str | Sequence[str],
     target: str,
     shared: bool,
-    warn: Warn | None = None,
+    report: Reporter = SILENT,
 ) -> tuple[list[Stack], list[Stack]]:
     """The training scans of source and target; unless `shared`, no subject gives both.
 
@@ -38,13 +38,13 @@ def training_scans(
         source: modality, or several of which a subject must have all on one grid.
         target: modality.
         shared: every subject serves both.
-        warn: told, in words, what may spoil the result.
+        report: warned of what may spoil the result.
 
     Raises:
         DataError: a side has no subject.
     """
-    sources, targets = _sides(manifest, source, target, warn)
-    return deal(sources, targets, shared, warn)
+    sources, targets = _sides(manifest, source, target, report)
+    return deal(sources, targets, shared, report)
 
 
 def lone_scans(manifest: Manifest, target: str) -> list[Stack]:
@@ -53,11 +53,11 @@ def lone_scans(manifest: Manifest, target: str) -> list[Stack]:
     Raises:
         DataError: there are none.
     """
-    return list(_sides(manifest, target, target, None)[1].values())
+    return list(_sides(manifest, target, target, SILENT)[1].values())
 
 
 def paired_scans(
-    manifest: Manifest, sources: Sequence[str], target: str, warn: Warn | None = None
+    manifest: Manifest, sources: Sequence[str], target: str, report: Reporter = SILENT
 ) -> list[Stack]:
     """The scans of the paired training subjects, the target's last.
 
@@ -73,10 +73,10 @@ def paired_scans(
             ON_ONE_GRID,
         )
     left_out = len(manifest.subjects("train")) - len(pairs)
-    if left_out and warn:
-        warn(
+    if left_out:
+        report.warn(
             f"{left_out} of {len(manifest.subjects('train'))} training subjects do not have "
-            f"{names} on one grid: left out; --pairing mixed would train on them too"
+            f"{names} on one grid: left out; `pairing` mixed would train on them too"
         )
     return list(pairs.values())
 
@@ -86,7 +86,7 @@ def mixed_scans(
     sources: Sequence[str],
     target: str,
     shared: bool,
-    warn: Warn | None = None,
+    report: Reporter = SILENT,
 ) -> tuple[tuple[list[Stack], list[Stack]], list[Stack]]:
     """Unpaired scans of source and target, and the scans of the paired subjects.
 
@@ -97,23 +97,23 @@ def mixed_scans(
     """
     pairs = paired_scans(manifest, sources, target)
     paired = {stack[0].subject for stack in pairs}
-    sides = _sides(manifest, sources, target, warn)
+    sides = _sides(manifest, sources, target, report)
     rest = [{s: stack for s, stack in side.items() if s not in paired} for side in sides]
     if not any(rest):
         raise DataError(
             f"all {len(pairs)} training subjects that can be used are paired",
             "unpaired ones too for mixed training",
-            "use --pairing paired",
+            "use `pairing` paired",
         )
     unpaired = [some or whole for some, whole in zip(rest, sides, strict=True)]
-    return deal(unpaired[0], unpaired[1], shared, warn), pairs
+    return deal(unpaired[0], unpaired[1], shared, report), pairs
 
 
 def deal(
     sources: Mapping[str, Stack],
     targets: Mapping[str, Stack],
     shared: bool,
-    warn: Warn | None = None,
+    report: Reporter = SILENT,
 ) -> tuple[list[Stack], list[Stack]]:
     """Divide the subjects between source and target unless all serve both; sorted by name."""
     if not shared:
@@ -127,16 +127,15 @@ def deal(
                 [sources[s] for s in sorted(chosen_source)],
                 [targets[s] for s in sorted(chosen_target)],
             )
-        if warn:
-            warn(
-                "too few training subjects to divide between the modalities: "
-                "each serves both, drawn independently"
-            )
+        report.warn(
+            "too few training subjects to divide between the modalities: "
+            "each serves both, drawn independently"
+        )
     return [sources[s] for s in sorted(sources)], [targets[s] for s in sorted(targets)]
 
 
 def _sides(
-    manifest: Manifest, source: str | Sequence[str], target: str, warn: Warn | None
+    manifest: Manifest, source: str | Sequence[str], target: str, report: Reporter
 ) -> tuple[dict[str, Stack], dict[str, Stack]]:
     """Subject → scans, of the source modalities and of the target."""
     sources = (source,) if isinstance(source, str) else tuple(source)
@@ -150,11 +149,11 @@ def _sides(
                 "at least one",
                 ON_ONE_GRID
                 if several
-                else "prepare the data with more subjects or another --split",
+                else "prepare the data with more subjects or another `split`",
             )
     some = {s.subject for m in sources for s in manifest.scans("train", m)}
-    if warn and len(some) > len(sides[0]):
-        warn(
+    if len(some) > len(sides[0]):
+        report.warn(
             f"{len(some) - len(sides[0])} of {len(some)} training subjects lack one of "
             f"{', '.join(sources)}, or have them on different grids: not used as sources"
         )

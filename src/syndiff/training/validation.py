@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from syndiff.anatomy.check import AnatomyCheck, check_anatomy, spread
 from syndiff.anatomy.offset import median_offset
 from syndiff.evaluation.metrics import profile_for, psnr, ssim
-from syndiff.inference import translate_slices
+from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest
 from syndiff.training.guard import DivergedError
@@ -121,10 +121,14 @@ def validate(
     def translate(by: Translator) -> Callable[[Slices], Slices]:
         long = by.respaceable and by.sampling_steps > MAX_SAMPLING_STEPS
         few = Sampling(steps=MAX_SAMPLING_STEPS if long else 0)
-        return lambda images: translate_slices(
-            by, images, seed=seed, device=device, batch_size=MAX_SLICES, sampling=few,
+        options = TranslationOptions(
+            seed=seed,
+            device=device,
+            batch_size=MAX_SLICES,
+            sampling=few,
             shared_noise=bool(by.sources),
-        )  # fmt: skip
+        )
+        return lambda images: translate_slices(by, images, options)
 
     made = translate(translator)(source)
     if not np.isfinite(made).all():

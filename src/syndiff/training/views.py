@@ -28,7 +28,7 @@ class View:
     right: int = 0
 
 
-class Shelf:
+class SliceStore:
     """Slices to show: read from their files, or kept on a device.
 
     Attributes:

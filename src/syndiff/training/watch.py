@@ -1,5 +1,7 @@
-"""What watches a run: reports, validates, saves, stops, exports. The training module knows nothing
-of it."""
+"""What happens around the steps: reports, validation, checkpoints, stopping, export.
+
+The training module knows nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,40 +25,13 @@ from syndiff.preparation.manifest import Manifest
 from syndiff.training import history
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
-from syndiff.training.processes import by_the_first, gathered
+from syndiff.training.processes import gathered, on_rank_zero
+from syndiff.training.progress import Progress, TrainingReporter
 from syndiff.training.validation import ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
 REPORT_EVERY = 10  # steps between two readings of the losses; each one waits for the device
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-
-
-@dataclass
-class Progress:
-    """What a person watching wants to know; handed to `train`'s `report`."""
-
-    step: int
-    total: int
-    losses: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    seconds_left: float | None = None
-
-    def line(self) -> str:
-        """Losses of both players, the last scores of either direction, and the time left."""
-        players = {"D": "discriminators/", "G": "generators/"}
-        parts = [
-            f"{letter} {sum(v for k, v in self.losses.items() if k.startswith(prefix)):.2f}"
-            for letter, prefix in players.items()
-        ]
-        for direction in dict.fromkeys(name.partition("/")[0] for name in self.scores):
-            psnr = self.scores.get(f"{direction}/psnr_db")
-            offset = self.scores.get(f"{direction}/source_offset_px", math.nan)
-            parts.append(direction if psnr is None else f"{direction} {psnr:.2f} dB")
-            parts.append(f"offset {offset:.2f} px" if math.isfinite(offset) else "offset unknown")
-        if self.seconds_left is not None:
-            minutes, seconds = divmod(round(self.seconds_left), 60)
-            parts.append(f"{minutes}:{seconds:02d} left")
-        return "  ".join(parts)
 
 
 class Cards:
@@ -116,12 +90,11 @@ class Watch(L.Callback):
         slices: ValidationSlices,
         state: Mapping[str, Any] | None,
         max_minutes: float | None,
-        report: Callable[[Progress], None],
-        warn: Callable[[str], None] = lambda message: None,
+        report: TrainingReporter,
     ) -> None:
         self.run, self.cards, self.slices, self.state = run, cards, slices, state
         self.max_seconds = max_minutes * 60 if max_minutes else None
-        self.report, self.warn = report, warn
+        self.report = report
         self.best = float(state["best_psnr_db"]) if state else -float("inf")
         self.best_step = int(state["best_step"]) if state else 0
         self.scores: dict[str, float] = {}
@@ -134,6 +107,7 @@ class Watch(L.Callback):
         if self.state:
             module.load_optimizers(self.state)
         self.started, self.first_step = time.monotonic(), module.step
+        self.report.phase("training")
         if threading.current_thread() is threading.main_thread():  # others get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
@@ -157,7 +131,7 @@ class Watch(L.Callback):
         if step % REPORT_EVERY == 0 or due:  # before saving: it raises if training diverged
             self._report(trainer, module, elapsed)
         if due:
-            by_the_first(trainer.is_global_zero, lambda: self._judge(trainer, module))
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
         if ends:
             trainer.should_stop = True
 
@@ -173,10 +147,13 @@ class Watch(L.Callback):
         return True
 
     def _judge(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Validate, unless somebody is in a hurry, and save."""
+        """Validate, unless the run was interrupted, and save."""
         if not self.interrupted:
+            self.report.phase("validating")
             self._validate(trainer, module)
+        self.report.phase("saving")
         self.save(module)
+        self.report.phase("training")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore_signals()
@@ -202,7 +179,7 @@ class Watch(L.Callback):
             progress = Progress(
                 module.step, module.total_steps, losses, self.scores, max(0.0, left)
             )
-            self.report(progress)
+            self.report.step(progress)
 
     def _validate(self, trainer: L.Trainer, module: TranslationModule) -> None:
         """Judge every direction; keep the average as best if its mean PSNR is."""
@@ -239,7 +216,7 @@ class Watch(L.Callback):
         """Warn once when a direction goes wrong, and again only after it has been right."""
         if warnings and name not in self.doubtful:
             for message in warnings:
-                self.warn(message)
+                self.report.warn(message)
         (self.doubtful.add if warnings else self.doubtful.discard)(name)
 
     @staticmethod
@@ -283,7 +260,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ModelError(f"no checkpoint at {path}", remedy="start without --resume") from error
+        raise ModelError(f"no checkpoint at {path}", remedy="start without `resume`") from error
     except Exception as error:  # torch raises many kinds; each means "not a checkpoint"
         raise ModelError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
 

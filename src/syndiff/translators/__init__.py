@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
 from syndiff.errors import ModelError, UserError
@@ -17,7 +16,7 @@ from syndiff.io.atomic import read_json
 from syndiff.io.checked import inside
 from syndiff.translators.base import CONFIG, FORMAT, WEIGHTS, SliceNoise, Translator
 from syndiff.translators.config import checked_config
-from syndiff.translators.explicit import Explicit, Shape, explicit_noise
+from syndiff.translators.explicit import Explicit, Noise, Shape, explicit_noise
 from syndiff.translators.large_steps import AdversarialDiffusionTranslator
 from syndiff.translators.one_shot import OneShotTranslator
 from syndiff.translators.onnx import OnnxTranslator, TorchProgramTranslator
@@ -26,7 +25,7 @@ from syndiff.translators.small_steps import (
     ParallelDiffusionTranslator,
 )
 from syndiff.translators.style import StyleTranslator
-from syndiff.translators.weights import check_finite, checked_weights
+from syndiff.translators.weights import WithoutMemory, check_finite, checked_weights
 
 __all__ = [
     "CONFIG",
@@ -37,6 +36,7 @@ __all__ = [
     "AdversarialDiffusionTranslator",
     "Explicit",
     "GaussianDiffusionTranslator",
+    "Noise",
     "OneShotTranslator",
     "OnnxTranslator",
     "ParallelDiffusionTranslator",
@@ -52,7 +52,8 @@ __all__ = [
     "read_config",
 ]
 
-SHIPPED = Path(__file__).parents[1] / "demo" / "T1_to_T2"
+# Name of a translator that ships with the package → its folder.
+SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "T1_to_T2"}
 
 KINDS: dict[str, type[Translator]] = {
     kind.kind: kind
@@ -72,7 +73,7 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
     """Load a translator folder, ready to translate.
 
     Args:
-        path: a folder with `config.json` and weights, or "demo" for the shipped one.
+        path: a folder with `config.json` and weights, or the name of a shipped one.
         device: "cpu", "cuda", "cuda:1", …
 
     Raises:
@@ -82,7 +83,7 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
     folder = locate(path)
     config = read_config(folder)
     try:
-        with torch.device("meta"):  # without memory for its weights
+        with WithoutMemory():
             outline = KINDS[config["kind"]].from_config(config)
         weights = inside(folder, outline.weights, ModelError)
         if outline.state_dict():
@@ -103,9 +104,10 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder of a translator; "demo" is the one that ships with the package."""
-    if str(path) == "demo" and not (Path(path) / CONFIG).is_file():
-        return SHIPPED  # also where `make demo` has made a folder of that name
+    """The folder of a translator, which may be given by the name of one in `SHIPPED`."""
+    shipped = SHIPPED.get(str(path))
+    if shipped is not None and not (Path(path) / CONFIG).is_file():
+        return shipped  # also where `make demo` has made a folder of that name
     return Path(path)
 
 

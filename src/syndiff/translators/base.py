@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError
 from syndiff.io.atomic import whole_file, write_json
-from syndiff.translators.explicit import Explicit
+from syndiff.translators.explicit import Explicit, Noise
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -49,13 +49,15 @@ class SliceNoise:
 class Translator(nn.Module, ABC):
     """Makes slices of one modality from slices of others.
 
+    How it is run is said at each call; between calls it keeps nothing but its weights.
+
     Attributes:
         config: everything but the weights; JSON.
         kind: name under which `load_translator` finds the class.
         stochastic: whether the noise changes the result.
-        respaceable: whether `sampling_steps` can be set to fewer.
+        respaceable: whether an image can be made in fewer steps than `sampling_steps`.
         weights: name of the file that holds them.
-        precision: of the layers' weights; "bf16" only in a copy that `for_precision` made.
+        precision: of the layers' weights; "bf16" only in a copy made by `for_precision`.
     """
 
     kind: str
@@ -68,11 +70,19 @@ class Translator(nn.Module, ABC):
         plain = {"format": FORMAT, "kind": self.kind, "syndiff_version": __version__}
         self.config: dict[str, Any] = plain | dict(config)
         self.precision = "32"
-        self._lowered: list[Translator] = []  # in a list, it is no part of this one's weights
 
     @abstractmethod
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
-        """(b, ca, h, w) → (b, 1, h, w), both in [-1, 1]; h, w multiples of `size_multiple`."""
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
+        """Make a batch of slices.
+
+        Args:
+            source: (b, ca, h, w) in [-1, 1]; h and w are multiples of `size_multiple`.
+            noise: of this batch.
+            steps: reverse steps of the chain, see `chain_steps`.
+
+        Returns:
+            (b, 1, h, w) in [-1, 1].
+        """
 
     @property
     @abstractmethod
@@ -127,24 +137,38 @@ class Translator(nn.Module, ABC):
 
     @property
     def sampling_steps(self) -> int:
-        """Reverse steps of a translation; 0 where an image takes one pass."""
+        """Reverse steps of a translation as trained; 0 where an image takes one pass."""
         return 0
 
-    @sampling_steps.setter
-    def sampling_steps(self, steps: int) -> None:
-        raise OptionError(
-            f"{steps} sampling steps with {self.config.get('method', self.kind)}",
-            "none given: its number of steps is fixed by its training",
-        )
+    def chain_steps(self, wanted: int = 0) -> int:
+        """How many reverse steps a translation takes if `wanted` are asked for.
 
-    def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
+        Args:
+            wanted: 0 for the translator's own number, `sampling_steps`; a respaceable chain takes
+                fewer, evenly spaced. The time that a slice takes is proportional to it.
+
+        Raises:
+            OptionError: the number of steps is fixed, or smaller than `wanted`.
+        """
+        own = self.sampling_steps
+        if wanted in (0, own) or (self.respaceable and 1 <= wanted <= own):
+            return wanted or own
+        method = self.config.get("method", self.kind)
+        if not own:
+            raise OptionError(
+                f"{wanted} sampling steps with {method}", "none given: it makes its image at once"
+            )
+        fewer = "1 to " if self.respaceable else ""
+        raise OptionError(f"{wanted} sampling steps with {method}", f"{fewer}{own}, as trained")
+
+    def estimate(self, source: Tensor, noise: Noise) -> Tensor:
         """The first reverse step's estimate of the image, as `forward` takes and returns.
 
         Raises:
             OptionError: the method has no such estimate.
         """
         method = self.config.get("method", self.kind)
-        raise OptionError(f"--sampling regression with {method}", "chain")
+        raise OptionError(f"`sampling` regression with {method}", "chain")
 
     @property
     def compilable(self) -> list[nn.Module]:
@@ -158,31 +182,29 @@ class Translator(nn.Module, ABC):
         """The translator to use: for "bf16" a copy whose layers' weights are bf16, else itself.
 
         Mixed precision would convert each weight anew in each pass, as none needs a gradient.
-        The images are the same, bit for bit. The copy is made once.
+        The images are the same, bit for bit. Each call makes a new copy: who translates many
+        batches keeps it.
         """
         if precision in ("32", self.precision) or not self.compilable:
             return self
-        if not self._lowered:
-            lowered = copy.deepcopy(self)
-            for module in lowered.modules():
-                if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                    module.to(torch.bfloat16)
-            lowered.precision = precision
-            self._lowered = [lowered]
-        if self.respaceable:  # it may have been set since
-            self._lowered[0].sampling_steps = self.sampling_steps
-        return self._lowered[0]
+        lowered = copy.deepcopy(self)
+        for module in lowered.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                module.to(torch.bfloat16)
+        lowered.precision = precision
+        return lowered
 
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        self._lowered = []  # made of other weights
-        return super().load_state_dict(*arguments, **options)
-
-    def explicit(self) -> Explicit:
+    def explicit(self, steps: int = 0) -> Explicit:
         """`forward` with its noise as arguments, for `syndiff export`.
+
+        Args:
+            steps: of the chain, see `chain_steps`.
 
         Raises:
             ModelError: the kind draws noise and does not say how.
+            OptionError: it takes another number of steps.
         """
+        self.chain_steps(steps)
         if self.stochastic:
             raise ModelError(f"translators of kind {self.kind} cannot be exported")
         return Explicit(lambda source: self(source, SliceNoise(0, [], shared=True)))

@@ -12,8 +12,8 @@ from torch import Tensor
 Shape = Sequence[int | str]  # "batch", "height" and "width" stand for what the input has
 
 
-class Normal(Protocol):
-    """What draws: `SliceNoise`."""
+class Noise(Protocol):
+    """Draws the standard normal values of a batch of slices, as `SliceNoise` does."""
 
     def normal(self, *shape: int) -> Tensor:
         """(b, *shape)."""
@@ -37,7 +37,7 @@ class Explicit:
 
 
 def explicit_noise(
-    noise: Normal, draws: Mapping[str, Shape], steps: int, height: int, width: int
+    noise: Noise, draws: Mapping[str, Shape], steps: int, height: int, width: int
 ) -> dict[str, Tensor]:
     """The values that a translator's `forward` would draw from `noise`, by name.
 

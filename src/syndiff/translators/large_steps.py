@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from syndiff.diffusion.large_steps import Schedule, reverse
-from syndiff.errors import ModelError, OptionError
-from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.errors import ModelError
+from syndiff.networks.denoisers import Denoiser, build_denoiser
 from syndiff.preparation.orientation import OURS, SliceOrientation
-from syndiff.translators.base import SliceNoise, Translator
-from syndiff.translators.explicit import Explicit
+from syndiff.translators.base import Translator
+from syndiff.translators.explicit import Explicit, Noise
 
 
 class AdversarialDiffusionTranslator(Translator):
@@ -29,7 +29,7 @@ class AdversarialDiffusionTranslator(Translator):
     kind = "adversarial_diffusion"
     stochastic = True
 
-    def __init__(self, network: NCSNpp, schedule: Schedule, config: Mapping[str, Any]) -> None:
+    def __init__(self, network: Denoiser, schedule: Schedule, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.network, self.schedule = network, schedule
         self.respaceable = bool(self.config.get("respaceable"))
@@ -37,56 +37,54 @@ class AdversarialDiffusionTranslator(Translator):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> AdversarialDiffusionTranslator:
-        return cls(NCSNpp(**config["network"]), Schedule(**config["schedule"]), config)
+        return cls(build_denoiser(config["network"]), Schedule(**config["schedule"]), config)
 
     @property
     def size_multiple(self) -> int:
         return self.network.size_multiple
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
         h, w = source.shape[-2:]
-        source = self._turned(source)
+        source, schedule = self._turned(source), self._schedule(steps)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             z = noise.normal(self.network.latent_dim)
-            return self.network(x_t, source, self.schedule.time[t], z)
+            return self.network(x_t, source, schedule.time[t], z)
 
         def normal() -> Tensor:
             return self._turned(noise.normal(1, h, w))
 
-        return self._turned_back(reverse(self.schedule, denoise, normal(), normal))
+        return self._turned_back(reverse(schedule, denoise, normal(), normal))
 
     @property
     def sampling_steps(self) -> int:
         return self.schedule.steps
 
-    @sampling_steps.setter
-    def sampling_steps(self, steps: int) -> None:
-        trained, *_ = self.schedule.trained
-        if self.respaceable and 1 <= steps <= trained:
-            self.schedule = self.schedule.respaced(steps)
-        elif steps != self.schedule.steps:  # each large step is learned for itself
-            fewer = "1 to " if self.respaceable else ""
-            raise OptionError(f"{steps} sampling steps", f"{fewer}{trained}, as trained")
+    def _schedule(self, steps: int) -> Schedule:
+        """Of a chain of so many steps."""
+        taken = self.chain_steps(steps)
+        return self.schedule if taken == self.schedule.steps else self.schedule.respaced(taken)
 
-    def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def estimate(self, source: Tensor, noise: Noise) -> Tensor:
         """x_0 as estimated from pure noise at the first of the reverse steps (Eq. 19)."""
         x_T = self._turned(noise.normal(1, *source.shape[-2:]))
         z = noise.normal(self.network.latent_dim)
         last = self.schedule.time[-1:].expand(len(source))
         return self._turned_back(self.network(x_T, self._turned(source), last, z))
 
-    def explicit(self) -> Explicit:
+    def explicit(self, steps: int = 0) -> Explicit:
         if not self.sources:
             raise ModelError(f"{self.name} makes images from noise alone: it cannot be exported")
-        draws = {"z": (self.network.latent_dim,), "noise": (1, "height", "width")}
-        return Explicit(self._step, draws, self.schedule.steps)
+        schedule = self._schedule(steps)
 
-    def _step(self, x_t: Tensor, source: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
-        """One step of `forward`, all images as our slices lie; b 1 h w."""
-        x_t, source, noise = self._turned(x_t), self._turned(source), self._turned(noise)
-        x_0 = self.network(x_t, source, self.schedule.time[t], z)  # Eq. 19
-        return self._turned_back(self.schedule.sample_posterior(x_0, x_t, t, noise))  # Eq. 15
+        def step(x_t: Tensor, source: Tensor, t: Tensor, z: Tensor, noise: Tensor) -> Tensor:
+            """One step of `forward`, all images as our slices lie; b 1 h w."""
+            x_t, source, noise = self._turned(x_t), self._turned(source), self._turned(noise)
+            x_0 = self.network(x_t, source, schedule.time[t], z)  # Eq. 19
+            return self._turned_back(schedule.sample_posterior(x_0, x_t, t, noise))  # Eq. 15
+
+        draws = {"z": (self.network.latent_dim,), "noise": (1, "height", "width")}
+        return Explicit(step, draws, schedule.steps)
 
     def _turned(self, image: Tensor) -> Tensor:
         """b c y x → b c rows columns, as the network's training slices lay."""

@@ -8,13 +8,16 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from syndiff.networks.attention_unet import AttentionUNet
+from syndiff.networks.context_unet import ContextUNet
 from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.shared_latent import SharedLatentGenerator
-from syndiff.translators.base import SliceNoise, Translator
+from syndiff.translators.base import Translator
+from syndiff.translators.explicit import Noise
 
 GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNetGenerator,
     "attention_unet": AttentionUNet,
+    "context_unet": ContextUNet,
     "shared_latent": SharedLatentGenerator.build,
 }
 
@@ -43,5 +46,6 @@ class OneShotTranslator(Translator):
     def size_multiple(self) -> int:
         return cast(int, self.network.size_multiple)
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
+        self.chain_steps(steps)
         return self.network(source)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from syndiff.errors import ModelError, OptionError
-from syndiff.translators.base import SliceNoise, Translator
-from syndiff.translators.explicit import Explicit, explicit_noise
+from syndiff.translators.base import Translator
+from syndiff.translators.explicit import Explicit, Noise, explicit_noise
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -45,15 +45,15 @@ class ExportedTranslator(Translator):
     def sampling_steps(self) -> int:
         return int(self.export["steps"])
 
-    @sampling_steps.setter
-    def sampling_steps(self, steps: int) -> None:
-        if steps != self.sampling_steps:
-            raise OptionError(f"{steps} sampling steps", f"{self.sampling_steps}, as exported")
+    def chain_steps(self, wanted: int = 0) -> int:
+        if wanted not in (0, self.sampling_steps):
+            raise OptionError(f"{wanted} sampling steps", f"{self.sampling_steps}, as exported")
+        return self.sampling_steps
 
-    def estimate(self, source: Tensor, noise: SliceNoise) -> Tensor:
-        raise OptionError("--sampling regression with an exported translator", "chain")
+    def estimate(self, source: Tensor, noise: Noise) -> Tensor:
+        raise OptionError("`sampling` regression with an exported translator", "chain")
 
-    def explicit(self) -> Explicit:
+    def explicit(self, steps: int = 0) -> Explicit:
         raise ModelError(
             f"{self.name} is an exported translator already", "the one it was made from"
         )
@@ -75,11 +75,12 @@ class OnnxTranslator(ExportedTranslator):
                 ", ".join(sorted(expected)),
             )
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
+        self.chain_steps(steps)
         if self.export["part"] == "step":
             raise ModelError(
                 f"{self.name} is one reverse step, to be called by other software",
-                remedy="`syndiff export --part chain` makes one that translates",
+                remedy="exporting with `part` chain makes one that translates",
             )
         draws = explicit_noise(
             noise, self.export["draws"], self.export["steps"], *source.shape[-2:]
@@ -107,10 +108,10 @@ class TorchProgramTranslator(ExportedTranslator):
         if not (folder / self.weights).is_file():
             raise FileNotFoundError(folder / self.weights)
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
         raise ModelError(
             f"{self.name} is a program for torch.export.load, to be called by other software",
-            remedy="`syndiff export --format onnx` makes one that syndiff runs",
+            remedy="exporting with `format` onnx makes one that syndiff runs",
         )
 
 

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from syndiff.errors import OptionError
 from syndiff.translators.base import SliceNoise, Translator
+from syndiff.translators.explicit import Noise
 
 WAYS = ("chain", "expectation", "regression")
+MOST_SAMPLES = 1024
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.way not in WAYS:
-            raise OptionError(f"--sampling {self.way}", f"one of {', '.join(WAYS)}")
-        if self.samples < 1:
-            raise OptionError(f"--samples {self.samples}", "1 or more")
+            raise OptionError(f"`sampling` {self.way}", f"one of {', '.join(WAYS)}")
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            raise OptionError(f"`samples` {self.samples}", f"1 to {MOST_SAMPLES}")
+        if self.steps < 0:
+            raise OptionError(f"`sampling_steps` {self.steps}", "0 (the translator's own) or more")
 
     @property
     def images(self) -> int:
         """Images that are computed for one slice."""
         return self.samples if self.way == "expectation" else 1
-
-    def prepare(self, translator: Translator) -> None:
-        """Set the translator's number of steps.
-
-        Raises:
-            OptionError: its number of steps is fixed, or smaller than asked for.
-        """
-        if self.steps:
-            translator.sampling_steps = self.steps
 
     def run(
         self,
@@ -74,23 +69,28 @@ class Sampling:
             (b, 1, h, w) in [-1, 1].
 
         Raises:
-            OptionError: the translator has no first estimate to stop at.
+            OptionError: the translator has no first estimate to stop at, or takes another number
+                of steps.
         """
         noises = [SliceNoise(seed + k, indices, shared, source.device) for k in range(self.images)]
         if self.way == "regression":
+            translator.chain_steps(self.steps)
             return translator.estimate(source, noises[0])
         if len(noises) == 1 or not translator.stochastic:
-            return translator(source, noises[0])
+            return translator(source, noises[0], self.steps)
         together = source.repeat(len(noises), 1, 1, 1)  # n·b ca h w
-        images = translator(together, _Together(noises))
+        images = translator(together, _Stacked(noises), self.steps)
         return images.unflatten(0, (len(noises), len(source))).clamp(-1, 1).mean(0)
 
 
-class _Together(SliceNoise):
-    """The noise of several batches, one after the other."""
+CHAIN = Sampling()
 
-    def __init__(self, noises: Sequence[SliceNoise]) -> None:
-        self.noises = noises
+
+@dataclass(frozen=True)
+class _Stacked:
+    """The noise of several batches, one after the other along the batch axis."""
+
+    noises: Sequence[Noise]
 
     def normal(self, *shape: int) -> Tensor:
         return torch.cat([noise.normal(*shape) for noise in self.noises])

@@ -8,10 +8,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from syndiff.diffusion.small_steps import GaussianDiffusion, reverse
-from syndiff.errors import OptionError
 from syndiff.networks.unet import UNet
-from syndiff.translators.base import SliceNoise, Translator
-from syndiff.translators.explicit import Explicit
+from syndiff.translators.base import Translator
+from syndiff.translators.explicit import Explicit, Noise
 
 
 class ChainTranslator(Translator):
@@ -19,8 +18,6 @@ class ChainTranslator(Translator):
 
     Attributes:
         networks: "target", the denoiser of the modality that is made, and what else it needs.
-        sampling_steps: reverse steps to take: at first as many as in training, fewer and evenly
-            spaced once it is set to fewer. The time a slice takes is proportional to it.
     """
 
     stochastic = True
@@ -44,11 +41,10 @@ class ChainTranslator(Translator):
     def sampling_steps(self) -> int:
         return self.diffusion.steps
 
-    @sampling_steps.setter
-    def sampling_steps(self, steps: int) -> None:
-        if not 1 <= steps <= self.diffusion.T:
-            raise OptionError(f"{steps} sampling steps", f"1 to the training's {self.diffusion.T}")
-        self.diffusion = self.diffusion.respaced(steps)
+    def _diffusion(self, steps: int) -> GaussianDiffusion:
+        """Of a chain of so many steps."""
+        taken = self.chain_steps(steps)
+        return self.diffusion if taken == self.diffusion.steps else self.diffusion.respaced(taken)
 
 
 class GaussianDiffusionTranslator(ChainTranslator):
@@ -61,24 +57,29 @@ class GaussianDiffusionTranslator(ChainTranslator):
         networks = {"target": UNet(**config["network"])}
         return cls(networks, GaussianDiffusion(**config["diffusion"]), config)
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
         h, w = source.shape[-2:]
+        diffusion = self._diffusion(steps)
 
         def predict(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            return self._predict(x_t, source, t)
+            return self._predict(diffusion, x_t, source, t)
 
         x_T = noise.normal(1, h, w)
-        return reverse(self.diffusion, predict, x_T, lambda: noise.normal(1, h, w))
+        return reverse(diffusion, predict, x_T, lambda: noise.normal(1, h, w))
 
-    def explicit(self) -> Explicit:
+    def explicit(self, steps: int = 0) -> Explicit:
+        diffusion = self._diffusion(steps)
+
         def step(x_t: Tensor, source: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-            return self.diffusion.step(x_t, t, *self._predict(x_t, source, t), noise)
+            return diffusion.step(x_t, t, *self._predict(diffusion, x_t, source, t), noise)
 
-        return Explicit(step, {"noise": (1, "height", "width")}, self.diffusion.steps)
+        return Explicit(step, {"noise": (1, "height", "width")}, diffusion.steps)
 
-    def _predict(self, x_t: Tensor, source: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(
+        self, diffusion: GaussianDiffusion, x_t: Tensor, source: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Estimates of ε and log Σ, each b 1 h w."""
-        network, diffusion = self.networks["target"], self.diffusion
+        network = self.networks["target"]
         epsilon, v = network(x_t, source, diffusion.time[t]).chunk(2, dim=1)
         return epsilon, diffusion.reverse_log_variance(v, t)
 
@@ -99,8 +100,8 @@ class ParallelDiffusionTranslator(ChainTranslator):
         networks = {side: UNet(**config["network"]) for side in sides}
         return cls(networks, GaussianDiffusion(**config["diffusion"]), config)
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
-        diffusion = self.diffusion
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
+        diffusion = self._diffusion(steps)
         release_time = self.config["release_time"]
         times = diffusion.time.tolist() if release_time > 1 else diffusion.steps * [release_time]
         released = [time + 1 < release_time for time in times]

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from syndiff.networks.content_style import ContentEncoder, StyleDecoder
-from syndiff.translators.base import SliceNoise, Translator
-from syndiff.translators.explicit import Explicit
+from syndiff.translators.base import Translator
+from syndiff.translators.explicit import Explicit, Noise
 
 
 class StyleTranslator(Translator):
@@ -35,10 +35,12 @@ class StyleTranslator(Translator):
     def size_multiple(self) -> int:
         return self.encoder.size_multiple
 
-    def forward(self, source: Tensor, noise: SliceNoise) -> Tensor:
+    def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
+        self.chain_steps(steps)
         return self._styled(source, noise.normal(self.decoder.style_dim))
 
-    def explicit(self) -> Explicit:
+    def explicit(self, steps: int = 0) -> Explicit:
+        self.chain_steps(steps)
         return Explicit(self._styled, {"style": (self.decoder.style_dim,)})
 
     def _styled(self, source: Tensor, style: Tensor) -> Tensor:

@@ -1,21 +1,39 @@
 """The weights of a stranger: held against the network that is described, before it is built.
 
-The network is drawn up without memory first (torch's "meta" device). Its weights must be those in
-the file, one by one, so that it cannot become larger than the file is.
+The network is drawn up without memory first. Its weights must be those in the file, one by one, so
+that it cannot become larger than the file is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch.overrides import TorchFunctionMode
 
 from syndiff.errors import ModelError
 from syndiff.translators.base import CONFIG, Translator
 
 FLOATS = {"F16", "BF16", "F32", "F64"}
+
+
+class WithoutMemory(TorchFunctionMode):
+    """While it lasts, layers get weights that have a shape and no memory (torch's "meta").
+
+    Layers ask `torch.empty` for their weights, and for nothing else. `torch.device("meta")` would
+    take the diffusion's coefficients along, for which torch loads its compiler: 1.5 s.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func is torch.empty:
+            options["device"] = "meta"
+        return func(*args, **options)
 
 
 def checked_weights(file: Path, outline: Mapping[str, torch.Tensor]) -> None:

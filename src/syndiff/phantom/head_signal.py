@@ -1,0 +1,62 @@
+"""Signal of each tissue of a head in T1w and T2w scans, in multiples of white matter's.
+
+Brain tissues follow the statistics of real scans in BBillot/SynthSR (Apache-2.0; Iglesias et al.,
+NeuroImage 237, 2021); the rest follows what spin echo and MPRAGE show at 1.5 and 3 T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syndiff.phantom.label_maps import INDEX, TISSUES
+
+MPRAGE: Mapping[str, float] = {
+    "air": 0.01, "csf": 0.24, "grey_matter": 0.60, "white_matter": 1.0, "brain_stem": 0.86,
+    "thalamus": 0.82, "caudate": 0.67, "putamen": 0.76, "pallidum": 0.93, "hippocampus": 0.58,
+    "lesion": 0.72, "oedema": 0.62, "vessel": 0.60, "sinus": 0.40, "muscle": 0.58, "fat": 1.55,
+    "bone": 0.12, "marrow": 0.95, "eye": 0.20, "orbit": 0.75, "mucosa": 0.50, "cord": 0.80,
+    "choroid": 0.42, "perivascular": 0.45,
+}  # fmt: skip
+SPIN_ECHO_T1: Mapping[str, float] = {
+    **MPRAGE,
+    "csf": 0.36, "grey_matter": 0.86, "brain_stem": 0.92, "thalamus": 0.91, "caudate": 0.87,
+    "putamen": 0.89, "pallidum": 0.95, "hippocampus": 0.82, "lesion": 0.80, "oedema": 0.70,
+    "vessel": 0.30, "sinus": 0.40, "muscle": 0.72, "fat": 2.5, "bone": 0.14, "marrow": 1.7,
+    "eye": 0.35, "orbit": 0.80, "mucosa": 0.75, "cord": 0.85, "choroid": 0.55,
+    "perivascular": 0.6,
+}  # fmt: skip
+FSE_T2: Mapping[str, float] = {
+    "air": 0.01, "csf": 3.0, "grey_matter": 1.42, "white_matter": 1.0, "brain_stem": 0.95,
+    "thalamus": 1.0, "caudate": 1.12, "putamen": 0.98, "pallidum": 0.62, "hippocampus": 1.42,
+    "lesion": 2.0, "oedema": 2.3, "vessel": 0.45, "sinus": 0.55, "muscle": 0.50, "fat": 2.4,
+    "bone": 0.15, "marrow": 1.3, "eye": 3.0, "orbit": 0.9, "mucosa": 2.0, "cord": 1.0,
+    "choroid": 2.2, "perivascular": 2.0,
+}  # fmt: skip
+
+
+def signal_of(table: Mapping[str, float]) -> NDArray[np.float32]:
+    """One value for each code of `TISSUES`; a scalp layer is skin until it is made fat."""
+    skin = 0.5 * (table["muscle"] + table["grey_matter"])
+    return np.array([table.get(name, skin) for name in TISSUES], np.float32)
+
+
+def with_scalp(
+    signal: NDArray[np.float32], fat_layers: float, skin_fat: float
+) -> NDArray[np.float32]:
+    """Give the scalp's layers their signals.
+
+    Args:
+        signal: by tissue, as `signal_of` returns it.
+        fat_layers: depth of fat in layers below the skin, 0 to 3; a fraction mixes.
+        skin_fat: share of fat in the outermost layer.
+    """
+    mixed = signal.copy()
+    skin, fat, muscle = (signal[INDEX[name]] for name in ("scalp_1", "fat", "muscle"))
+    mixed[INDEX["scalp_1"]] = (1 - skin_fat) * skin + skin_fat * fat
+    for layer in range(3):
+        share = float(np.clip(fat_layers - layer, 0, 1))
+        mixed[INDEX[f"scalp_{layer + 2}"]] = share * fat + (1 - share) * muscle
+    return mixed

@@ -1,0 +1,245 @@
+"""Pairs of slices of virtual heads, drawn anew each time: T1w of any scanner and one T2w.
+
+Contrast, thickness, position, lesions and artefacts of the source are drawn at random; the target
+is what one fixed scan would show of the same anatomy, without noise: what cannot be known from
+the source is not asked of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from syndiff.phantom.head_signal import FSE_T2, MPRAGE, SPIN_ECHO_T1, signal_of, with_scalp
+from syndiff.phantom.label_maps import BRAIN, INDEX, TISSUES
+
+Image = NDArray[np.float32]
+IS_BRAIN = np.isin(np.arange(len(TISSUES)), [INDEX[name] for name in BRAIN])
+BRIGHTNESS = 4.0  # a source of this many times its mean over the head becomes 1
+TARGET_PEAK = 4.4  # a target of this many times white matter becomes 1
+OVERSAMPLING = 2
+BLIND_MM = 60.0  # above the lowest slice of the brain, where orbits end
+
+
+@dataclass
+class Head:
+    """An individual's tissues, (z, y, x) codes of `TISSUES`, and what is needed to draw slices."""
+
+    tissues: NDArray[np.uint8]
+    spacing_mm: float
+    eyes: bool = True  # whether eyes are labelled; if not, slices through them are left out
+
+    def __post_init__(self) -> None:
+        flat = self.tissues.reshape(len(self.tissues), -1)
+        counts = np.stack([np.bincount(z, minlength=len(TISSUES)) for z in flat])
+        self.counts = counts.astype(np.float64)
+        brain = np.flatnonzero(counts[:, IS_BRAIN].sum(1) > 100 / self.spacing_mm**2)
+        self.brain_z = int(brain[0]), int(brain[-1])
+        head = np.flatnonzero(counts[:, 1:].sum(1) > 400 / self.spacing_mm**2)
+        self.head_z = int(head[0]), int(head[-1])
+        middle = self.tissues[(self.brain_z[0] + self.brain_z[1]) // 2]
+        self.centre_yx = tuple(float(c.mean()) for c in np.nonzero(middle))
+
+
+def smooth_noise(rng: np.random.Generator, size: int, sigma_px: float) -> Image:
+    """A smooth random field of unit variance (about), size × size."""
+    n = max(3, int(np.ceil(size / sigma_px)) + 2)
+    coarse = rng.standard_normal((n, n)).astype(np.float32)
+    at = np.linspace(0.5, n - 1.5, size, dtype=np.float32)
+    low = np.minimum(at.astype(int), n - 2)
+    part = at - low
+    rows = coarse[low] * (1 - part)[:, None] + coarse[low + 1] * part[:, None]
+    return np.asarray(rows[:, low] * (1 - part) + rows[:, low + 1] * part) * np.float32(1.4)
+
+
+def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> NDArray[np.uint8]:
+    """A tilted, turned, scaled and bent slab of tissue: (k, 2 size, 2 size) codes.
+
+    Its k layers lie through the slice's thickness; the plane is sampled twice as finely as the
+    image is.
+    """
+    s = head.spacing_mm
+    thickness = rng.choice([1.0, 2.0, 3.0, 4.0, 5.0], p=[0.4, 0.1, 0.25, 0.15, 0.1])
+    layers = {1.0: 2, 2.0: 3, 3.0: 4, 4.0: 5, 5.0: 5}[float(thickness)]
+    below = rng.choice([5, 60], p=[0.85, 0.15]) if head.eyes else -BLIND_MM
+    bottom = max(head.head_z[0], head.brain_z[0] - below / s)
+    z0 = rng.uniform(bottom, head.head_z[1] - 3 / s)
+    pitch, roll, turn = rng.normal(0, [0.12, 0.06, 0.1])
+    zoom = np.exp(rng.normal(0, 0.08)) * np.exp(rng.normal(0, 0.04, 2))
+    n = OVERSAMPLING * size
+    grid = (np.arange(n, dtype=np.float32) - (n - 1) / 2) * np.float32(
+        spacing_mm / OVERSAMPLING / s
+    )
+    shift = rng.normal(0, 28 / s, 2)
+    v, u = grid[:, None] * zoom[0] + shift[0], grid[None, :] * zoom[1] + shift[1]
+    if rng.random() < 0.5:
+        u = -u
+    y = np.cos(turn) * v + np.sin(turn) * u
+    x = -np.sin(turn) * v + np.cos(turn) * u
+    if rng.random() < 0.6:
+        bend = rng.uniform(0.5, 3) / s
+        y = y + np.float32(bend) * smooth_noise(rng, n, n / 4)
+        x = x + np.float32(bend) * smooth_noise(rng, n, n / 4)
+    z = z0 + pitch * y + roll * x
+    through = (np.arange(layers) - (layers - 1) / 2) * (thickness / layers / s)
+    yi = np.rint(y + head.centre_yx[0]).astype(np.int32)
+    xi = np.rint(x + head.centre_yx[1]).astype(np.int32)
+    depth, height, width = head.tissues.shape
+    inside = (yi >= 0) & (yi < height) & (xi >= 0) & (xi < width)
+    flat = np.clip(yi, 0, height - 1) * width + np.clip(xi, 0, width - 1)
+    zi = np.rint(z[None] + through[:, None, None]).astype(np.int32)
+    inside = inside & (zi >= 0) & (zi < depth)
+    codes = head.tissues.reshape(-1)[np.clip(zi, 0, depth - 1) * (height * width) + flat]
+    return np.where(inside, codes, 0).astype(np.uint8)
+
+
+def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
+    """Draw lesions of white matter, near the ventricles rather, and now and then a large one."""
+    plane = codes[len(codes) // 2]
+    n = plane.shape[0]
+    rows, columns = np.nonzero(plane == INDEX["white_matter"])
+    if len(rows) < 2000:
+        return
+    y, x = np.ogrid[:n, :n]
+    rough = smooth_noise(rng, n, 7.0)
+    if rng.random() < 0.55:
+        centre = rows.mean(), columns.mean()
+        found = np.zeros((n, n), bool)
+        for _ in range(rng.integers(1, 14)):
+            tries = rng.integers(len(rows), size=3)
+            far = np.hypot(rows[tries] - centre[0], columns[tries] - centre[1])
+            k = tries[np.argmin(far)] if rng.random() < 0.6 else tries[0]
+            radii = np.exp(rng.normal(np.log(5.0), 0.6, 2))
+            a = rng.uniform(0, np.pi)
+            dy, dx = y - rows[k], x - columns[k]
+            p, q = np.cos(a) * dy + np.sin(a) * dx, -np.sin(a) * dy + np.cos(a) * dx
+            found |= (p / radii[0]) ** 2 + (q / radii[1]) ** 2 + 0.4 * rough < 1
+        codes[(codes == INDEX["white_matter"]) & found] = INDEX["lesion"]
+    if rng.random() < 0.05:
+        k = rng.integers(len(rows))
+        radius = rng.uniform(12, 50)
+        blob = np.hypot(y - rows[k], x - columns[k]) / radius + 0.3 * rough < 1
+        codes[IS_BRAIN[codes] & blob & (codes != INDEX["csf"])] = INDEX["oedema"]
+
+
+def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Image:
+    """A T1w scan's signal of each tissue, drawn between MPRAGE and spin echo."""
+    share = float(np.clip(rng.uniform(-0.15, 1.15), 0, 1))
+    a, b = signal_of(MPRAGE), signal_of(SPIN_ECHO_T1)
+    signal = np.exp((1 - share) * np.log(a) + share * np.log(b))
+    signal = signal * np.exp(rng.normal(0, 0.05, len(TISSUES)))
+    for name, spread in {
+        "csf": 0.2, "fat": 0.2, "marrow": 0.3, "bone": 0.3, "vessel": 0.4, "sinus": 0.45,
+        "eye": 0.2, "orbit": 0.2, "mucosa": 0.2, "muscle": 0.1, "scalp_1": 0.15,
+    }.items():  # fmt: skip
+        signal[INDEX[name]] *= np.exp(rng.normal(0, spread))
+    signal[INDEX["air"]] = abs(rng.normal(0, 0.015))
+    white = signal[INDEX["white_matter"]]
+    signal[INDEX["bone"]] = min(signal[INDEX["bone"]], 0.8 * signal[INDEX["csf"]])
+    signal /= white
+    return with_scalp(signal.astype(np.float32), fat_layers, skin_fat)
+
+
+def draw_pair(
+    rng: np.random.Generator, heads: Sequence[Head], size: int = 128, spacing_mm: float = 1.0
+) -> tuple[Image, Image]:
+    """A slice of a virtual head as T1w and as T2w scan.
+
+    Args:
+        rng: what is drawn follows from it alone.
+        heads: the individuals to choose from.
+        size: of the square images in pixels.
+        spacing_mm: pixel size.
+
+    Returns:
+        source and target, each (size, size) float32 in [0, 1].
+    """
+    head = heads[rng.integers(len(heads))]
+    stripped = rng.random() < 0.35
+    kept = IS_BRAIN if stripped else np.arange(len(TISSUES)) > 0
+    codes = slab(rng, head, size, spacing_mm)
+    while np.count_nonzero(kept[codes]) < 0.06 * codes.size:
+        codes = slab(rng, head, size, spacing_mm)
+    add_lesions(rng, codes)
+    fat_layers, skin_fat = rng.uniform(0.5, 3), rng.uniform(0, 0.6)
+    t1 = source_signal(rng, fat_layers, skin_fat)
+    t2 = with_scalp(signal_of(FSE_T2), fat_layers, skin_fat)
+    depth = rng.uniform(0.0, 1.0)  # the darker a lesion is in T1, the brighter it is in T2
+    t1[INDEX["lesion"]] = 1 - (1 - t1[INDEX["grey_matter"]]) * (0.4 + 1.1 * depth)
+    t2[INDEX["lesion"]] = 1.65 + 0.9 * depth
+    t1[INDEX["lesion"]] = max(t1[INDEX["lesion"]], 1.1 * t1[INDEX["csf"]])
+    if rng.random() < (0.65 if stripped else 0.3):  # scans whose darkest tissue was made black
+        t1 = np.maximum(t1 - rng.uniform(0.3, 1.05) * t1[INDEX["csf"]], 0)
+    if stripped:
+        t1, t2 = t1 * IS_BRAIN, t2 * IS_BRAIN
+    low = head.brain_z[0] - round(rng.choice([0, 10, 30, 60]) / head.spacing_mm)
+    counts = head.counts[max(low, 0) :].sum(0)
+    counts = counts * (IS_BRAIN if stripped else 1)
+    counts[0] = 0
+    mean = float((counts * t1).sum() / counts.sum())
+    source, target = _mix(codes, t1 / mean), _mix(codes, t2)
+    if stripped:
+        mask = _strip_mask(rng, codes)
+        source, target = source * mask, target * mask
+    source, target = _texture(rng, source, target)
+    source = _acquire(rng, source, stripped)
+    target = ndimage.gaussian_filter(target, 0.35)
+    return (
+        np.clip(source / BRIGHTNESS, 0, 1).astype(np.float32),
+        np.clip(target / TARGET_PEAK, 0, 1).astype(np.float32),
+    )
+
+
+def _mix(codes: NDArray[np.uint8], signal: NDArray[np.floating]) -> Image:
+    """Partial volume: the mean signal through the slab and over each pixel."""
+    fine = signal.astype(np.float32)[codes].mean(0)
+    quarters = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
+    return np.asarray(quarters / 4, np.float32)
+
+
+def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
+    """Where a skull-stripped scan keeps the fluid around the brain: near tissue only."""
+    tissue = IS_BRAIN[codes[len(codes) // 2]] & (codes[len(codes) // 2] != INDEX["csf"])
+    coarse = tissue[::2, ::2].astype(np.float32)
+    near = ndimage.gaussian_filter(coarse, rng.uniform(1.5, 4)) > rng.uniform(0.08, 0.4)
+    return np.asarray(ndimage.binary_fill_holes(near), dtype=np.float32)
+
+
+def _texture(rng: np.random.Generator, source: Image, target: Image) -> tuple[Image, Image]:
+    """What tissue varies by from place to place: where T1w is brighter, T2w is darker."""
+    size = len(source)
+    shared = smooth_noise(rng, size, 2.5) * 0.03 + smooth_noise(rng, size, 14.0) * 0.025
+    return source * (1 + shared), target * (1 - 0.8 * shared)
+
+
+def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
+    """Coil shading, gain, blur, noise and a defaced front of a source image."""
+    size = len(image)
+    air = image < 0.02
+    image = image * np.exp(np.float32(0.25 * rng.random()) * smooth_noise(rng, size, size * 0.6))
+    if rng.random() < 0.3:  # a coil that misses a part of the head
+        y, x = np.ogrid[:size, :size]
+        cy, cx = rng.uniform(0, size, 2)
+        away = ((y - cy) ** 2 + (x - cx) ** 2) / rng.uniform(20, 50) ** 2
+        image = image * (1 - rng.uniform(0.1, 0.6) * np.exp(-away))
+    image = image * np.exp(rng.normal(0, 0.06))
+    sigma = float(np.exp(rng.uniform(np.log(0.003), np.log(0.07))))
+    before = rng.random() < 0.4  # interpolation blurs noise, a filter does not
+    blur = rng.uniform(0.3, 0.95)
+    if before:
+        image = _rician(rng, image, 1.6 * sigma)
+    image = ndimage.gaussian_filter(image, blur, truncate=3)
+    if not before:
+        image = _rician(rng, image, sigma)
+    if stripped or rng.random() < 0.3:
+        image = np.where(air, 0, image)
+    return np.asarray(image, np.float32)
+
+
+def _rician(rng: np.random.Generator, image: Image, sigma: float) -> Image:
+    noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
+    return np.hypot(image + noise[0], noise[1])

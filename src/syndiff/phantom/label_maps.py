@@ -1,0 +1,123 @@
+"""Label maps of individual heads, read and brought to one list of tissues.
+
+Two families of maps are understood:
+
+BrainWeb   discrete anatomical models of twelve classes at 0.5 mm (Aubert-Broche et al., IEEE TMI
+           25(11), 2006), as NIfTI or MINC
+SynthSeg   FreeSurfer's numbers inside the brain, 502 to 530 outside it (Billot et al., Medical
+           Image Analysis 86, 2023)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from syndiff.errors import VolumeError
+
+TISSUES = (
+    "air", "csf", "grey_matter", "white_matter", "brain_stem", "thalamus", "caudate", "putamen",
+    "pallidum", "hippocampus", "lesion", "oedema", "vessel", "sinus", "muscle", "fat",
+    "scalp_1", "scalp_2", "scalp_3", "scalp_4", "bone", "marrow", "eye", "orbit", "mucosa",
+    "cord", "choroid", "perivascular",
+)  # fmt: skip
+INDEX = {name: code for code, name in enumerate(TISSUES)}
+BRAIN = (
+    "csf", "grey_matter", "white_matter", "brain_stem", "thalamus", "caudate", "putamen",
+    "pallidum", "hippocampus", "lesion", "oedema", "choroid", "perivascular",
+)  # fmt: skip
+SCALP_DEPTHS_MM = (1.6, 3.2, 5.0, 8.0)  # lower border of scalp_1 … scalp_4 below the skin
+
+BRAINWEB = (
+    "air", "csf", "grey_matter", "white_matter", "fat", "muscle", "scalp_1", "bone", "vessel",
+    "fat", "sinus", "marrow",
+)  # fmt: skip
+SYNTHSEG: dict[str, tuple[int, ...]] = {
+    "csf": (24, 4, 5, 43, 44, 14, 15, 72),
+    "grey_matter": (3, 42, 8, 47),
+    "white_matter": (2, 41, 7, 46, 28, 60, 85),
+    "brain_stem": (16,),
+    "thalamus": (10, 49),
+    "caudate": (11, 50, 26, 58),
+    "putamen": (12, 51),
+    "pallidum": (13, 52),
+    "hippocampus": (17, 53, 18, 54),
+    "lesion": (25, 57),
+    "perivascular": (30, 62),
+    "vessel": (502,),
+    "sinus": (514,),
+    "muscle": (507,),
+    "scalp_1": (511,),
+    "bone": (515,),
+    "marrow": (516,),
+    "eye": (506,),
+    "orbit": (530, 508),
+    "mucosa": (509,),
+    "cord": (512,),
+    "choroid": (136, 137, 163, 164, 31, 63),
+}
+
+
+def tissues_of_labels(labels: NDArray[np.integer], spacing_mm: float) -> NDArray[np.uint8]:
+    """Codes of `TISSUES` for a label map of either family.
+
+    Args:
+        labels: three axes in any order, BrainWeb's classes or FreeSurfer's numbers.
+        spacing_mm: size of the cubic voxels.
+
+    Raises:
+        VolumeError: the labels belong to neither family.
+    """
+    highest = int(labels.max())
+    if highest == 0 or labels.min() < 0 or highest > 600:
+        raise VolumeError(
+            f"labels from {int(labels.min())} to {highest}",
+            "BrainWeb's 0 to 11 or FreeSurfer's numbers",
+        )
+    brainweb = highest < len(BRAINWEB)
+    table = np.zeros(601, np.uint8)
+    if brainweb:
+        table[: len(BRAINWEB)] = [INDEX[name] for name in BRAINWEB]
+    else:
+        for name, numbers in SYNTHSEG.items():
+            table[list(numbers)] = INDEX[name]
+    tissues = table[labels]
+    _layer_scalp(tissues, spacing_mm)
+    return tissues
+
+
+def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
+    """Divide what lies below the skin into layers, so that the fat of a scalp can vary."""
+    step = max(1, round(1.0 / spacing_mm))  # the distance is needed to a millimetre only
+    coarse = tissues[::step, ::step, ::step] == 0
+    pieces, _ = ndimage.label(np.pad(coarse, 1, constant_values=True))
+    outside = (pieces == pieces[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    depth = ndimage.distance_transform_edt(np.pad(~outside, 2)) * step * spacing_mm
+    depth = depth[2:-2, 2:-2, 2:-2].astype(np.float32) - 0.5 * step * spacing_mm
+    for axis, size in enumerate(tissues.shape):
+        depth = np.repeat(depth, step, axis).take(np.arange(size), axis)
+    soft = np.isin(tissues, [INDEX["scalp_1"], INDEX["muscle"]])
+    layer = np.digitize(depth, SCALP_DEPTHS_MM)
+    codes = np.array(
+        [INDEX[f"scalp_{n}"] for n in (1, 2, 3, 4)] + [INDEX["muscle"]], dtype=np.uint8
+    )
+    tissues[soft] = codes[layer[soft]]
+
+
+def read_label_map(path: str | Path) -> tuple[NDArray[np.int16], float]:
+    """A label map as (z, y, x), RAS+, and its voxel size in mm.
+
+    Raises:
+        VolumeError: the file is no label map of cubic voxels.
+    """
+    import nibabel as nib
+
+    image = nib.as_closest_canonical(nib.load(path))  # type: ignore[arg-type]
+    spacing = nib.affines.voxel_sizes(image.affine)  # type: ignore[attr-defined]
+    if image.ndim != 3 or np.ptp(spacing) > 0.02 * spacing.mean():
+        raise VolumeError(f"{path} with voxels of {np.round(spacing, 2)} mm", "cubic voxels")
+    labels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
+    return np.rint(labels).astype(np.int16).transpose(2, 1, 0), float(spacing.mean())

@@ -1,0 +1,66 @@
+"""What a person who watches a run is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from syndiff.reporting import Reporter
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step, total: batches seen, and when training ends.
+        losses: mean of each term since the last report, by "generators/…" or "discriminators/…".
+        scores: of the last validation, by "T1_to_T2/psnr_db" …
+        seconds_left: estimated; None before there is an estimate.
+    """
+
+    step: int
+    total: int
+    losses: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    seconds_left: float | None = None
+
+    def line(self) -> str:
+        """Losses of both groups of networks, the last scores of each direction, the time left."""
+        groups = {"D": "discriminators/", "G": "generators/"}
+        parts = [
+            f"{letter} {sum(v for k, v in self.losses.items() if k.startswith(prefix)):.2f}"
+            for letter, prefix in groups.items()
+        ]
+        for direction in dict.fromkeys(name.partition("/")[0] for name in self.scores):
+            psnr = self.scores.get(f"{direction}/psnr_db")
+            offset = self.scores.get(f"{direction}/source_offset_px", math.nan)
+            parts.append(direction if psnr is None else f"{direction} {psnr:.2f} dB")
+            parts.append(f"offset {offset:.2f} px" if math.isfinite(offset) else "offset unknown")
+        if self.seconds_left is not None:
+            minutes, seconds = divmod(round(self.seconds_left), 60)
+            parts.append(f"{minutes}:{seconds:02d} left")
+        return "  ".join(parts)
+
+
+class TrainingReporter(Reporter, Protocol):
+    """A reporter that can show more of a run than a count."""
+
+    def step(self, state: Progress) -> None:
+        """Told every few steps."""
+
+
+class _Counting:
+    """Has a plain reporter told of each step as progress of its phase."""
+
+    def __init__(self, report: Reporter) -> None:
+        self.phase, self.progress, self.warn = report.phase, report.progress, report.warn
+
+    def step(self, state: Progress) -> None:
+        self.progress(state.step, state.total, state.line())
+
+
+def for_training(report: Reporter) -> TrainingReporter:
+    """The reporter itself if it understands steps, else one that counts them."""
+    return cast(TrainingReporter, report) if hasattr(report, "step") else _Counting(report)
