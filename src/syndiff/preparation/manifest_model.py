@@ -84,6 +84,9 @@ class ScanEntry(Checked):
     tissue_quantiles: Quantiles
     reference: ModalityName
 
+    person: FileName | None = None
+    slices_not_seen_by_all: Count | None = None
+    visit: Text | None = None
     count: Count | None = None
     interpolated: bool | None = None
     file: Text | None = None
@@ -122,6 +125,7 @@ class ManifestModel(Checked):
     made_by: Text = ""
     options: dict[str, JsonValue] = {}
     unused_subjects: list[FileName] = []
+    left_out: Notes = {}
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:

@@ -28,9 +28,10 @@ from syndiff.preparation.intensity import (
     peak_value,
     reference_mean,
 )
+from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
 
-MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 3  # raise it when cached measurements are no longer what this code would make
 AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
 COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
 
@@ -184,6 +185,7 @@ def _measure_group(
         moved[modality] = (loaded, result)
     seen = [aligned.covered for _, aligned in moved.values() if aligned is not None]
     chosen = choose_slices(first.mask, seen, options.max_slices)
+    own = choose_slices(first.mask, [], options.max_slices)
     if not len(chosen):
         raise VolumeError(f"the scans of {subject} share no slice", remedy="check their positions")
     records = {}
@@ -193,6 +195,7 @@ def _measure_group(
         _save_slices(slices_cache(work, subject, modality), to_slices(volume)[chosen])
         record = _record(loaded, aligned, mask, chosen, raw, files[modality])
         records[modality] = record | {"reference": reference}
+        records[modality]["slices_not_seen_by_all"] = len(own) - len(chosen)
         records[modality]["native_shape"] = list(first.volume.array.shape)
         records[modality]["native_affine"] = first.volume.affine.tolist()
     return records
@@ -202,6 +205,8 @@ def _load(path: Path, modality: str, rule: str) -> Loaded:
     """Read one scan and measure its head; every error names the file."""
     volume = read(path)
     ct = is_ct(modality)
+    if not ct:
+        refuse_labels(volume.array, f"{path}")
     try:
         if ct:
             volume = volume.like(checked_hounsfield(volume.array))
