@@ -18,6 +18,7 @@ from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy, com
 from syndiff.anatomy.offset import UNKNOWN, Offset
 from syndiff.preparation.intensity import IntensityScale, window_scale
 from syndiff.reporting import Remembering
+from tests.helpers.reporters import Watching
 from tests.helpers.runs import settings
 from tests.helpers.translators import build, intensity
 from tests.helpers.volumes import head
@@ -267,10 +268,10 @@ def test_validation_needs_no_pairs(prepared: Path, tmp_path: Path) -> None:
         if scan["split"] == "train" or (scan["modality"], scan["split"]) in given
     ]
     (data / "manifest.json").write_text(json.dumps(content))
-    said: list[str] = []
+    said = Watching()
     run = tmp_path / "run"
-    train(data, run, source="T1", target="T2", settings=settings(), warn=said.append)
-    assert any("no paired validation subject" in message for message in said)
+    train(data, run, source="T1", target="T2", settings=settings(), report=said)
+    assert any("no paired validation subject" in message for message in said.warnings)
     rows = list(csv.DictReader((run / "history.csv").open()))
     assert len(rows) == 2
     for direction in ("T1_to_T2", "T2_to_T1"):
@@ -308,8 +309,8 @@ def test_hosts_without_matplotlib_train_without_a_picture(tmp_path: Path, monkey
 def test_a_direction_is_warned_of_once_until_it_is_right_again(tmp_path: Path) -> None:
     from syndiff.training.watch import Watch
 
-    said: list[str] = []
-    watch = Watch(tmp_path, None, None, None, None, print, said.append)  # type: ignore[arg-type]
+    said = Watching()
+    watch = Watch(tmp_path, None, None, None, None, said)  # type: ignore[arg-type]
     for warnings in (["far"], ["far"], [], ["far"]):
         watch._doubt("T1_to_T2", warnings)
-    assert said == ["far", "far"]
+    assert said.warnings == ["far", "far"]

@@ -23,6 +23,7 @@ from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.translators import load_translator
 from tests.helpers.tiny import TINY
+from tests.helpers.translators import intensity
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def test_it_is_chosen_by_name_built_kept_and_loaded(plain: None, tmp_path: Path)
     assert from_plain(json.loads(json.dumps(asdict(settings))), method) == settings
     objective = SynDiff(settings)
     card = {"sources": ["T1"], "target": "T2", "spacing_mm": 4.0, "size": [16, 16]}
+    card["intensity"] = {m: intensity() for m in ("T1", "T2")}
     made = objective.translator(objective.generators, "target", card)
     loaded = load_translator(made.save(tmp_path / "T1_to_T2"))
     images = np.random.default_rng(0).random((2, 16, 16), np.float32)

@@ -193,12 +193,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(data: Path, run: Path, until: int, **options: Any) -> Path:
-    """Train up to that step; what is no option of `train` is a setting of SynDiff's."""
+    """Train up to that step; what is no option of `train` is a setting of SynDiff's.
+
+    `wider` is the width of its one-shot generators.
+    """
+    wider = replace(TINY.one_shot, channels=options.pop("wider", TINY.one_shot.channels))
     known = {"source", "target", "one_shot", "resume"}
     asked = {"source": "T1", "target": "T2"} | {k: v for k, v in options.items() if k in known}
     changes = {k: v for k, v in options.items() if k not in known}
     settings = TrainSettings(
-        objective=replace(TINY, **changes),
+        objective=replace(TINY, one_shot=wider, **changes),
         max_steps=until,
         batch_size=2,
         validate_every=100,
@@ -313,7 +317,7 @@ def test_what_cannot_be_begun_with_is_refused(
             OptionError,
             "between T1 and T2",
         ),
-        ({"one_shot": one_shot_run, "one_shot_channels": 8}, ModelError, "another size"),
+        ({"one_shot": one_shot_run, "wider": 8}, ModelError, "another size"),
         ({"one_shot": one_shot_run, "source": ()}, OptionError, "no one-shot module"),
     ]
     for options, error, words in cases:

@@ -295,7 +295,7 @@ def test_a_finished_run_exports_again(prepared: Path, run: Path, tmp_path: Path)
 
 def test_an_existing_run_is_refused(prepared: Path, run: Path) -> None:
     before = (run / "settings.json").read_text()
-    with pytest.raises(OptionError, match="--resume"):
+    with pytest.raises(OptionError, match="resume"):
         run_of(prepared, run)
     with pytest.raises(OptionError, match="generator_lr"):
         run_of(prepared, run, settings=settings(generator_lr=0.5), resume=True)
@@ -358,7 +358,7 @@ def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
         ({"source": "T1", "target": "T1"}, OptionError, "modalities that differ"),
         ({"source": "T1", "target": "CT"}, DataError, "holds no CT"),
         ({"precision": "16"}, OptionError, "precision"),
-        ({"devices": "tpu"}, OptionError, "--devices"),
+        ({"devices": "tpu"}, OptionError, "devices"),
         ({"settings": settings(batch_size=2, accumulate=3)}, OptionError, "divides the batch"),
         ({"resume": True}, UserError, "no run"),
     ],
@@ -392,22 +392,24 @@ def test_presets_paper_and_github() -> None:
         assert (o.steps, o.beta_min, o.beta_max) == (4, 0.1, 20.0)
         assert (o.cycle_one_shot, o.cycle_diffusive) == (0.5, 0.5)
         assert (o.adversarial_one_shot, o.adversarial_diffusive) == (1.0, 1.0)
-        assert (o.gradient_penalty, o.structure, o.upsampling) == (0.5, 0.0, "transposed")
-        assert (o.channels, o.multipliers, o.blocks) == (64, (1, 1, 2, 2, 4, 4), 2)
+        assert (o.gradient_penalty, o.structure, o.one_shot.upsampling) == (0.5, 0.0, "transposed")
+        g = o.generator
+        assert (g.channels, g.multipliers, g.blocks) == (64, (1, 1, 2, 2, 4, 4), 2)
         assert (p.batch_size, p.adam_betas, p.shared_subjects) == (1, (0.5, 0.9), True)
-    o = paper.objective
+    o, g = paper.objective, paper.objective.generator
     assert (paper.epochs, paper.generator_lr, paper.discriminator_lr) == (50, 1e-4, 1e-4)
     assert (paper.final_lr, paper.ema_decay, o.gradient_penalty_interval) == (None, 0.0, 1)
-    assert (o.time_dim, o.latent_dim, o.latent_embedding, o.latent_layers) == (32, 256, 256, 3)
-    o = github.objective
+    assert (g.time_dim, g.latent_dim, g.latent_embedding, g.latent_layers) == (32, 256, 256, 3)
+    o, g = github.objective, github.objective.generator
     assert (github.epochs, github.generator_lr, github.discriminator_lr) == (500, 1.6e-4, 1e-4)
     assert (github.final_lr, github.ema_decay, o.gradient_penalty_interval) == (1e-5, 0.999, 10)
-    assert (o.time_dim, o.latent_dim, o.latent_embedding, o.latent_layers) == (64, 100, 256, 4)
+    assert (g.time_dim, g.latent_dim, g.latent_embedding, g.latent_layers) == (64, 100, 256, 4)
 
 
 def test_choose_changes_what_is_asked_and_nothing_else() -> None:
     chosen = choose("paper", networks="small", structure=1.5, max_steps=7, seed=None)
-    assert chosen.objective.channels == PRESETS["small"].objective.channels
+    assert chosen.objective.generator == PRESETS["small"].objective.generator
+    assert chosen.objective.one_shot.upsampling == "transposed"
     assert chosen.objective.cycle_diffusive == 0.5
     assert (chosen.objective.structure, chosen.max_steps, chosen.seed) == (1.5, 7, 0)
     for wrong in ({"name": "huge"}, {"name": "small", "networks": "big"}):
@@ -417,5 +419,5 @@ def test_choose_changes_what_is_asked_and_nothing_else() -> None:
 
 def test_settings_are_kept_with_the_run(run: Path) -> None:
     kept = json.loads((run / "settings.json").read_text())
-    assert kept["objective"]["channels"] == TINY.channels
+    assert kept["objective"]["generator"]["channels"] == TINY.generator.channels
     assert (kept["source"], kept["target"], kept["batch_size"]) == ("T1", "T2", 2)

@@ -45,6 +45,8 @@ class Bar(Lines):
         self.bar, self.task, self.line = bar, bar.add_task("starting", total=None), ""
 
     def phase(self, name: str) -> None:
+        if name.startswith("training on"):  # stays on the screen
+            self.bar.console.print(name, markup=False, highlight=False)
         shown = self.line if name == "training" else f"{name} …"
         self.bar.update(self.task, description=shown)
 

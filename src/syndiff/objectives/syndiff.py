@@ -138,6 +138,11 @@ class SynDiffSettings:
                 raise OptionError(f"{name}={getattr(self, name)}", f"{least} or more")
 
     @property
+    def network(self) -> dict[str, Any]:
+        """Arguments of a diffusive generator with one source, as `config.json` keeps them."""
+        return denoiser_arguments(self.generator, in_channels=2)
+
+    @property
     def schedule(self) -> dict[str, Any]:
         return {"steps": self.steps, "beta_min": self.beta_min, "beta_max": self.beta_max}
 

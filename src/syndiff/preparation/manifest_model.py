@@ -66,7 +66,7 @@ class Grid(Checked):
     shift: Annotated[
         list[Annotated[int, Field(ge=-LARGEST_SIDE, le=LARGEST_SIDE)]],
         Field(min_length=2, max_length=2),
-    ] = [0, 0]
+    ] = Field(default=[0, 0])
 
 
 class ScanEntry(Checked):
@@ -83,9 +83,9 @@ class ScanEntry(Checked):
     grid: Grid
     tissue_quantiles: Quantiles
     reference: ModalityName
+    fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
     person: FileName | None = None
-    slices_not_seen_by_all: Count | None = None
     visit: Text | None = None
     count: Count | None = None
     interpolated: bool | None = None
@@ -97,6 +97,10 @@ class ScanEntry(Checked):
     native_shape: Shape | None = None
     native_affine: Affine | None = None
     registration: Notes | None = None
+    registered_onto: ModalityName | None = None
+    unpaired_because: Text | None = None
+    judged_by_cohort: bool | None = None
+    slices_not_seen_by_all: Count | None = None
     spacing_yx_mm: Pair | None = None
     box_yx: list[list[int]] | None = None
     reference_mean: Positive | None = None
@@ -123,9 +127,9 @@ class ManifestModel(Checked):
     scans: Annotated[list[ScanEntry], Field(max_length=1_000_000)]
 
     made_by: Text = ""
-    options: dict[str, JsonValue] = {}
-    unused_subjects: list[FileName] = []
-    left_out: Notes = {}
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    unused_subjects: list[FileName] = Field(default_factory=list)
+    left_out: Notes = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:

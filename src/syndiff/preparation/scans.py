@@ -112,6 +112,7 @@ class ScanFolder:
             "register": self.measure.register,
             "register_training": self.measure.register_training,
             "max_slices": self.measure.max_slices,
+            "units": self.measure.units,
         }
 
     @property
@@ -183,6 +184,10 @@ class ScanFolder:
         """Refuse scans of equal voxels in two splits; see `identical`."""
         check_voxels(self.raw, self.files, self.splits, records, self.report)
 
+    def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """The same once more, with scans (modality → why) that are no pair with the first."""
+        return self._measured(subject, need_slices=False, apart=reasons)
+
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
         """The chosen slices of a scan, all at once."""
         cache = slices_cache(self.work, subject, modality)
@@ -197,7 +202,9 @@ class ScanFolder:
             self.work, subject, self.splits[subject], files, self.raw, self.measure, records
         )
 
-    def _measured(self, subject: str, need_slices: bool) -> dict[str, dict[str, Any]]:
+    def _measured(
+        self, subject: str, need_slices: bool, apart: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, Any]]:
         return measured(
             subject,
             self.splits[subject],
@@ -205,8 +212,9 @@ class ScanFolder:
             self.raw,
             self.work,
             self.measure,
-            self.report.warn,
+            self.report,
             need_slices=need_slices,
+            apart=apart,
         )
 
 

@@ -63,6 +63,13 @@ def left_out(manifest: Manifest) -> list[str]:
     if skipped := content.get("skipped", []):
         names = [item["file"] or item["subject"] for item in skipped]
         lines.append(f"left out: {_counted(names, 'scans that cannot be used')}")
+    apart = {
+        scan.subject: scan.record["unpaired_because"]
+        for scan in manifest.all_scans()
+        if scan.record.get("unpaired_because")
+    }
+    if parted := [f"{subject} ({why})" for subject, why in apart.items()]:
+        lines.append(f"no pair: {_counted(parted, 'subjects whose scans do not belong together')}")
     return [*lines, *_lost_slices(manifest)]
 
 

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,14 +112,26 @@ class Batches(Dataset, ABC):
         source, target = self.show(samples)
         return Batch(source, target, torch.tensor([sample.paired for sample in samples]))
 
-    def record(self) -> dict[str, int]:
+    def record(self) -> dict[str, Any]:
         """How many subjects and slices there are to draw from, and how many were skipped."""
         parts = [store.slices for store in self.stores]
         return {
             "training_subjects": len({s for part in parts for s in part.subjects}),
             "slices": sum(len(part) for part in parts),
             "slices_skipped": sum(part.skipped for part in parts),
+            "drawn_from": [
+                {"modality": part.kind, "slices": len(part), "people": part.people}
+                for part in parts
+            ],
         }
+
+    def describe(self) -> str:
+        """What each side draws from, in words."""
+        return ", ".join(
+            f"{len(part)} {part.kind} slices of {part.people} "
+            f"{'person' if part.people == 1 else 'people'}"
+            for part in (store.slices for store in self.stores)
+        )
 
     def names(self, step: int) -> list[str]:
         """The slices of the global batch of a step, in order."""

@@ -24,14 +24,25 @@ COLOURS = ("#0072b2", "#d55e00")
 
 def append(run: Path, step: int, minutes: float, scores: Mapping[str, float]) -> None:
     """Add a line; what could not be measured is left empty, new columns come last."""
-    rows = read(run)
     values = {"step": f"{step}", "minutes": f"{minutes:.2f}"}
     values |= {k: f"{v:.4f}" if math.isfinite(v) else "" for k, v in scores.items()}
-    columns = list(dict.fromkeys([*(rows[0] if rows else ()), *values]))
+    _write(run, [*read(run), values])
+
+
+def trim(run: Path, step: int) -> None:
+    """Drop the lines after a step: those of steps that a resumed run takes once more."""
+    rows = read(run)
+    kept = [row for row in rows if int(row["step"]) <= step]
+    if kept != rows:
+        _write(run, kept)
+
+
+def _write(run: Path, rows: list[dict[str, str]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows([*rows, values])
+    writer.writerows(rows)
     write_text(run / FILE, text.getvalue())
 
 

@@ -26,7 +26,7 @@ from syndiff.networks.step_discriminator import StepDiscriminatorSettings
 from syndiff.objectives.method import Method
 from syndiff.objectives.methods import method_named
 from syndiff.objectives.syndiff import SynDiffSettings
-from syndiff.training.hyperparameters import changed
+from syndiff.training.hyperparameters import changed, read_like
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class TrainSettings:
         ema_warmup: the decay at step n is at most (1 + n) / (ema_warmup + n).
         pairing: "unpaired"; "paired" trains supervised on the subjects that have both modalities
             on one grid; "mixed" on these and on the others, in proportion to their slices.
-        shared_subjects: every unpaired training subject serves both modalities (drawn
-            independently) instead of one each.
+        shared_subjects: every unpaired training subject serves both modalities, drawn
+            independently; otherwise nobody gives both.
         augment: mirror left and right and shift by a few pixels, at random.
         validate_every: steps between two validations.
         seed: of everything.
@@ -73,7 +73,7 @@ class TrainSettings:
     ema_decay: float = 0.999
     ema_warmup: int = 10
     pairing: str = "unpaired"
-    shared_subjects: bool = False
+    shared_subjects: bool = True
     augment: bool = True
     validate_every: int = 500
     seed: int = 0
@@ -127,7 +127,6 @@ PRESETS: dict[str, TrainSettings] = {
         discriminator_lr=1e-4,
         final_lr=None,
         ema_decay=0.0,
-        shared_subjects=True,
         augment=False,
     ),
     "github": TrainSettings(
@@ -137,7 +136,6 @@ PRESETS: dict[str, TrainSettings] = {
         discriminator_lr=1e-4,
         final_lr=1e-5,
         ema_warmup=0,
-        shared_subjects=True,
         augment=False,
     ),
 }
@@ -176,6 +174,7 @@ def choose(
     *,
     method: str = "syndiff",
     assignments: Sequence[str] = (),
+    base: TrainSettings | None = None,
     **changes: Any,
 ) -> TrainSettings:
     """A preset with some values changed; None leaves a value as it is.
@@ -184,13 +183,14 @@ def choose(
         name: of the preset.
         networks: "small" or "full" networks instead of the preset's; SynDiff only.
         method: name of the method.
-        assignments: "NAME=VALUE" of the method's hyper-parameters.
+        assignments: "NAME=VALUE" of the method's hyper-parameters, or of `TrainSettings`.
+        base: what to change instead of the preset.
         changes: fields of `TrainSettings`, or of the method's hyper-parameters.
 
     Raises:
         OptionError: an unknown preset, method, network size or hyper-parameter.
     """
-    settings = preset(name, method)
+    settings = base or preset(name, method)
     objective = settings.objective
     if networks:
         objective = _resized(objective, networks, method)
@@ -204,8 +204,29 @@ def choose(
         key, mark, text = assignment.partition("=")
         if not mark:
             raise OptionError(f"`assignments` {assignment}", "NAME=VALUE")
-        objective = changed(objective, key.strip().replace("-", "_"), text.strip(), of_method)
+        key = key.strip().replace("-", "_")
+        if key in of_training - {"objective"}:
+            kept[key] = assigned(settings, key, text.strip())
+        else:
+            objective = changed(objective, key, text.strip(), of_method)
     return replace(settings, objective=objective, **kept)
+
+
+def assigned(settings: TrainSettings, name: str, value: Any) -> Any:
+    """A value for a field of the settings, from text or from plain data.
+
+    Raises:
+        OptionError: it does not fit.
+    """
+    present = getattr(settings, name)
+    if name == "final_lr":
+        if value is None or str(value).lower() in ("none", "null"):
+            return None
+        present = 0.0
+    try:
+        return read_like(present, value)
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"`{name}` {value}", f"such as {present}") from error
 
 
 def _resized(objective: Any, networks: str, method: str) -> Any:

@@ -3,41 +3,79 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json
 from syndiff.objectives.methods import method_named, method_of
+from syndiff.training.folder import in_use
 from syndiff.training.hyperparameters import from_plain
 from syndiff.training.presets import TrainSettings
+from syndiff.training.stored import check_settings
 
 SETTINGS = "settings.json"
 # These may change without changing the steps already made.
+# What a record that lacks the field stands for.
+BEFORE = {
+    "method": "syndiff",
+    "preset": "",
+    "one_shot": "",
+    "processes": 1,
+    "shared_subjects": False,
+}
 FREE = {"max_steps", "epochs", "validate_every", "accumulate", "recompute"}
 
 
-def record(
-    settings: TrainSettings,
-    sources: Sequence[str],
-    target: str,
-    *,
-    preset: str = "",
-    one_shot: Path | None = None,
-    processes: int = 1,
-) -> dict[str, Any]:
-    """What `settings.json` holds of a run."""
-    return {
-        "source": "+".join(sources),
-        "target": target,
-        "preset": preset,
-        "method": method_of(settings.objective).name,
-        "one_shot": str(one_shot or ""),
-        **asdict(settings),
-        "processes": processes,
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for.
+
+    Attributes:
+        sources, target: modalities.
+        settings: objective and optimisation.
+        preset: its name.
+        one_shot: earlier run whose one-shot module it begins with; empty for none.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    settings: TrainSettings
+    preset: str = ""
+    one_shot: str = ""
+
+    def record(self, processes: int = 1, data: str = "") -> dict[str, Any]:
+        """What `settings.json` holds of it, the number of processes and the data's identity."""
+        return {
+            "source": "+".join(self.sources),
+            "target": self.target,
+            "preset": self.preset,
+            "method": method_of(self.settings.objective).name,
+            "one_shot": self.one_shot,
+            **asdict(self.settings),
+            "processes": processes,
+            "data": data,
+        }
+
+
+def kept_request(run: Path) -> Request:
+    """What the run in a folder was asked for.
+
+    Raises:
+        UserError: there is no run, or its settings cannot be read.
+    """
+    known = read_record(run)
+    values = {field.name: known[field.name] for field in fields(TrainSettings)}
+    method = method_named(known["method"])
+    values |= {
+        "objective": from_plain(known["objective"], method),
+        "adam_betas": tuple(known["adam_betas"]),
     }
+    sources = tuple(known["source"].split("+")) if known["source"] else ()
+    settings = TrainSettings(**values)
+    return Request(sources, known["target"], settings, known["preset"], known["one_shot"])
 
 
 def check_folder(run: Path, resume: bool, asked: Mapping[str, Any]) -> None:
@@ -49,36 +87,61 @@ def check_folder(run: Path, resume: bool, asked: Mapping[str, Any]) -> None:
         asked: what `settings.json` is to hold.
 
     Raises:
-        OptionError: the folder is in use, or its run was started with other settings.
+        OptionError: the folder is in use, or its run was started with other data or settings.
     """
     if not resume:
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        if in_use(run):
             raise OptionError(
                 f"{run} already exists", "a new folder", "add `resume` to continue the run in it"
             )
         return
     known, now = read_record(run), _plain(asked)
+    before, data = known.pop("data", ""), now.pop("data", "")
+    if before and data and before != data:
+        raise OptionError(
+            f"prepared data {data[:12]} that are not those of {run}",
+            f"the data {before[:12]} that it was trained on",
+            "give that folder, or start a new run",
+        )
     for values in (now, known):  # on fewer devices a run may go on with larger batches
         values["batch_size × processes"] = values.pop("batch_size") * values.pop("processes", 1)
-    changed = [key for key in now if key not in FREE and now[key] != known.get(key)]
+    new, old = _flat(now), _flat(known)
+    changed = [key for key in new if key not in FREE and new[key] != old.get(key)]
     if changed:
         raise OptionError(
-            f"{run} was started with another {', '.join(changed)}",
-            "the options of its settings.json",
-            "repeat them, or start a new run",
+            ", ".join(f"{key} {_shown(new[key])}" for key in changed),
+            f"{', '.join(f'{key} {_shown(old.get(key))}' for key in changed)}, with which "
+            f"{run} was started",
+            "leave it out, or start a new run",
         )
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The objective's hyper-parameters by their dotted names, beside the rest."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, "" if key == "objective" else f"{before}{key}.")
+        else:
+            found[f"{before}{key}"] = value
+    return found
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value) or "none"
 
 
 def read_record(run: Path) -> dict[str, Any]:
     """What the run in a folder was asked for, in today's layout.
 
-    What an older version did not know of had the value that is the default now.
+    What an older version did not know of has the value that it had then.
 
     Raises:
         UserError: there is no run, or its settings cannot be read.
     """
     before = read_json(run / SETTINGS, "run", "check the path, or start without `resume`")
-    known = {**asdict(TrainSettings()), "method": "syndiff", "one_shot": "", **before}
+    check_settings(before, run / SETTINGS)
+    known = {**asdict(TrainSettings()), **BEFORE, **before}
     method = method_named(known["method"])
     known["objective"] = asdict(from_plain(before.get("objective", {}), method))
     return _plain(known)

@@ -13,7 +13,8 @@ RUN/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
+from syndiff.training.folder import only_writer
 from syndiff.training.guard import DivergedError
+from syndiff.training.identity import data_identity
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.pretrained import begin_one_shot
 from syndiff.training.processes import is_loss
 from syndiff.training.progress import for_training
-from syndiff.training.record import SETTINGS, check_folder, record
+from syndiff.training.record import SETTINGS, Request, check_folder, kept_request
 from syndiff.training.validation import ValidationSlices, validation_slices
 from syndiff.training.watch import LAST, Cards, Watch, load_state
 
@@ -55,11 +58,11 @@ def train(
     data: Path,
     run: Path,
     *,
-    source: str | Sequence[str],
-    target: str,
-    settings: TrainSettings,
+    source: str | Sequence[str] | None = None,
+    target: str | None = None,
+    settings: TrainSettings | None = None,
     one_shot: Path | None = None,
-    preset: str = "",
+    preset: str | None = None,
     max_minutes: float | None = None,
     precision: str = "32",
     compiled: bool = False,
@@ -87,7 +90,9 @@ def train(
         devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
             number, there are as many as torchrun or srun has started processes for, else one.
         nodes: machines of that many devices each; 0: as many as torchrun or srun uses, else one.
-        resume: continue a run that was interrupted, or prolong one.
+        resume: continue a run that was interrupted, or prolong one. What is not given is taken
+            from the run; of what is given, only the length, the validations and what saves memory
+            may differ.
         report: told the phases, every few steps how training goes, and what may spoil the
             result; a `TrainingReporter` is told more.
 
@@ -96,38 +101,79 @@ def train(
         run is saved first.
 
     Raises:
-        UserError: the data, the run folder or an option cannot be used, training diverged, or
-            another process of the run is gone.
+        UserError: the data, the run folder or an option cannot be used, another process writes to
+            the folder, the data are not those of the resumed run, training diverged, or another
+            process of the run is gone.
     """
     data, run = Path(data), Path(run)
-    sources = (source,) if isinstance(source, str) else tuple(source)
+    request = _request(run if resume else None, source, target, settings, preset, one_shot)
     manifest = read_manifest(data)
-    _check(manifest, sources, target, settings, precision)
+    _check(manifest, request, precision)
     trainer = build_trainer(run, devices, nodes, precision)
-    world, rank = trainer.world_size, trainer.global_rank
-    asked = record(settings, sources, target, preset=preset, one_shot=one_shot, processes=world)
-    if rank == 0:  # other processes find the folder as rank 0 has made it
-        check_folder(run, resume, asked)
-    told = for_training(report if rank == 0 else SILENT)
-    told.phase("reading the slices")
-    state = load_state(run / LAST) if resume and (run / LAST).exists() else None
-    batches = _batches(manifest, sources, target, settings, trainer, told)
-    objective = _objective(settings, sources, target, batches, one_shot, state)
-    if rank == 0:
-        write_json(run / SETTINGS, asked)  # from here on there is a run
-    module = _module(objective, settings, batches, compiled, state, told)
-    drawn = batches.record() | ({"one_shot_of": Path(one_shot).name} if one_shot else {})
-    cards = Cards(manifest, sources, target, settings, preset, drawn)
-    slices = validation_slices(manifest, sources, target)
-    _warn_of_missing_pairs(sources, slices, told)
-    watch = Watch(run, cards, slices, state, max_minutes, told)
-    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
-    if module.step < module.total_steps:
-        with compiling(compiled):
-            _fit(trainer, module, batches)
-    if rank:
-        return Outcome([], module.step)
-    return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
+    rank = trainer.global_rank
+    identity = data_identity(manifest) if rank == 0 else ""
+    asked = request.record(trainer.world_size, identity)
+    with ExitStack() as stack:
+        if rank == 0:  # other processes find the folder as rank 0 has made it
+            check_folder(run, resume, asked)
+            stack.enter_context(only_writer(run))
+            check_folder(run, resume, asked)  # again: somebody may have come first
+        told = for_training(report if rank == 0 else SILENT)
+        told.phase("reading the slices")
+        state = load_state(run / LAST) if resume and (run / LAST).exists() else None
+        batches = _batches(manifest, request, trainer, told)
+        objective = _objective(request, batches, state)
+        if rank == 0:
+            write_json(run / SETTINGS, asked)  # from here on there is a run
+        module = _module(objective, request.settings, batches, compiled, state, told)
+        cards = _cards(manifest, request, batches, identity)
+        slices = validation_slices(manifest, request.sources, request.target)
+        _warn_of_missing_pairs(request.sources, slices, told)
+        watch = Watch(run, cards, slices, state, max_minutes, told)
+        trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+        if module.step < module.total_steps:
+            told.phase(f"training on {batches.describe()}")
+            with compiling(compiled):
+                _fit(trainer, module, batches)
+        if rank:
+            return Outcome([], module.step)
+        return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
+
+
+def _request(
+    run: Path | None,
+    source: str | Sequence[str] | None,
+    target: str | None,
+    settings: TrainSettings | None,
+    preset: str | None,
+    one_shot: Path | None,
+) -> Request:
+    """What is asked for; a resumed run gives what is left out."""
+    sources = (source,) if isinstance(source, str) else None if source is None else tuple(source)
+    given = {
+        "sources": sources,
+        "target": target,
+        "settings": settings,
+        "preset": preset,
+        "one_shot": None if one_shot is None else str(one_shot),
+    }
+    known = {name: value for name, value in given.items() if value is not None}
+    if run is not None:
+        return replace(kept_request(run), **known)  # type: ignore[arg-type]
+    for name in ("sources", "target", "settings"):
+        if name not in known:
+            raise OptionError(f"no {name.removesuffix('s')} for a new run", "one")
+    return Request(**known)  # type: ignore[arg-type]
+
+
+def _cards(manifest: Manifest, request: Request, batches: Batches, identity: str) -> Cards:
+    """What the translators keep of the run."""
+    drawn: dict[str, Any] = batches.record() | {"data_identity": identity}
+    if request.one_shot:
+        drawn["one_shot_of"] = Path(request.one_shot).name
+    return Cards(
+        manifest, request.sources, request.target, request.settings, request.preset, drawn
+    )
 
 
 def _warn_of_missing_pairs(
@@ -144,44 +190,47 @@ def _warn_of_missing_pairs(
 
 
 def _batches(
-    manifest: Manifest,
-    sources: tuple[str, ...],
-    target: str,
-    settings: TrainSettings,
-    trainer: L.Trainer,
-    report: Reporter,
+    manifest: Manifest, request: Request, trainer: L.Trainer, report: Reporter
 ) -> Batches:
-    """This process's share of the run's batches."""
-    return training_batches(
+    """This process's share of the run's batches.
+
+    Raises:
+        OptionError: a batch holds more slices than there are.
+    """
+    settings, world = request.settings, trainer.world_size
+    batches = training_batches(
         manifest,
-        sources,
-        target,
+        request.sources,
+        request.target,
         pairing=settings.pairing,
         shared=settings.shared_subjects,
         batch_size=settings.batch_size,
         seed=settings.seed,
         augment=settings.augment,
         rank=trainer.global_rank,
-        world=trainer.world_size,
+        world=world,
         report=report,
     )
+    fewest = min(len(store.slices) for store in batches.stores)
+    if settings.batch_size * world > fewest:
+        where = f" on {world} processes" if world > 1 else ""
+        raise OptionError(
+            f"`batch_size` {settings.batch_size}{where} with {fewest} slices",
+            f"1 to {max(1, fewest // world)}",
+        )
+    return batches
 
 
-def _objective(
-    settings: TrainSettings,
-    sources: tuple[str, ...],
-    target: str,
-    batches: Batches,
-    one_shot: Path | None,
-    state: Mapping[str, Any] | None,
-) -> Objective:
+def _objective(request: Request, batches: Batches, state: Mapping[str, Any] | None) -> Objective:
     """The objective with the first weights of a run."""
+    settings = request.settings
     torch.manual_seed(settings.seed)
     method = method_of(settings.objective)
-    objective = method.build(settings.objective, len(sources), settings.pairing == "paired")
+    supervised = settings.pairing == "paired"
+    objective = method.build(settings.objective, len(request.sources), supervised)
     objective.steps_per_epoch = batches.steps_per_epoch
     if not state:
-        begin_one_shot(objective, one_shot, sources, target)
+        begin_one_shot(objective, request.one_shot, request.sources, request.target)
     return objective
 
 
@@ -240,14 +289,9 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches) -> Non
         ) from error
 
 
-def _check(
-    manifest: Manifest,
-    sources: tuple[str, ...],
-    target: str,
-    settings: TrainSettings,
-    precision: str,
-) -> None:
+def _check(manifest: Manifest, request: Request, precision: str) -> None:
     """Raise before anything is written if the options make no sense."""
+    sources, target, settings = request.sources, request.target, request.settings
     if len({*sources, target}) <= len(sources):
         raise OptionError(
             f"source {', '.join(sources)} and target {target}", "modalities that differ"

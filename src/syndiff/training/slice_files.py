@@ -52,6 +52,11 @@ class Slices:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    @property
+    def people(self) -> int:
+        """How many subjects have a slice here."""
+        return len({volume for volume, _ in self.chosen})
+
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         """(c, h, w) in [0, 1], a channel for each modality."""
         volume, place = self.chosen[index]

@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Train a network and keep `last.pt` (everything) and `average.pt` (weights) in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     mean = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), how.learning_rate, betas=(0.9, 0.99))
     step, spent = 0, 0.0
@@ -106,6 +106,7 @@ def loss_of(made: Tensor, target: Tensor, structure: float) -> Tensor:
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """Mean SSIM over windows of 7×7 with a range of 1.5 of the 2 of the images."""
+
     def mean(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, 7, 1)
 

@@ -27,6 +27,7 @@ from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import gathered, on_rank_zero
 from syndiff.training.progress import Progress, TrainingReporter
+from syndiff.training.stored import Average, Whole, check_state
 from syndiff.training.validation import ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
@@ -63,6 +64,7 @@ class Cards:
             "tissue_quantiles": {
                 name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
             },
+            "fingerprints": m.fingerprints() or None,
             "training": {
                 "preset": self.preset,
                 "steps": step,
@@ -97,6 +99,7 @@ class Watch(L.Callback):
         self.report = report
         self.best = float(state["best_psnr_db"]) if state else -float("inf")
         self.best_step = int(state["best_step"]) if state else 0
+        self.minutes_before = float(state.get("minutes", 0.0)) if state else 0.0
         self.scores: dict[str, float] = {}
         self.doubtful: set[str] = set()  # the directions last warned of
         self.reason, self.interrupted = "", False
@@ -106,6 +109,8 @@ class Watch(L.Callback):
         module = _ours(pl_module)
         if self.state:
             module.load_optimizers(self.state)
+            if trainer.is_global_zero:
+                history.trim(self.run, module.step)
         self.started, self.first_step = time.monotonic(), module.step
         self.report.phase("training")
         if threading.current_thread() is threading.main_thread():  # others get no signals
@@ -205,7 +210,7 @@ class Watch(L.Callback):
         if trainer.logger is not None:
             known = {name: value for name, value in scores.items() if math.isfinite(value)}
             trainer.logger.log_metrics(known, step=module.step)
-        history.append(self.run, module.step, (time.monotonic() - self.started) / 60, scores)
+        history.append(self.run, module.step, self.minutes(), scores)
         history.draw(self.run)
         psnrs = [value for name, value in scores.items() if name.endswith("/psnr_db")]
         if psnrs and (mean_psnr := float(np.mean(psnrs))) > self.best:
@@ -225,9 +230,18 @@ class Watch(L.Callback):
         if hasattr(writer, "add_image"):
             writer.add_image(name, np.clip(image, 0, 1), step, dataformats="HW")
 
+    def minutes(self) -> float:
+        """Minutes of training so far, over all invocations."""
+        return self.minutes_before + (time.monotonic() - self.started) / 60
+
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""
-        content = module.state() | {"best_psnr_db": self.best, "best_step": self.best_step}
+        content = module.state() | {
+            "best_psnr_db": self.best,
+            "best_step": self.best_step,
+            "minutes": self.minutes(),
+            "data": str(self.cards.data.get("data_identity", "")),
+        }
         save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
@@ -235,7 +249,7 @@ class Watch(L.Callback):
         step = module.step
         generators = module.ema
         if (self.run / BEST).exists():
-            best = load_state(self.run / BEST)
+            best = load_state(self.run / BEST, Average)
             generators.load_state_dict(best["ema"])
             step = int(best["step"])
         return [
@@ -251,18 +265,24 @@ def save_state(path: Path, content: Mapping[str, Any]) -> None:
         torch.save(dict(content), file)
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, model: type[Average] = Whole) -> dict[str, Any]:
     """Load a checkpoint without executing anything in it.
+
+    Args:
+        path: of the checkpoint.
+        model: what it must hold.
 
     Raises:
         ModelError: it is missing or damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"no checkpoint at {path}", remedy="start without `resume`") from error
     except Exception as error:  # torch raises many kinds; each means "not a checkpoint"
         raise ModelError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
+    check_state(content, path, model)
+    return content
 
 
 def _ours(module: L.LightningModule) -> TranslationModule:

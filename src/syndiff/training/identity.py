@@ -1,0 +1,55 @@
+"""Which data a run was trained on: a short text that differs as soon as any value of them does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from syndiff.errors import DataError
+from syndiff.preparation.manifest import Manifest
+
+BLOCK = 1 << 20  # bytes read at a time
+
+
+def data_identity(manifest: Manifest) -> str:
+    """The SHA-256 of what training makes of prepared data, in hexadecimal.
+
+    It covers sizes, intensity rules, subjects, splits, grids, and every value of every slice. It
+    does not depend on where the folder lies or when it was prepared.
+
+    Raises:
+        DataError: a slice file cannot be read.
+    """
+    content = {
+        "size": manifest.size,
+        "spacing_mm": manifest.spacing_mm,
+        "intensity": {m: scale.to_dict() for m, scale in sorted(manifest.intensity.items())},
+        "scans": sorted(
+            [
+                scan.split,
+                scan.modality,
+                scan.subject,
+                scan.reference,
+                list(scan.slice_indices),
+                scan.foreground_mean,
+                scan.grid.to_dict(),
+                _file_hash(scan.slices_path),
+            ]
+            for scan in manifest.all_scans()
+        ),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror})", remedy="prepare the data again"
+        ) from error
+    return digest.hexdigest()
