@@ -101,6 +101,7 @@ class ScanEntry(Checked):
     unpaired_because: Text | None = None
     judged_by_cohort: bool | None = None
     slices_not_seen_by_all: Count | None = None
+    area_profile_mm2: Annotated[list[float], Field(max_length=LARGEST_SIDE)] | None = None
     spacing_yx_mm: Pair | None = None
     box_yx: list[list[int]] | None = None
     reference_mean: Positive | None = None
