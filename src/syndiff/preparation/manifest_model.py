@@ -85,6 +85,8 @@ class ScanEntry(Checked):
     reference: ModalityName
     fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
+    person: FileName | None = None
+    visit: Text | None = None
     count: Count | None = None
     interpolated: bool | None = None
     file: Text | None = None
@@ -128,6 +130,7 @@ class ManifestModel(Checked):
     made_by: Text = ""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     unused_subjects: list[FileName] = Field(default_factory=list)
+    left_out: Notes = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:
