@@ -302,7 +302,7 @@ def test_the_starter_says_how_many_there_are(
     assert _places("auto", 0) == ("auto", here, nodes)
     assert _places("cpu", nodes) == ("cpu", here, nodes)
     assert _places(str(here), 0) == ("auto", here, nodes)
-    with pytest.raises(OptionError, match=f"--devices {here} --nodes {nodes}, for which"):
+    with pytest.raises(OptionError, match=f"`devices` {here} and `nodes` {nodes}, for which"):
         _places(str(here), 3)
     if expected:
         with pytest.raises(OptionError, match="torchrun or srun"):
