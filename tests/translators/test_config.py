@@ -207,7 +207,7 @@ def test_what_each_method_writes_is_read(
 
 
 def test_the_shipped_translator_has_keys_of_its_time() -> None:
-    config = read_config(SHIPPED)
+    config = read_config(SHIPPED["demo"])
     assert load_translator("demo").config == config
 
 
