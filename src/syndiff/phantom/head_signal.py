@@ -29,8 +29,8 @@ SPIN_ECHO_T1: Mapping[str, float] = {
     "perivascular": 0.6,
 }  # fmt: skip
 FSE_T2: Mapping[str, float] = {
-    "air": 0.01, "csf": 2.6, "grey_matter": 1.42, "white_matter": 1.0, "brain_stem": 0.95,
-    "thalamus": 1.0, "caudate": 1.12, "putamen": 0.98, "pallidum": 0.62, "hippocampus": 1.42,
+    "air": 0.01, "csf": 2.6, "grey_matter": 1.42, "white_matter": 1.0, "brain_stem": 1.08,
+    "thalamus": 1.06, "caudate": 1.12, "putamen": 0.98, "pallidum": 0.62, "hippocampus": 1.42,
     "lesion": 2.0, "oedema": 2.3, "vessel": 0.45, "sinus": 0.55, "muscle": 0.50, "fat": 2.7,
     "bone": 0.15, "marrow": 1.3, "eye": 3.3, "orbit": 0.9, "mucosa": 2.0, "cord": 1.0,
     "choroid": 2.2, "perivascular": 2.0, "falx": 0.7,

@@ -10,6 +10,7 @@ SynthSeg   FreeSurfer's numbers inside the brain, 502 to 530 outside it (Billot 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ BRAIN = (
     "pallidum", "hippocampus", "lesion", "oedema", "choroid", "perivascular", "ventricle",
 )  # fmt: skip
 VESSELS = ("vessel", "sinus")
+ORBIT_MM = 10.0  # from the eye to the fat's end
 VENTRICLE_DEPTH_MM = 28.0  # below the surface of the brain
 SCALP_DEPTHS_MM = (1.6, 3.2, 5.0, 8.0)  # lower border of scalp_1 … scalp_4 below the skin
 
@@ -93,6 +95,7 @@ def tissues_of_labels(labels: NDArray[np.integer], spacing_mm: float) -> NDArray
     else:
         _mark_falx(tissues, labels, spacing_mm)
     _layer_scalp(tissues, spacing_mm)
+    _fill_orbits(tissues, spacing_mm)
     return tissues
 
 
@@ -120,6 +123,21 @@ def _refined(coarse: NDArray[Any], step: int, shape: tuple[int, ...]) -> NDArray
     for axis, size in enumerate(shape):
         coarse = np.repeat(coarse, step, axis).take(np.arange(size), axis)
     return coarse
+
+
+def _fill_orbits(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
+    """Put fat around the eyes, where maps have soft tissue of any kind."""
+    eyes = tissues == INDEX["eye"]
+    if not eyes.any():
+        return
+    margin = math.ceil(ORBIT_MM / spacing_mm) + 1
+    box = tuple(
+        slice(max(0, part.start - margin), part.stop + margin)
+        for part in ndimage.find_objects(eyes.astype(np.uint8))[0]
+    )
+    near = ndimage.distance_transform_edt(~eyes[box]) * spacing_mm < ORBIT_MM
+    soft = np.isin(tissues[box], [INDEX[name] for name in ("muscle", "scalp_3", "scalp_4")])
+    tissues[box][near & soft] = INDEX["fat"]
 
 
 def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
