@@ -4,9 +4,9 @@
 
 DATA holds folders of patients with T1w.nii.gz and T2w.nii.gz (and lesions.nii.gz where there is
 one), anywhere below it. T2w is registered onto the grid of T1w by syndiff's own preparation and
-kept in OUT/registered. What lies outside the head, or where the acquired T2w does not reach, is set
-to zero; each image is divided by its mean in the head, and the peak is the acquired one's 99.9th
-percentile there. `psnr_db` and `ssim` are over the head's bounding box, `…_head` over the head
+kept in OUT/registered. What lies outside the head, or where the acquired T2w does not reach, is
+set to zero; each image is divided by its mean in the head, and the peak is the acquired one's
+99.9th percentile there. `psnr_db` and `ssim` are over the bounding box, `…_head` over the head
 alone, `…_inner` over the brain.
 """
 
@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from syndiff import volume
 from syndiff.anatomy.offset import stack_offset
 from syndiff.inference import translate_volume
+from syndiff.io import formats
+from syndiff.io.volume import Volume
 from syndiff.preparation.intensity import foreground_mask
 from syndiff.preparation.registration import align
 from syndiff.translators import load_translator
@@ -39,7 +40,7 @@ class Patient:
     """One patient's scans on the grid of T1w, (x, y, z)."""
 
     name: str
-    source: volume.Volume
+    source: Volume
     target: Array
     mask: NDArray[np.bool_]
     lesions: NDArray[np.bool_] | None
@@ -55,17 +56,17 @@ class Patient:
 
 def load(data: Path, name: str, cache: Path) -> Patient:
     """A patient with T2w on T1w's grid."""
-    source = volume.read(data / name / "T1w.nii.gz")
+    source = formats.read(data / name / "T1w.nii.gz")
     head = foreground_mask(source.array)
     kept = cache / f"{name.replace('/', '_')}.npz"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        moving = volume.read(data / name / "T2w.nii.gz")
+        moving = formats.read(data / name / "T2w.nii.gz")
         found = align(source, head, moving, 0.0, search="native" in name)
         np.savez(kept, t2=np.maximum(found.volume.array, 0), covered=found.covered)
     stored = np.load(kept)
     path = data / name / "lesions.nii.gz"
-    lesions = volume.read(path).array > 0.5 if path.exists() else None
+    lesions = formats.read(path).array > 0.5 if path.exists() else None
     return Patient(name, source, stored["t2"], head & stored["covered"], lesions)
 
 
@@ -149,19 +150,20 @@ def curve(patient: Patient) -> tuple[Array, Array]:
 
 
 def picture(patient: Patient, made: Array, path: Path) -> None:
-    """Source, synthetic, acquired and error of five slices."""
+    """Source, synthetic, acquired and error of three slices."""
     from matplotlib.figure import Figure
 
     mask = patient.mask
     a, b, c = (
-        x / x[mask].mean() * mask for x in (patient.source.array, np.maximum(made, 0), patient.target)
+        x / x[mask].mean() * mask
+        for x in (patient.source.array, np.maximum(made, 0), patient.target)
     )
     tissue = np.flatnonzero(mask.any((0, 1)))
-    chosen = tissue[(np.array([0.3, 0.42, 0.54, 0.66, 0.8]) * len(tissue)).astype(int)]
+    chosen = tissue[(np.array([0.38, 0.54, 0.7]) * len(tissue)).astype(int)]
     where = np.argwhere(mask.any(2))
     (x0, y0), (x1, y1) = where.min(0), where.max(0) + 1
     aspect = patient.source.spacing_mm[1] / patient.source.spacing_mm[0]
-    figure = Figure(figsize=(13, 3.3 * len(chosen)), layout="constrained")
+    figure = Figure(figsize=(9.6, 2.8 * len(chosen)), layout="constrained")
     for row, z in zip(figure.subplots(len(chosen), 4), chosen, strict=True):
         top = float(np.percentile(c[mask], 99.5))
         shown = ((a, np.percentile(a[mask], 99)), (b, top), (c, top), (np.abs(b - c), top / 2))
@@ -191,7 +193,7 @@ def main() -> None:
         made["histogram"] = np.interp(source / mean, *levels).astype(np.float32)
         for model in arguments.models:
             key, _, path = model.partition("=")
-            made[key] = translate_volume(load_translator(path), patient.source).array
+            made[key] = translate_volume(load_translator(path), patient.source).volume.array
             if arguments.pictures:
                 picture(patient, made[key], arguments.out / f"{key}_{Path(name).name}.png")
         results[name] = {key: scores(patient, image) for key, image in made.items()}

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from syndiff.networks.context_unet import ContextUNet
-from syndiff.phantom.head_slices import Head
+from syndiff.phantom.head_slices import Head, draw_pair
+from syndiff.training.real_pairs import MixedPairs
 from syndiff.training.virtual_pairs import VirtualTraining, train
 
 
@@ -25,13 +26,17 @@ def main() -> None:
     parser.add_argument("--structure", type=float, default=0.1)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--real", type=Path, help=".npy of brain_pairs.py, to mix in")
+    parser.add_argument("--real-share", type=float, default=0.12)
     arguments = vars(parser.parse_args())
     folder, out = arguments.pop("tissues"), arguments.pop("out")
-    resume = arguments.pop("resume")
+    resume, real, share = (arguments.pop(k) for k in ("resume", "real", "real_share"))
+    draw = MixedPairs(np.load(real), share) if real else draw_pair
     heads = [
         Head(np.load(path), *((0.5, False) if "subject" in path.name else (1.0, True)))
         for path in sorted(folder.glob("*.npy"))
     ]
+    heads += [head for head in heads if head.eyes]  # the maps that tell more tissues apart: twice
     torch.set_num_threads(1)
     torch.manual_seed(arguments["seed"])
     network = ContextUNet()
@@ -42,6 +47,7 @@ def main() -> None:
         out,
         VirtualTraining(**arguments),
         resume=resume,
+        draw=draw,
         say=lambda line: print(line, flush=True),
     )
 

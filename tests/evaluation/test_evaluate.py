@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from syndiff.errors import DataError, ModelError, OptionError, UserError
-from syndiff.evaluation import baselines, candidates, evaluate, metrics, report
+from syndiff.evaluation import baselines, candidates, evaluate, metrics, verdict
 from syndiff.evaluation.candidates import How
 from syndiff.evaluation.scoring import (
     Case,
@@ -325,7 +327,8 @@ def test_results_are_written_as_promised(room):
     assert stored["format"] == 1
     assert (stored["source"], stored["target"], stored["split"]) == ("T1", "T2", "test")
     assert stored["subjects"] == ["sub-3", "sub-4"]
-    assert stored["profile"]["name"] == "paper"
+    assert stored["profile"]["name"] == "head"
+    assert stored["profile"]["region"] == "head"
     assert stored["profile"]["window_size"] == 11
     assert list(stored["models"]) == ["good", "moved", "copy", "histogram"]
     for entry in stored["models"].values():
@@ -422,7 +425,7 @@ def test_the_report_is_one_readable_file(room):
     assert sum("Synthetic T2 by good" in image["alt"] for image in page.images) == 4
     assert "not for diagnosis" in text
     assert "1234" in text
-    assert re.search(r"good is \d+\.\d dB above copying the source", text)
+    assert re.search(r"good beats the better baseline in \d of 5 measures", text)
     assert 'name="viewport"' in text
 
 
@@ -468,7 +471,11 @@ def test_ct_is_compared_in_hounsfield_units_without_normalisation(room):
     assert results["profile"]["normalise"] == "none"
     copy = results["models"]["copy"]
     assert copy["mae_hu"] == pytest.approx(4024 * copy["mae"])
-    assert "HU, lower" in (room.out / "report.html").read_text(encoding="utf-8")
+    text = (room.out / "report.html").read_text(encoding="utf-8")
+    assert "HU, lower" in text
+    assert "range are 4024 HU, the window -1024 to 3000" in text
+    assert "Error in HU by tissue" in text
+    assert set(copy["subject_means"]) >= {f"mae_hu_{t}" for t in ("head", "fat", "soft", "bone")}
 
 
 def test_several_sources_reach_the_model_as_channels(room):
@@ -530,6 +537,36 @@ def test_models_see_intensities_as_in_their_own_training(room):
     assert results["models"]["good"]["psnr_db"] > 90
 
 
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_what_is_shared_holds_no_path_and_no_command(room, monkeypatch, anonymous):
+    """Names are planted in every path, in the command and in an import's notes."""
+    home = room.data.parent / "Jane_Doe_1970"
+    shutil.move(room.data.parent / "T1_to_T2", home / "T1_to_T2")
+    shutil.move(room.data, home / "data")
+    card = {"training": {"steps": 1}, "imported": {"file": "Jane_Doe_1970.pth"}}
+    (home / "T1_to_T2" / "config.json").write_text(json.dumps(card))
+    monkeypatch.setattr(sys, "argv", ["syndiff", "evaluate", str(home)])
+    evaluate.evaluate(
+        home / "data", room.out, models={"good": home / "T1_to_T2"}, anonymous=anonymous
+    )
+    written = "".join(p.read_text(encoding="utf-8") for p in room.out.iterdir())
+    assert ("Jane_Doe" in written) is not anonymous
+    assert (str(room.data.parent) in written) is not anonymous
+
+
+def test_data_with_synthetic_scans_are_refused_unless_allowed(room, monkeypatch):
+    taken = replace(
+        room.manifest, content=room.manifest.content | {"left_out": {"synthetic": ["a.nii.gz"]}}
+    )
+    monkeypatch.setattr(evaluate, "read_manifest", lambda folder: taken)
+    with pytest.raises(DataError, match=r"1 of the scans .* synthetic"):
+        room.run()
+    assert not room.out.exists()
+    results = room.run(allow_synthetic=True)
+    assert results["synthetic_scans"] == 1
+    assert "synthetic images" in results["warnings"][0]
+
+
 def test_out_must_not_be_a_file(room):
     room.out.write_text("mine")
     with pytest.raises(UserError, match="is a file"):
@@ -537,16 +574,56 @@ def test_out_must_not_be_a_file(room):
     assert room.out.read_text() == "mine"
 
 
-def test_findings_say_above_or_below():
-    models = {
-        "copy": {"kind": "baseline", "psnr_db": 20.0, "offset_px": 0.0},
-        "histogram": {"kind": "baseline", "psnr_db": 24.0, "offset_px": 0.0},
-        "mine": {"kind": "model", "psnr_db": 22.5, "offset_px": None},
+def entry(kind="model", offset=0.1, outline=0.95, **scores):
+    return {
+        "kind": kind,
+        "offset_px": offset,
+        "subject_means": {**scores, "outline_dice": outline},
     }
-    (sentence,) = report.findings({"models": models})
-    assert "2.5 dB above copying" in sentence
-    assert "1.5 dB below histogram" in sentence
-    assert "could not be measured" in sentence
+
+
+BASES = {
+    "copy": entry("baseline", 0.0, 0.96, psnr_db=20.0, ssim=0.70, mae=0.050),
+    "histogram": entry("baseline", 0.0, 0.96, psnr_db=24.0, ssim=0.60, mae=0.060),
+}
+
+
+def test_grey_fog_is_not_praised_for_its_psnr():
+    """It scores 0.5 dB above the better baseline, and is worse in all else."""
+    fog = entry(offset=0.3, outline=0.80, psnr_db=24.5, ssim=0.30, mae=0.090)
+    (found,) = verdict.verdicts({**BASES, "mine": fog})
+    assert found.titles("better") == ["PSNR"]
+    assert found.titles("worse") == ["SSIM", "Mean error", "offset", "outline"]
+    assert "1 of 5 measures (PSNR)" in found.sentence()
+    assert "no better than what needs no training" in found.sentence()
+
+
+def test_each_measure_meets_its_own_better_baseline():
+    good = entry(psnr_db=26.0, ssim=0.80, mae=0.03)
+    (found,) = verdict.verdicts({**BASES, "mine": good})
+    assert [m.best_baseline for m in found.measures[:3]] == ["histogram", "copy", "copy"]
+    assert found.titles("better") == ["PSNR", "SSIM", "Mean error"]
+    assert "every score" in found.judgement
+
+
+@pytest.mark.parametrize(
+    ("offset", "outline", "words"),
+    [
+        (2.0, 0.95, "moves the anatomy"),
+        (0.1, 0.80, "outline has changed"),
+        (None, 0.95, "too little"),
+    ],
+)
+def test_a_good_score_in_the_wrong_place_is_no_success(offset, outline, words):
+    shifted = entry(offset=offset, outline=outline, psnr_db=30.0, ssim=0.9, mae=0.01)
+    (found,) = verdict.verdicts({**BASES, "mine": shifted})
+    assert words in found.sentence()
+
+
+def test_differences_below_the_margin_count_as_none():
+    same = entry(offset=0.05, outline=0.955, psnr_db=24.1, ssim=0.705, mae=0.0495)
+    (found,) = verdict.verdicts({**BASES, "mine": same})
+    assert len(found.titles("equal")) == 5
 
 
 def test_a_translator_from_its_folder(tmp_path):

@@ -11,20 +11,24 @@ import pytest
 from numpy.typing import ArrayLike
 
 from syndiff.evaluation.evaluate import evaluate
-from syndiff.evaluation.metrics import METRICS, Metric, Profile
+from syndiff.evaluation.metrics import METRICS, Mask, Metric, Profile
 from tests.helpers.tiny import write_prepared
 
 
-def largest_error(image: ArrayLike, reference: ArrayLike, profile: Profile) -> float:
+def largest_error(
+    image: ArrayLike, reference: ArrayLike, profile: Profile, head: Mask | None
+) -> float:
     """The largest absolute difference, as a part of the reference's maximum."""
-    return float(np.abs(np.subtract(image, reference)).max() / np.max(reference))
+    inside = np.ones(np.shape(image), bool) if head is None else head
+    difference = np.abs(np.subtract(image, reference))
+    return float(difference[inside].max() / np.max(reference))
 
 
 def test_a_new_metric_needs_its_function_and_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = Metric(
-        "largest", "Largest error", "% of maximum", "lower", largest_error,
+        "largest", "Largest error", "% of maximum", "lower", largest_error, 0.01,
         "The worst pixel.", factor=100, of_intensity=True,
     )  # fmt: skip
     monkeypatch.setitem(METRICS, "largest", line)

@@ -1,4 +1,4 @@
-"""A ninth method, from its objective to a translated volume, as CONTRIBUTING.md describes."""
+"""A ninth method, from its objective to a translated volume, as docs/extending.md describes."""
 
 from __future__ import annotations
 

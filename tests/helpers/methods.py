@@ -23,6 +23,7 @@ from syndiff.objectives.unit_ddpm import UnitDDPM, UnitDDPMSettings
 from syndiff.training.presets import TrainSettings
 from syndiff.translators import Translator
 from tests.helpers.tiny import TINY
+from tests.helpers.translators import intensity
 
 _PATCH: dict[str, Any] = {"patch_channels": 4, "patch_halvings": 2}
 _CASCADE: dict[str, Any] = {"cascade_channels": 4, "cascade_halvings": 2}
@@ -54,7 +55,7 @@ CARD = {
     "target": "T2",
     "spacing_mm": 4.0,
     "size": [SIZE, SIZE],
-    "intensity": {},
+    "intensity": {"T1": intensity(), "T2": intensity()},
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)

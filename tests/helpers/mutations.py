@@ -7,25 +7,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-ODD = st.sampled_from(
-    [
-        0,
-        -1,
-        1,
-        2**31,
-        2**63,
-        -(2**70),
-        1e308,
-        -0.5,
-        1e-300,
-        "",
-        "..",
-        "../x",
-        "/etc/passwd",
-        "\x00",
-    ]
-    + ["T1", "é" * 300, "\u202e", None, True, False, [], {}, [[]], [0, 0], [-1, -1], {"a": 1}]
-)
+NUMBERS = [0, -1, 1, 2**31, 2**63, -(2**70), 1e308, -0.5, 1e-300]
+TEXTS = ["", "..", "../x", "/etc/passwd", "\x00", "T1", "é" * 300, "\u202e"]
+OTHERS = [None, True, False, [], {}, [[]], [0, 0], [-1, -1], {"a": 1}]
+ODD = st.sampled_from([*NUMBERS, *TEXTS, *OTHERS])
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

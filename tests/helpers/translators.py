@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from syndiff.diffusion.large_steps import Schedule
-from syndiff.networks.ncsnpp import NCSNpp
+from syndiff.networks.denoisers import build_denoiser, denoiser_arguments
 from syndiff.translators import AdversarialDiffusionTranslator
 from tests.helpers.tiny import TINY
 
@@ -24,7 +24,8 @@ def intensity(unit: str = "a.u.") -> dict:
 
 def build(target: str = "T2", spacing_mm: float = 4.0) -> AdversarialDiffusionTranslator:
     torch.manual_seed(0)
-    network = NCSNpp(**TINY.network)
+    arguments = denoiser_arguments(TINY.generator, in_channels=2)
+    network = build_denoiser(arguments)
     for p in network.parameters():  # layers that start silent would hide the source
         if p.dim() > 1:
             torch.nn.init.normal_(p, 0, 0.15)
@@ -33,7 +34,7 @@ def build(target: str = "T2", spacing_mm: float = 4.0) -> AdversarialDiffusionTr
         "target": target,
         "spacing_mm": spacing_mm,
         "size": [32, 32],
-        "network": TINY.network,
+        "network": arguments,
         "schedule": TINY.schedule,
         "method": "syndiff",
         "intensity": {"T1": intensity(), target: intensity("HU" if target == "CT" else "a.u.")},

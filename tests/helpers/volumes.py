@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from syndiff.io import volume as volumes
+from syndiff.io.volume import Volume
 
 
-def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> volumes.Volume:
+def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> Volume:
     """An ellipsoid with a ventricle and a few marks, RAS+."""
     grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     x, y, z = grid
@@ -16,4 +16,4 @@ def head(shape: tuple[int, int, int] = (40, 44, 12), spacing: float = 4.0) -> vo
     array[(x + 0.3) ** 2 + (y - 0.3) ** 2 < 0.02] = 800.0
     affine = np.diag([spacing, spacing, 5.0, 1.0])
     affine[:3, 3] = (-70, -80, -20)
-    return volumes.Volume(array.astype(np.float32), affine)
+    return Volume(array.astype(np.float32), affine)

@@ -184,3 +184,20 @@ def test_mistakes_are_one_error_before_anything_is_made(
     with pytest.raises(OptionError, match="scheduler"):
         translate_folder(model, scans, out, scheduler="nonsense")
     assert not out.exists()
+
+
+def test_acquired_scans_are_never_replaced(model: Path, scans: Path, tmp_path: Path) -> None:
+    """An output folder that holds the other modality's scans is refused before any work."""
+    shutil.rmtree(scans / "sub-3")
+    out = tmp_path / "out"
+    acquired = out / "sub-2" / "anat" / "sub-2_T2w.nii.gz"
+    volumes.write(head(), acquired)
+    before = acquired.read_bytes()
+    options = TranslationOptions(device="cpu")
+    with pytest.raises(OptionError, match=r"sub-2_T2w.nii.gz would be replaced"):
+        translate_folder(model, scans, out, options)
+    assert acquired.read_bytes() == before
+    assert [p for p in out.rglob("*") if p.is_file()] == [acquired]
+    results = translate_folder(model, scans, out, options, overwrite=True)
+    assert not any(result.problem for result in results)
+    assert volumes.read(acquired).synthetic

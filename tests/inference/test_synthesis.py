@@ -21,6 +21,7 @@ from syndiff.training.data import training_batches
 from syndiff.training.validation import validate, validation_slices
 from syndiff.training.watch import LAST, load_state
 from syndiff.translators import load_translator
+from syndiff.translators.sampling import Sampling
 from tests.helpers.tiny import COUNT, SIZE, TINY, write_prepared
 from tests.helpers.tolerance import of_results
 
@@ -167,7 +168,8 @@ def test_what_needs_a_source_and_what_has_none_are_told_apart(
 def test_from_python_the_same_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="syndiff translate"):
         sample("demo", tmp_path / "out")
+    two = TranslationOptions(sampling=Sampling(steps=2))
     with pytest.raises(OptionError, match="sampling steps"):
-        sample(run / "translators" / "T1", tmp_path / "out", sampling_steps=2)
+        sample(run / "translators" / "T1", tmp_path / "out", two)
     with pytest.raises(ModelError):
         sample(tmp_path, tmp_path / "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -29,6 +30,8 @@ from syndiff.translators import SliceNoise, load_translator
 from tests.helpers.tolerance import of_results, of_translation
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
+
+CPU = TranslationOptions(device="cpu")
 
 
 @pytest.fixture
@@ -341,3 +344,39 @@ def test_eight_orientations_of_one_brain(test_data: Path, tmp_path: Path) -> Non
     for image in results.values():
         np.testing.assert_allclose(image.affine, first.affine, atol=1e-3)
         np.testing.assert_allclose(image.get_fdata(), first.get_fdata(), atol=0.01 * peak)
+
+
+def test_files_of_others_are_not_replaced(folder: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "T1w.nii.gz", tmp_path / "T2w.nii.gz"
+    volumes.write(head(), source)
+    sidecar(out).write_text('{"Manufacturer": "Siemens"}')  # of an acquired scan, in BIDS
+    with pytest.raises(OptionError, match=r"T2w\.json would be replaced"):
+        translate_file(folder, source, out, CPU)
+    assert not out.exists()
+    translate_file(folder, source, out, CPU, overwrite=True)
+    translate_file(folder, source, out, CPU)  # ours by now
+    volumes.write(head(), out)
+    with pytest.raises(OptionError, match=r"T2w\.nii\.gz would be replaced"):
+        translate_file(folder, source, out, CPU)
+
+
+def test_synthetic_sources_are_refused_or_recorded(folder: Path, tmp_path: Path) -> None:
+    volumes.write(head(), tmp_path / "T1.nii.gz")
+    translate_file(folder, tmp_path / "T1.nii.gz", tmp_path / "made.nii.gz", CPU)
+    again = tmp_path / "scan.nii.gz"
+    (tmp_path / "made.nii.gz").rename(again)  # and its side-car is lost
+    with pytest.raises(VolumeError, match=r"scan\.nii\.gz is a synthetic image"):
+        translate_file(folder, again, tmp_path / "out.nii.gz", CPU)
+    allowed = replace(CPU, allow_synthetic=True)
+    made = translate_file(folder, again, tmp_path / "out.nii.gz", allowed)
+    assert made.record["source_synthetic"].startswith("SYNTHETIC")
+    assert made.record["allow_synthetic"] is True
+
+
+def test_the_demo_says_what_it_is_for(tmp_path: Path) -> None:
+    source = head(spacing=4.0)
+    made = syndiff.translate("demo", source, CPU)
+    assert "only for virtual heads" in made.warnings[0]
+    assert made.record["warnings"][0] == made.warnings[0]
+    assert made.record["translator"]["only_for"].startswith("virtual heads")
+    assert dict(describe("demo"))["only for"].startswith("virtual heads")

@@ -236,7 +236,7 @@ def test_spacing_and_grids():
         (np.arange(64, dtype=np.complex64).reshape(4, 4, 4), "complex"),
         (np.arange(128.0).reshape(4, 4, 4, 2), r"4 axes \(4, 4, 4, 2\)"),
         (np.arange(128.0).reshape(4, 4, 4, 1, 2), "5 axes"),
-        (np.full((4, 4, 4), 1e300), "NaN or infinite"),
+        (np.full((4, 4, 4), 1e300), "what float32 can hold"),
     ],
 )
 def test_values_that_are_no_image_are_refused(values, message, tmp_path):
@@ -284,6 +284,49 @@ def test_a_scan_that_does_not_say_how_it_lies_is_refused(tmp_path):
     path = patched(tmp_path / "a.nii", (252, bytes(4)))  # qform_code, sform_code
     with pytest.raises(VolumeError, match="left and right are unknown"):
         read(path)
+
+
+def test_forms_that_mirror_each_other_are_refused_and_the_advice_works(array, tmp_path):
+    mirrored = np.diag([-1.0, 1, 1, 1]) @ OBLIQUE
+    image = nib.Nifti1Image(array, OBLIQUE)
+    image.set_sform(OBLIQUE, 1)
+    image.set_qform(mirrored, 1)
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(VolumeError, match="mirror each other, so left and right are unknown"):
+        read(tmp_path / "a.nii")
+    image.set_qform(mirrored, 0)
+    nib.save(image, tmp_path / "a.nii")
+    assert_allclose(read(tmp_path / "a.nii").affine, OBLIQUE, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".mgh", ".mgz"])
+def test_an_mgh_file_that_does_not_say_how_it_lies_is_refused(array, tmp_path, suffix):
+    """nibabel reads it as if it were coronal and sets the flag itself."""
+    path = tmp_path / f"a{suffix}"
+    nib.save(nib.MGHImage(array, OBLIQUE), path)
+    packed = suffix == ".mgz"
+    content = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    content[28:30] = bytes(2)  # goodRASFlag
+    path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
+    with pytest.raises(VolumeError, match="goodRASFlag is 0"):
+        read(path)
+
+
+@pytest.mark.parametrize(("unit", "in_mm"), [("micron", 1e-3), ("meter", 1e3)])
+def test_other_units_of_length_are_converted(array, tmp_path, unit, in_mm):
+    stored = np.diag([1 / in_mm] * 3 + [1.0]) @ OBLIQUE
+    image = nib.Nifti1Image(array, stored)
+    image.header.set_xyzt_units(unit)
+    image.set_sform(stored, 2)
+    image.set_qform(stored, 0)
+    nib.save(image, tmp_path / "a.nii")
+    scan = read(tmp_path / "a.nii")
+    assert_allclose(scan.affine, OBLIQUE, rtol=1e-5, atol=1e-4)
+    write(scan, tmp_path / "b.nii")
+    header = nib.load(tmp_path / "b.nii").header
+    assert header.get_xyzt_units()[0] == "mm"
+    assert (header["sform_code"], header["qform_code"]) == (2, 0)
+    assert same_grid(read(tmp_path / "b.nii"), scan)
 
 
 def test_a_singular_affine_is_refused(tmp_path):

@@ -167,7 +167,13 @@ def tiny(name: str, steps: int) -> TrainSettings:
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+# One of each kind of translator, but for the longest; all keep the contract in test_contract.py.
+SLOW = ("attgan", "sagan", "unit_ddpm")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in METHODS]
+)
 def test_train_resume_translate_evaluate(
     name: str, prepared: Path, cohort: Path, tmp_path: Path
 ) -> None:

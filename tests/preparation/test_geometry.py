@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syndiff.errors import GeometryError
-from syndiff.preparation.geometry import SliceGrid, covering_grid
+from syndiff.preparation.geometry import SliceGrid
 
 sides = st.integers(1, 40)
 spacings = st.floats(0.4, 4.0)
@@ -86,17 +86,6 @@ def test_values_stay_in_range(shape, size, native_mm, spacing_mm) -> None:
     assert np.isfinite(there).all()
     assert there.min() >= 0
     assert there.max() <= slices.max() + 1e-6
-
-
-@given(shapes, st.tuples(spacings, spacings), spacings, st.sampled_from([1, 4, 16]), shapes)
-def test_covering_grid_never_crops(shape, native_mm, spacing_mm, multiple, at_least) -> None:
-    grid = covering_grid(shape, native_mm, spacing_mm, multiple, at_least)
-    assert all(
-        n % multiple == 0 and n >= least for n, least in zip(grid.shape, at_least, strict=True)
-    )
-    for axis, length in enumerate(shape):  # the outer pixels' far edges lie on the grid
-        assert grid.training_index(axis, -0.5) >= -0.5 - 0.03
-        assert grid.training_index(axis, length - 0.5) <= grid.shape[axis] - 0.5 + 0.03
 
 
 def test_coarsening_does_not_alias() -> None:

@@ -12,7 +12,6 @@ from syndiff.errors import OptionError, VolumeError
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     IntensityScale,
-    checked_hounsfield,
     fit_scale,
     foreground_mask,
     is_ct,
@@ -126,13 +125,6 @@ def test_foreground_of_ct_leaves_out_the_table() -> None:
     mask = foreground_mask(array, "HU")
     assert mask[30, 30, 10]
     assert not mask[:, :6].any()
-
-
-def test_hounsfield_units_are_checked_not_guessed() -> None:
-    with pytest.raises(VolumeError, match="1024"):
-        checked_hounsfield(np.array([0.0, 1024, 3000]))
-    padded = checked_hounsfield(np.array([-2000.0, -1000, 40]))
-    assert padded.min() == HU_WINDOW[0]
 
 
 def test_what_makes_no_sense_is_refused() -> None:

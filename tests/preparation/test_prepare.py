@@ -18,10 +18,13 @@ from syndiff.io.volume import Volume
 from syndiff.preparation import recipe
 from syndiff.preparation.decisions import choose_spacing, place
 from syndiff.preparation.intensity import foreground_mask
+from syndiff.preparation.judgement import tell_profiles
 from syndiff.preparation.manifest import Manifest, read_manifest
-from syndiff.preparation.measure import choose_slices
 from syndiff.preparation.recipe import prepare
-from syndiff.preparation.registration import align, median_move_mm, resample
+from syndiff.preparation.registration import align
+from syndiff.preparation.resampling import median_move_mm, resample
+from syndiff.preparation.slices import area_profile, choose_slices
+from syndiff.reporting import Remembering
 
 SHAPE = (36, 42, 24)
 SPLIT = {"train": 2, "val": 1, "test": 1}
@@ -309,12 +312,11 @@ def test_ct_is_windowed_and_other_units_are_refused(tmp_path: Path) -> None:
         run(raw, tmp_path / "other", **options)
 
 
-def test_max_slices_are_the_middle_ones(raw: Path, prepared: Manifest, tmp_path: Path) -> None:
+def test_max_slices_are_the_uppermost_ones(raw: Path, prepared: Manifest, tmp_path: Path) -> None:
     few = run(raw, tmp_path / "out", max_slices=5)
     everything = prepared.scans("test", "T1")[0].slice_indices
     chosen = few.scans("test", "T1")[0].slice_indices
-    assert len(chosen) == 5
-    assert abs(np.mean(chosen) - np.mean(everything)) <= 0.5
+    assert chosen == everything[-5:]
 
 
 def test_slices_hold_tissue_that_all_scans_have_seen() -> None:
@@ -325,6 +327,70 @@ def test_slices_hold_tissue_that_all_scans_have_seen() -> None:
     seen = np.ones_like(mask)
     seen[:, :, 5:] = False
     assert choose_slices(mask, [seen], None).tolist() == [1, 2, 3, 4]
+
+
+def test_a_border_that_is_cut_costs_no_training_slice() -> None:
+    mask = np.zeros((10, 10, 8), bool)
+    mask[1:9, 1:9] = True
+    narrow = np.ones_like(mask)
+    narrow[:3] = False  # a quarter of the head is out of view
+    assert len(choose_slices(mask, [narrow], None, evaluated=True)) == 0
+    assert len(choose_slices(mask, [narrow], None, evaluated=False)) == 8
+
+
+def test_the_uppermost_slices_do_not_depend_on_the_neck() -> None:
+    head = np.zeros((20, 20, 30), bool)
+    head[4:16, 4:16, 12:28] = True
+    neck = head.copy()
+    neck[7:13, 7:13, :12] = True
+    for count in (5, 12):
+        chosen = choose_slices(neck, [], count)
+        assert chosen.tolist() == choose_slices(head, [], count).tolist()
+        assert chosen[-1] == 27
+
+
+def test_modalities_that_show_different_anatomy_are_named() -> None:
+    def record(profile: list[float]) -> dict:
+        return {"area_profile_mm2": profile}
+
+    def told(t1: list[float], t2: list[float]) -> list[str]:
+        heard = Remembering()
+        people = {str(i): {"T1": record(t1), "T2": record(t2)} for i in range(3)}
+        tell_profiles(people, heard)
+        return heard.warnings
+
+    head = [2000.0, 8000, 15000, 18000, 18000, 16000, 14000]
+    assert told(head, [1.05 * area for area in head]) == []
+    (deeper,) = told(head, [*head, 9000, 9000, 9000, 9000])
+    assert "T1 reach 70 mm" in deeper
+    assert "T2 110 mm" in deeper
+    (smaller,) = told(head, [0.5 * area for area in head])
+    assert "differ in their areas" in smaller
+
+
+def test_a_profile_is_measured_from_the_top_down() -> None:
+    mask = np.zeros((10, 10, 12), bool)
+    for z in range(10):
+        mask[: 10 - z, 0, z] = True  # one row of 10, 9, … 1 voxels
+    volume = Volume(mask.astype(np.float32), np.diag([2.0, 2, 5, 1]))
+    assert area_profile(mask, volume, np.arange(10)) == [4, 12, 20, 28, 36]  # every 10 mm
+
+
+def test_a_ct_window_by_name(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for subject in (1, 2):
+        for modality in ("T1", "CT"):
+            save(image(modality, subject), scan_path(raw, subject, modality))
+    options = {"modalities": ("T1", "CT"), "split": {"train": 1, "test": 1}, "register": False}
+    soft = run(raw, tmp_path / "soft", ct_window="soft", **options)
+    assert soft.scale("CT").window == (-160.0, 240.0)
+    paper = run(raw, tmp_path / "paper", ct_window="paper", **options)
+    scale, scan = paper.scale("CT"), paper.scans("train", "CT")[0]
+    assert (scale.rule, scale.unit) == ("paper", "HU")
+    assert np.asarray(scan.load()).max() == pytest.approx(1.0, abs=0.02)
+    for wrong in ({"ct_window": "wide"}, {"units": "Cormack"}):
+        with pytest.raises(OptionError):
+            run(raw, tmp_path / "wrong", **options, **wrong)
 
 
 def record(extent: int, spacing: float, first: int = 20, shape: int = 200) -> dict:
@@ -340,7 +406,7 @@ def record(extent: int, spacing: float, first: int = 20, shape: int = 200) -> di
 def test_automatic_spacing() -> None:
     def spacing(size: int, *records: dict) -> float:
         people = {str(i): {"T1": r} for i, r in enumerate(records)}
-        return choose_spacing(people, size, lambda message: None)
+        return choose_spacing(people, size)
 
     assert spacing(256, record(200, 0.9)) == 0.9  # all alike and fitting: not interpolated
     assert spacing(256, record(256, 0.9)) == 0.9  # without a margin, but fitting
@@ -444,11 +510,11 @@ def test_native_scans_are_registered_better_than_by_their_headers(test_data: Pat
     """T2 onto T1 of sub-03, whose headers are 5.6 mm off, against the data set's own affines."""
     import SimpleITK as sitk  # noqa: N813
 
-    from syndiff.preparation import registration
+    from syndiff.preparation.mutual_information import _matrix
 
     folder = test_data / "brain_native" / "sub-03"
     to = {
-        m: registration._matrix(sitk.ReadTransform(str(folder / f"{m}_to_FLAIR_itk.txt")))
+        m: _matrix(sitk.ReadTransform(str(folder / f"{m}_to_FLAIR_itk.txt")))
         for m in ("T1w", "T2w")
     }
     truth = to["T2w"] @ np.linalg.inv(to["T1w"])  # T1 world → T2 world

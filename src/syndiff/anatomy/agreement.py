@@ -20,7 +20,8 @@ def foreground(slices: Slices, scale: IntensityScale) -> Mask:
     """
     # An MR threshold follows the image's own brightness, a CT's is a number of HU.
     values = scale.restore(slices) if scale.unit == "HU" else slices
-    masks = [foreground_mask(image[None], scale.unit)[0] for image in values]
+    above = scale.tissue_above
+    masks = [foreground_mask(image[None], scale.unit, above)[0] for image in values]
     return np.stack(masks) if masks else np.zeros(slices.shape, bool)
 
 

@@ -92,11 +92,14 @@ class AnatomyCheck:
     def _offset_warning(self, name: str) -> str:
         length = self.offset.magnitude
         mm = f" ({length * self.spacing_mm:.1f} mm)" if self.spacing_mm else ""
-        remedy = "register the training data; with SynDiff, train with a larger `structure`"
+        remedy = (
+            "take another translator, or train one on registered scans (SynDiff: with more weight "
+            "on the structure term)"
+        )
         if length >= SEVERAL_PX:
             return (
                 f"{name} lies {length:.1f} px{mm} beside its source, the most reported failure of "
-                f"unpaired training: do not use this model; {remedy}"
+                f"unpaired training: do not use the image; {remedy}"
             )
         return f"{name} lies {length:.1f} px{mm} beside its source: {remedy}"
 

@@ -39,6 +39,9 @@ Compile = Annotated[
     ),
 ]
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files that syndiff did not make.")
+]
 Way = Annotated[
     str,
     typer.Option(

@@ -53,9 +53,18 @@ class Command(TyperCommand):
             values = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(v, str) and not v.strip() for v in values):
                 raise OptionError(
-                    f"an empty `{name}`", "a value", "perhaps a variable of the shell is not set"
+                    f"an empty {self._spelled(name)}",
+                    "a value",
+                    "perhaps a variable of the shell is not set",
                 )
         return super().parse_args(ctx, args)
+
+    def _spelled(self, name: str) -> str:
+        """This command's own spelling; two commands may have MODEL and --model."""
+        (parameter,) = (p for p in self.params if p.name == name)
+        if parameter.param_type_name == "argument":
+            return str(parameter.metavar or name).upper()
+        return max(parameter.opts, key=len)
 
     def invoke(self, ctx: Any) -> Any:
         for name, value in ctx.params.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,10 +15,15 @@ from syndiff.errors import OptionError
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder for the cohort (BIDS-like NIfTI).")],
-    subjects: Annotated[int, typer.Option(min=1, help="Number of virtual subjects.")] = 12,
+    subjects: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of virtual subjects; default: 12, or every label map."),
+    ] = None,
     modalities: Annotated[str, typer.Option(help="Any of T1,T2,PD,FLAIR,CT.")] = "T1,T2",
     seed: Seed = 0,
-    spacing_mm: Annotated[float, typer.Option(help="Voxel size in mm.")] = 2.0,
+    spacing_mm: Annotated[
+        float | None, typer.Option(help="Voxel size in mm; default: 2, or 1 with --anatomy.")
+    ] = None,
     lesions: Annotated[int, typer.Option(min=0, help="White-matter lesions per subject.")] = 0,
     misregistration_mm: Annotated[
         float, typer.Option(min=0, help="Random displacement between modalities in mm.")
@@ -29,24 +34,43 @@ def phantom(
     bias: Annotated[
         float, typer.Option(min=0, help="Depth of the coil's shading, 0 is none.")
     ] = 0.2,
+    anatomy: Annotated[
+        Path | None,
+        typer.Option(help="Folder of label maps (BrainWeb's, FreeSurfer's, SynthSeg's) to scan."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="With --anatomy: ixi, mprage, clinical2d or random.")
+    ] = "ixi",
 ) -> None:
     """Make virtual subjects with exact ground truth: images, tissue labels."""
-    from syndiff.phantom import write_cohort
+    from syndiff.phantom import write_cohort, write_heads
 
+    if anatomy and (lesions or misregistration_mm):
+        raise OptionError("--lesions or --misregistration-mm with --anatomy", "neither")
+    chosen = listed(modalities)
     with console_reporter("virtual subjects") as report:
-        write_cohort(
-            out,
-            subjects=subjects,
-            modalities=listed(modalities),
-            seed=seed,
-            spacing_mm=spacing_mm,
-            lesions=lesions,
-            misregistration_mm=misregistration_mm,
-            noise=noise,
-            bias=bias,
-            report=report,
-        )
-    typer.echo(f"{subjects} virtual subjects in {out}")
+        common: dict[str, Any] = {
+            "modalities": chosen, "seed": seed, "noise": noise, "bias": bias, "report": report,
+        }  # fmt: skip
+        if anatomy:
+            made = write_heads(
+                out,
+                anatomy,
+                subjects=subjects or 0,
+                spacing_mm=spacing_mm or 1.0,
+                protocol=protocol,
+                **common,
+            )
+        else:
+            made = write_cohort(
+                out,
+                subjects=subjects or 12,
+                spacing_mm=2.0 if spacing_mm is None else spacing_mm,
+                lesions=lesions,
+                misregistration_mm=misregistration_mm,
+                **common,
+            )
+    typer.echo(f"{len(made)} virtual subjects in {out}")
 
 
 @app.command()
@@ -70,6 +94,16 @@ def prepare(
     intensity: Annotated[
         str, typer.Option(help="MR intensities: robust (99.9th percentile) or paper (maximum).")
     ] = "robust",
+    ct_window: Annotated[
+        str,
+        typer.Option(
+            help="HU that CT is trained on: soft (-160 to 240), bone (-500 to 1300), full (-1024 "
+            "to 3000), LO,HI, or paper (divided by its mean, as MR is in the paper)."
+        ),
+    ] = "full",
+    units: Annotated[
+        str, typer.Option(help="HU: the CT scans are in HU although no air is in view.")
+    ] = "auto",
     register: Annotated[
         bool, typer.Option(help="Register validation and test subjects onto the first modality.")
     ] = True,
@@ -77,7 +111,11 @@ def prepare(
         bool, typer.Option(help="Register training subjects that have several modalities, too.")
     ] = True,
     max_slices: Annotated[
-        int, typer.Option(min=0, help="At most this many slices per volume (paper: 100); 0: all.")
+        int,
+        typer.Option(
+            min=0,
+            help="At most this many slices per volume, the uppermost ones (paper: 100); 0: all.",
+        ),
     ] = 0,
     orientation: Annotated[
         str,
@@ -116,6 +154,8 @@ def prepare(
             size=size,
             spacing_mm=None if spacing_mm == "auto" else number("--spacing-mm", spacing_mm),
             intensity=intensity,
+            ct_window=ct_window,
+            units=units,
             register=register,
             register_training=register_training,
             max_slices=max_slices or None,

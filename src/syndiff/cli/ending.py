@@ -38,6 +38,8 @@ def told(run: Callable[[], Any]) -> int:
             code = run()
             if sys.stdout is not None:
                 sys.stdout.flush()
+            if problem := getattr(sys.stdout, "problem", ""):
+                return _end(f"error: what syndiff says could not be written: {problem}", 2)
             return code if isinstance(code, int) else 0
         except KeyboardInterrupt:
             return _end("interrupted", 130)

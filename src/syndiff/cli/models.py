@@ -1,4 +1,4 @@
-"""Commands around a trained translator: evaluate, info, export, import."""
+"""Commands around a trained translator: evaluate, info, models, export, import."""
 
 from __future__ import annotations
 
@@ -40,9 +40,23 @@ def evaluate(
     profile: Annotated[
         str,
         typer.Option(
-            help="How to compare: paper, selfrdb or fixed; empty: fixed for CT, else paper."
+            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
+            "(whole slices); empty: head_hu for CT, else head."
         ),
     ] = "",
+    whole_volumes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the scans that DATA was prepared from: translate each as a whole, as "
+            "'syndiff translate' does, instead of the prepared slices."
+        ),
+    ] = None,
+    allow_synthetic: Annotated[
+        bool, typer.Option(help="Score data that hold synthetic scans, too.")
+    ] = False,
+    anonymous: Annotated[
+        bool, typer.Option(help="Write no path, file name or command line into the results.")
+    ] = True,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -70,15 +84,21 @@ def evaluate(
             source=source or None,
             target=target or None,
             profile=profile or None,
+            whole_volumes=whole_volumes,
+            allow_synthetic=allow_synthetic,
+            anonymous=anonymous,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
         )
     for name, values in results["models"].items():
         offset = values.get("offset_px")
         typer.echo(
-            f"{name:12} {scores_in_words(values)}, "
+            f"{name:12} {scores_in_words(values['subject_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
+    for values in results["models"].values():
+        if "verdict" in values:
+            typer.echo(values["verdict"]["sentence"])
     for message in results["warnings"]:
         warn(message)
     typer.echo(f"report: {out / 'report.html'}")
@@ -87,7 +107,7 @@ def evaluate(
 @app.command()
 def info(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
 ) -> None:
     """Say what a translator does and where it comes from."""
@@ -97,10 +117,19 @@ def info(
         typer.echo(f"{name:18} {value}")
 
 
+@app.command("models")
+def models_() -> None:
+    """List the translators that travel with the package; each is given by its name."""
+    from syndiff.inference import shipped
+
+    for name, what in shipped():
+        typer.echo(f"{name:14} {what}")
+
+
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
     format: Annotated[
@@ -112,13 +141,22 @@ def export(
     sampling_steps: Annotated[
         int, typer.Option(min=0, help="Reverse steps of ddpm; 0: all 1000.")
     ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an export that is there already.")
+    ] = False,
 ) -> None:
     """Write a translator for other software; refused if it differs from torch."""
     from syndiff.export import export as run
 
     with console_reporter("exporting") as report:
         made = run(
-            model, out, format=format, part=part, sampling_steps=sampling_steps, report=report
+            model,
+            out,
+            format=format,
+            part=part,
+            sampling_steps=sampling_steps,
+            overwrite=overwrite,
+            report=report,
         )
     for sizes, difference in made.differences.items():
         typer.echo(f"{sizes}: differs from torch by at most {difference:.1e}")

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from syndiff.errors import UserError
-
 
 class PatientStream:
-    """A text stream whose reader may leave."""
+    """A text stream whose reader may leave.
+
+    Attributes:
+        problem: why the words could not be written although somebody listens: a full disk.
+    """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream, self.problem = stream, ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -38,18 +40,14 @@ class PatientStream:
             self._deaf(error)
 
     def _deaf(self, error: OSError) -> None:
-        """From now on say it to nobody.
-
-        Raises:
-            UserError: there is somebody, but the words could not be written: a full disk.
-        """
+        """From now on say it to nobody."""
+        if not isinstance(error, BrokenPipeError):
+            self.problem = error.strerror or str(error)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
         with suppress(OSError):
             self._stream.flush()
-        if not isinstance(error, BrokenPipeError):
-            raise UserError(f"what syndiff says could not be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -67,6 +65,5 @@ def patient_streams() -> Iterator[None]:
     finally:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
-                with suppress(UserError):
-                    stream.flush()
+                stream.flush()
         sys.stdout, sys.stderr = before

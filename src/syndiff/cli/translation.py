@@ -11,6 +11,7 @@ from syndiff.cli.app import (
     BatchSize,
     Compile,
     Device,
+    Overwrite,
     Precision,
     Samples,
     SamplingSteps,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # torch is loaded when the command runs
 @app.command()
 def translate(
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or 'demo' for the shipped one.")
+        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
     ],
     image: Annotated[
         Path,
@@ -58,6 +59,10 @@ def translate(
     check: Annotated[
         bool, typer.Option(help="Measure whether the anatomy stays where it is.")
     ] = True,
+    allow_synthetic: Annotated[
+        bool, typer.Option("--allow-synthetic", help="Take a synthetic image as INPUT, too.")
+    ] = False,
+    overwrite: Overwrite = False,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes for a folder; with GPUs one per GPU.")
     ] = 1,
@@ -78,15 +83,18 @@ def translate(
         precision=precision,
         compiled=compiled,
         check=check,
+        allow_synthetic=allow_synthetic,
     )
     if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
-        _translate_folder(model, image, output, options, workers, scheduler)
+        _translate_folder(model, image, output, options, workers, scheduler, overwrite)
         return
     others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
     with console_reporter("slices") as report:
-        translate_file(model, image, output, options, also=others, report=report)
+        translate_file(
+            model, image, output, options, also=others, overwrite=overwrite, report=report
+        )
     typer.echo(f"{output} (synthetic, not for diagnosis)")
 
 
@@ -101,6 +109,7 @@ def sample(
     batch_size: BatchSize = 8,
     device: Device = "auto",
     sampling_steps: SamplingSteps = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make slices of a modality from noise alone (unconditional synthesis)."""
     from syndiff.inference import TranslationOptions
@@ -114,7 +123,7 @@ def sample(
         sampling=Sampling(steps=sampling_steps),
     )
     with console_reporter("slices") as report:
-        run(model, out, options, count=count, report=report)
+        run(model, out, options, count=count, overwrite=overwrite, report=report)
     typer.echo(f"{out}: {count} slices (synthetic, not for diagnosis)")
 
 
@@ -125,13 +134,21 @@ def _translate_folder(
     options: TranslationOptions,
     workers: int,
     scheduler: str,
+    overwrite: bool,
 ) -> None:
     """Exit with code 2 if a volume could not be translated; the others are."""
     from syndiff.inference.folders import translate_folder
 
     with console_reporter("volumes") as report:
         results = translate_folder(
-            model, folder, out, options, workers=workers, scheduler=scheduler, report=report
+            model,
+            folder,
+            out,
+            options,
+            workers=workers,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            report=report,
         )
     failed = sum(bool(result.problem) for result in results)
     skipped = sum(result.skipped for result in results)

@@ -92,7 +92,7 @@ def run(
     from syndiff.evaluation.report import scores_in_words
 
     models = {"shipped": SHIPPED["demo"], "trained": trained}
-    results = evaluate(out / "data", out, models=models, how=How(seed=seed))
+    results = evaluate(out / "data", out, models=models, profile="paper", how=How(seed=seed))
     for name, values in results["models"].items():
         say(f"  {name:10} {scores_in_words(values)}")
     part("done")

@@ -18,6 +18,7 @@ from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest
 
 if TYPE_CHECKING:  # torch is imported only when a translator is read
+    from syndiff.inference import TranslationOptions
     from syndiff.translators import Translator
 
 
@@ -38,6 +39,20 @@ class How:
     sampling: str = "chain"
     samples: int = 8
     sampling_steps: int = 0
+
+    def options(self, translator: Translator) -> TranslationOptions:
+        """As a translation takes them; steps only where the translator can be respaced."""
+        from syndiff.inference import TranslationOptions
+        from syndiff.translators.sampling import Sampling
+
+        steps = self.sampling_steps if translator.respaceable else 0
+        return TranslationOptions(
+            seed=self.seed,
+            batch_size=self.batch_size,
+            device=self.device,
+            precision=self.precision,
+            sampling=Sampling(self.sampling, self.samples, steps),
+        )
 
 
 def load(name: str, path: Path) -> Translator:
@@ -80,18 +95,9 @@ def direction(
 
 def predictor(translator: Translator, how: How) -> Predict:
     """The translator as a function of slices in its own intensity scale."""
-    from syndiff.inference import TranslationOptions, translate_slices
-    from syndiff.translators.sampling import Sampling
+    from syndiff.inference import translate_slices
 
-    options = TranslationOptions(
-        seed=how.seed,
-        batch_size=how.batch_size,
-        device=how.device,
-        precision=how.precision,
-        sampling=Sampling(
-            how.sampling, how.samples, how.sampling_steps if translator.respaceable else 0
-        ),
-    )
+    options = how.options(translator)
     ready = translator.for_precision(how.precision)
     return lambda slices: translate_slices(ready, slices, options)
 

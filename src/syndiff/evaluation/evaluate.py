@@ -6,17 +6,27 @@ evaluate_predictions  (scoring.py) the same from any functions of slices; needs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from syndiff.errors import OptionError
+from syndiff.errors import DataError, OptionError
 from syndiff.evaluation import baselines, candidates, metrics, results
 from syndiff.evaluation.candidates import How
-from syndiff.evaluation.pairs import check_modalities, histogram_baseline, paired_cases
-from syndiff.evaluation.scoring import Predict, evaluate_predictions
+from syndiff.evaluation.pairs import (
+    check_modalities,
+    head_finder,
+    histogram_baseline,
+    paired_cases,
+)
+from syndiff.evaluation.persons import beside
+from syndiff.evaluation.scoring import Predict, Slices, evaluate_predictions
+from syndiff.evaluation.whole import whole_volume
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
+
+if TYPE_CHECKING:  # torch is imported only when a translator is read
+    from syndiff.translators import Translator
 
 
 def evaluate(
@@ -28,6 +38,9 @@ def evaluate(
     source: str | None = None,
     target: str | None = None,
     profile: str | None = None,
+    whole_volumes: Path | None = None,
+    allow_synthetic: bool = False,
+    anonymous: bool = True,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -42,7 +55,12 @@ def evaluate(
         split: which subjects.
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
-        profile: name of a comparison profile; by default `paper`, and `fixed` for CT.
+        profile: name of a comparison profile; by default `head`, and `head_hu` for CT.
+        whole_volumes: folder of the scans that the data were prepared from: each is translated
+            as `syndiff translate` does it, on its own grid, and scored where the prepared
+            slices lie. Otherwise the prepared slices are translated.
+        allow_synthetic: score data among whose scans are synthetic ones; the results say so.
+        anonymous: write no path, no command line and no file name into the results.
         how: how the models translate.
         report: told how far the work is.
 
@@ -56,12 +74,13 @@ def evaluate(
     paths = {name: Path(path) for name, path in models.items()}
     _check_names(paths)
     manifest = read_manifest(data)
+    synthetic = _synthetic_scans(manifest, allow_synthetic)
     translators = {name: candidates.load(name, path) for name, path in paths.items()}
     sources, target = candidates.direction(translators, source, target)
     check_modalities(manifest, (*sources, target))
     cases = paired_cases(manifest, split, sources, target)
     scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
-    chosen = metrics.get_profile(profile) if profile else metrics.profile_for(scale.unit)
+    chosen = metrics.get_profile(profile) if profile else metrics.default_profile(scale.unit)
 
     predictors = {
         name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
@@ -71,19 +90,31 @@ def evaluate(
         name: candidates.anatomy_check(paths[name], translator, manifest, how)
         for name, translator in translators.items()
     }
-    evaluation = evaluate_predictions(cases, predictors, chosen, checks=checks, report=report)
+    evaluation = evaluate_predictions(
+        cases,
+        predictors,
+        chosen,
+        of_subject=_whole_volumes(translators, manifest, split, whole_volumes, how),
+        checks=checks,
+        find_head=head_finder(scale),
+        beside=beside(scale),
+        report=report,
+    )
 
     head = {"format": results.FORMAT, "source": "+".join(sources)}
     found: dict[str, Any] = head | {"target": target, "split": split}
     found |= results.scores(evaluation, scale, spacing_mm)
     for name, path in paths.items():
-        found["models"][name] |= results.origin(path)
+        found["models"][name] |= results.origin(path, anonymous)
+    found["whole_volumes"] = whole_volumes is not None
+    found["synthetic_scans"] = len(synthetic)
     found["warnings"] = (
-        results.anatomy_warnings(evaluation)
+        results.synthetic_warnings(synthetic)
+        + results.anatomy_warnings(evaluation)
         + results.spacing_warnings(translators, spacing_mm)
         + results.score_warnings(found)
     )
-    found["provenance"] = results.provenance(evaluation, data, how)
+    found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
     results.write(out, found, evaluation)
     return found
 
@@ -95,6 +126,40 @@ def _check_names(paths: Mapping[str, Path]) -> None:
             raise OptionError(
                 f"the model name {name!r}", "another one: it is a baseline's or empty"
             )
+
+
+def _synthetic_scans(manifest: Manifest, allowed: bool) -> list[str]:
+    """The files that preparation took although they are marked as synthetic.
+
+    Raises:
+        DataError: there are some, and they are not allowed: a model would be compared with what
+            a model made.
+    """
+    found = [str(file) for file in manifest.content.get("left_out", {}).get("synthetic", [])]
+    if found and not allowed:
+        raise DataError(
+            f"{len(found)} of the scans in {manifest.folder} are synthetic images",
+            "acquired scans alone",
+            "prepare the data without them; `allow_synthetic` scores them nevertheless, and the "
+            "report says so",
+        )
+    return found
+
+
+def _whole_volumes(
+    translators: Mapping[str, Translator],
+    manifest: Manifest,
+    split: str,
+    raw: Path | None,
+    how: How,
+) -> dict[str, Callable[[str], Slices]]:
+    """Name → function of a subject for every model, where whole scans are translated."""
+    if raw is None:
+        return {}
+    return {
+        name: whole_volume(translator, manifest, split, Path(raw), how.options(translator))
+        for name, translator in translators.items()
+    }
 
 
 def _baselines(manifest: Manifest, source: str, target: str) -> dict[str, Predict]:

@@ -93,11 +93,11 @@ def curve_png(
 def distribution_png(
     label: str, values: Mapping[str, Sequence[float]], look: Mapping[str, Look]
 ) -> str:
-    """Per model a box from quartile to quartile, its median and all slices as dots.
+    """Per model a box from quartile to quartile, its median and all people as dots.
 
     Args:
         label: the score and its unit.
-        values: by model name, one value per slice.
+        values: by model name, one value per person.
         look: by model name.
     """
     names = list(values)

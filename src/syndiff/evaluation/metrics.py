@@ -9,12 +9,16 @@ number here belongs to a *profile*, whose exact parameters are stored beside the
     selfrdb   clipped to [0, 1], then as `paper` (its range, the reference's maximum, comes to
               the same); SSIM with a uniform window of 7, sample covariance (scikit-image's)
     fixed     nothing is normalised, values are in [0, 1]; SSIM as `paper`
+    head      as `paper`, but every mean and maximum is taken inside the reference's head, where
+              alone the images are compared: air agrees trivially and flatters every score
+    head_hu   as `fixed`, inside the reference's head: the default for CT
 
 The paper says neither which SSIM window it used nor whether it clipped; ours are the common ones.
 As Wang's code and scikit-image do, SSIM leaves out the border where the window would look beyond
 the slice (torchmetrics mirrors the slice there and counts it).
 Mean normalisation forgives a wrong gain, so it is wrong for CT, whose values are physical: compare
-CT with `fixed` (see `profile_for`).
+CT with `fixed` or `head_hu`. `syndiff evaluate` compares inside the head by default
+(`default_profile`); validation during training, which knows no masks, takes `profile_for`.
 
 A blank reference (no positive value) has no score: the functions return NaN, for the caller to
 skip. Identical images would score infinite dB, which JSON cannot hold: `PSNR_CEILING_DB` caps it.
@@ -34,6 +38,7 @@ from syndiff.errors import DataError, OptionError
 
 PSNR_CEILING_DB = 100.0
 Image = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Profile:
         sigma_px: its standard deviation in pixels, Gaussian only.
         sample_covariance: divide by N - 1 instead of N in the window's covariances, uniform only.
         k1, k2: SSIM's stabilising constants.
+        region: "slice", or "head": only what lies in the reference's head counts.
     """
 
     name: str
@@ -63,10 +69,11 @@ class Profile:
     sample_covariance: bool = False
     k1: float = 0.01
     k2: float = 0.03
+    region: Literal["slice", "head"] = "slice"
 
     def parameters(self) -> dict[str, Any]:
         """Everything that defines the numbers, for `metrics.json`."""
-        return {**asdict(self), "psnr_ceiling_db": PSNR_CEILING_DB, "region": "whole slice"}
+        return {**asdict(self), "psnr_ceiling_db": PSNR_CEILING_DB}
 
 
 PROFILES: dict[str, Profile] = {
@@ -77,6 +84,8 @@ PROFILES: dict[str, Profile] = {
             "selfrdb", "mean", clip=True, window="uniform", window_size=7, sample_covariance=True
         ),
         Profile("fixed", "none"),
+        Profile("head", "mean", region="head"),
+        Profile("head_hu", "none", region="head"),
     )
 }
 
@@ -95,15 +104,23 @@ def get_profile(profile: str | Profile) -> Profile:
 
 
 def profile_for(unit: str) -> Profile:
-    """The default profile of a modality: `fixed` where values are physical (HU), else `paper`."""
+    """A modality's profile over whole slices: `fixed` where values are physical, else `paper`."""
     return PROFILES["fixed" if unit.upper() == "HU" else "paper"]
 
 
-def paper_normalise(image: ArrayLike, reference: ArrayLike) -> tuple[Image, Image]:
+def default_profile(unit: str) -> Profile:
+    """What `syndiff evaluate` takes for a modality in that unit: inside the head."""
+    return PROFILES["head_hu" if unit.upper() == "HU" else "head"]
+
+
+def paper_normalise(
+    image: ArrayLike, reference: ArrayLike, inside: Mask | None = None
+) -> tuple[Image, Image]:
     """Each image ÷ its own mean, then both ÷ the (mean-normalised) reference's maximum.
 
     Args:
         image, reference: (h, w), values ≥ 0 in any unit.
+        inside: (h, w), where means and maximum are taken; everywhere if not given.
 
     Returns:
         Both as float64 (h, w); the reference's maximum is 1. The image is left unscaled if its
@@ -113,34 +130,49 @@ def paper_normalise(image: ArrayLike, reference: ArrayLike) -> tuple[Image, Imag
         DataError: the reference is blank.
     """
     x, y = _pair(image, reference)
-    if y.mean() <= 0:
+    where = ... if inside is None else inside
+    if y[where].mean() <= 0:
         raise DataError("a reference slice without positive values", "a slice that holds tissue")
-    y = y / y.mean()
-    if x.mean() > 0:
-        x = x / x.mean()
-    return x / y.max(), y / y.max()
+    y = y / y[where].mean()
+    if x[where].mean() > 0:
+        x = x / x[where].mean()
+    return x / y[where].max(), y / y[where].max()
 
 
-def psnr(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper") -> float:
+def psnr(
+    image: ArrayLike,
+    reference: ArrayLike,
+    profile: str | Profile = "paper",
+    inside: Mask | None = None,
+) -> float:
     """Peak signal-to-noise ratio of one slice, in dB, at most `PSNR_CEILING_DB`.
 
     Args:
         image, reference: (h, w), values in [0, 1].
         profile: how to compare.
+        inside: (h, w) the reference's head; needed where that is the profile's region, and not
+            used otherwise.
 
     Returns:
         dB; NaN where the reference is blank.
     """
     profile = get_profile(profile)
-    return _unless_blank(_psnr, image, reference, profile)
+    return _unless_blank(_psnr, image, reference, profile, inside)
 
 
-def ssim(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper") -> float:
+def ssim(
+    image: ArrayLike,
+    reference: ArrayLike,
+    profile: str | Profile = "paper",
+    inside: Mask | None = None,
+) -> float:
     """Structural similarity of one slice (Wang et al., 2004): a fraction, 1 for equal images.
 
     Args:
         image, reference: (h, w), values in [0, 1].
         profile: how to compare.
+        inside: (h, w) the reference's head; needed where that is the profile's region, and not
+            used otherwise.
 
     Returns:
         The mean of the SSIM map without its border; NaN where the reference is blank.
@@ -149,21 +181,28 @@ def ssim(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper
         DataError: the slices are smaller than the window.
     """
     profile = get_profile(profile)
-    return _unless_blank(_ssim, image, reference, profile)
+    return _unless_blank(_ssim, image, reference, profile, inside)
 
 
-def mae(image: ArrayLike, reference: ArrayLike, profile: str | Profile = "paper") -> float:
+def mae(
+    image: ArrayLike,
+    reference: ArrayLike,
+    profile: str | Profile = "paper",
+    inside: Mask | None = None,
+) -> float:
     """Mean absolute error over the slice, as a fraction of the profile's peak.
 
     Args:
         image, reference: (h, w), values in [0, 1].
         profile: how to compare.
+        inside: (h, w) the reference's head; needed where that is the profile's region, and not
+            used otherwise.
 
     Returns:
         A fraction; NaN where the reference is blank.
     """
     profile = get_profile(profile)
-    return _unless_blank(_mae, image, reference, profile)
+    return _unless_blank(_mae, image, reference, profile, inside)
 
 
 @dataclass(frozen=True)
@@ -175,7 +214,8 @@ class Metric:
         title: what people call it.
         unit: of the value that is shown; "" for a pure number.
         better: "higher" or "lower".
-        function: (image, reference, profile) → the value that is stored.
+        function: (image, reference, profile, head) → the value that is stored.
+        margin: a smaller difference than this is not worth a word.
         meaning: one or two sentences for the reader of a report.
         factor: what is stored × factor = what is shown.
         digits: shown after the decimal point.
@@ -186,7 +226,8 @@ class Metric:
     title: str
     unit: str
     better: Literal["higher", "lower"]
-    function: Callable[[ArrayLike, ArrayLike, Profile], float]
+    function: Callable[[ArrayLike, ArrayLike, Profile, Mask | None], float]
+    margin: float
     meaning: str
     factor: float = 1.0
     digits: int = 2
@@ -211,20 +252,19 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
-            "psnr_db", "PSNR", "dB", "higher", psnr,
+            "psnr_db", "PSNR", "dB", "higher", psnr, 0.3,
             "How small the error is against the brightest value of the acquired slice, on a "
             "logarithmic scale: 6 dB more means half the error. PSNRs of other papers compare "
             "only if they normalise and crop in the same way.",
         ),
         Metric(
-            "ssim", "SSIM", "%", "higher", ssim,
-            "Whether local structure (brightness, contrast, pattern in a small window) agrees; "
-            "100 % is identical. Empty background agrees trivially, so small heads in large "
-            "frames score high.",
-            factor=100, digits=1,
+            "ssim", "SSIM", "", "higher", ssim, 0.01,
+            "Whether local structure (brightness, contrast, pattern in a small window) agrees: "
+            "1 is identical, 0 is unrelated, below 0 the structure is inverted.",
+            digits=3,
         ),
         Metric(
-            "mae", "Mean error", "% of maximum", "lower", mae,
+            "mae", "Mean error", "% of maximum", "lower", mae, 0.002,
             "The average absolute difference per pixel.",
             factor=100, of_intensity=True,
         ),
@@ -249,33 +289,50 @@ def correlate_inside(image: Image, along_y: Image, along_x: Image) -> Image:
 
 
 def _unless_blank(
-    score: Callable[[Image, Image, Profile], float],
+    score: Callable[[Image, Image, Profile, Mask | None], float],
     image: ArrayLike,
     reference: ArrayLike,
     profile: Profile,
+    inside: Mask | None,
 ) -> float:
     """The score of the normalised pair; NaN where the reference holds nothing to compare with."""
     x, y = _pair(image, reference)
-    return score(*_normalised(x, y, profile), profile) if y.max() > 0 else float("nan")
+    if profile.region == "slice":
+        inside = None
+    elif inside is None:
+        raise OptionError(f"the profile {profile.name} without a mask", "the reference's head")
+    values = y if inside is None else y[inside]
+    if not values.size or values.max() <= 0:
+        return float("nan")
+    return score(*_normalised(x, y, profile, inside), profile, inside)
 
 
-def _normalised(image: Image, reference: Image, profile: Profile) -> tuple[Image, Image]:
+def _normalised(
+    image: Image, reference: Image, profile: Profile, inside: Mask | None
+) -> tuple[Image, Image]:
     if profile.clip:
         image, reference = image.clip(0, 1), reference.clip(0, 1)
-    return paper_normalise(image, reference) if profile.normalise == "mean" else (image, reference)
+    if profile.normalise == "mean":
+        return paper_normalise(image, reference, inside)
+    return image, reference
 
 
-def _psnr(image: Image, reference: Image, profile: Profile) -> float:
-    squared_error = float(np.mean((image - reference) ** 2))
+def _in(values: Image, inside: Mask | None) -> Image:
+    return values if inside is None else values[inside]
+
+
+def _psnr(image: Image, reference: Image, profile: Profile, inside: Mask | None) -> float:
+    error = _in(image - reference, inside)
+    squared_error = float(np.mean(error**2))
     floor = profile.peak**2 * 10 ** (-PSNR_CEILING_DB / 10)
     return float(10 * np.log10(profile.peak**2 / max(squared_error, floor)))
 
 
-def _mae(image: Image, reference: Image, profile: Profile) -> float:
-    return float(np.mean(np.abs(image - reference)) / profile.peak)
+def _mae(image: Image, reference: Image, profile: Profile, inside: Mask | None) -> float:
+    return float(np.mean(np.abs(_in(image - reference, inside))) / profile.peak)
 
 
-def _ssim(image: Image, reference: Image, profile: Profile) -> float:
+def _ssim(image: Image, reference: Image, profile: Profile, inside: Mask | None) -> float:
     size = profile.window_size
     if min(image.shape) < size:
         raise DataError(f"slices of {image.shape} pixels", f"at least {size} x {size} for SSIM")
@@ -294,7 +351,10 @@ def _ssim(image: Image, reference: Image, profile: Profile) -> float:
     map_ = ((2 * mu_x * mu_y + c1) * (2 * cov + c2)) / (
         (mu_x**2 + mu_y**2 + c1) * (var_x + var_y + c2)
     )
-    return float(map_.mean())
+    if inside is None:
+        return float(map_.mean())
+    seen = inside[size // 2 : -(size // 2), size // 2 : -(size // 2)]  # the windows' centres
+    return float(map_[seen].mean()) if seen.any() else float(map_.mean())
 
 
 def _window(profile: Profile) -> Image:

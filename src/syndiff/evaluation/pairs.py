@@ -48,8 +48,8 @@ def histogram_baseline(manifest: Manifest, source: str, target: str) -> Histogra
     return fit_histogram(
         (scan.load() for scan in manifest.scans("train", source)),
         (scan.load() for scan in manifest.scans("train", target)),
-        source_foreground=_foreground(manifest.scale(source)),
-        target_foreground=_foreground(manifest.scale(target)),
+        source_foreground=head_finder(manifest.scale(source)),
+        target_foreground=head_finder(manifest.scale(target)),
     )
 
 
@@ -74,10 +74,10 @@ def _case(scans: Sequence[Scan]) -> Case:
     return Case(scans[0].subject, scans[-1].slice_indices, load)
 
 
-def _foreground(scale: IntensityScale) -> Callable[[Slices], NDArray[np.bool_]]:
+def head_finder(scale: IntensityScale) -> Callable[[Slices], NDArray[np.bool_]]:
     """Finds the head in prepared slices, by the rule that preparation used on the volumes."""
 
     def find(slices: Slices) -> NDArray[np.bool_]:
-        return foreground_mask(scale.restore(slices), scale.unit)
+        return foreground_mask(scale.restore(slices), scale.unit, scale.tissue_above)
 
     return find

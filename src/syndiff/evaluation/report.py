@@ -18,7 +18,9 @@ from syndiff.anatomy.check import WARN_PX
 from syndiff.evaluation import figures
 from syndiff.evaluation.baselines import BASELINES
 from syndiff.evaluation.metrics import METRICS
+from syndiff.evaluation.persons import TISSUES_HU, limits_in_words
 from syndiff.evaluation.scoring import Evaluation, Picture
+from syndiff.evaluation.verdict import verdicts
 
 OFFSET_WARNING_PX = WARN_PX
 MOST_CURVES = 24  # subjects; a report of hundreds would be unreadable and huge
@@ -49,7 +51,9 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         columns=columns(results["unit"]),
         metrics=METRICS,
         rows=_headline_rows(results),
-        findings=findings(results),
+        verdicts=verdicts(results["models"]),
+        tissue_rows=_tissue_rows(results),
+        tissues={name: limits_in_words(*hu) for name, hu in TISSUES_HU.items()},
         anatomy_rows=_anatomy_rows(results),
         legend={name: figures.legend_png(name, look) for name in evaluation.models},
         panels=[_panel(picture, limit) for picture in evaluation.pictures],
@@ -61,27 +65,6 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         warning_px=OFFSET_WARNING_PX,
         unit=results["unit"],
     )
-
-
-def findings(results: Mapping[str, Any]) -> list[str]:
-    """What the numbers say, one sentence for each trained model."""
-    models = results["models"]
-    sentences = []
-    for name, entry in models.items():
-        if entry["kind"] == "baseline":
-            continue
-        gains = [
-            f"{abs(gain):.1f} dB {'above' if gain >= 0 else 'below'} {words}"
-            for baseline, words in (
-                ("copy", "copying the source"),
-                ("histogram", "histogram matching"),
-            )
-            for gain in [entry["psnr_db"] - models[baseline]["psnr_db"]]
-        ]
-        offset = entry["offset_px"]
-        place = "could not be measured" if offset is None else f"is {offset:.2f} px"
-        sentences.append(f"{name} is {' and '.join(gains)} in PSNR; its offset {place}.")
-    return sentences
 
 
 def scores_in_words(scores: Mapping[str, float]) -> str:
@@ -111,7 +94,7 @@ def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     trained = {n: e for n, e in models.items() if e["kind"] == "model"}
     measured = {n: e["offset_px"] for n, e in trained.items() if e["offset_px"] is not None}
     leaders: dict[str, str | None] = {
-        name: metric.best({model: entry[name] for model, entry in models.items()})
+        name: metric.best({m: entry["subject_means"][name] for m, entry in models.items()})
         for name, metric in METRICS.items()
     } | {
         # A baseline lies where its source lies: it can neither win nor lose in this column.
@@ -127,6 +110,16 @@ def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             **entry,
         }
         for name, entry in models.items()
+    ]
+
+
+def _tissue_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For CT one row per model: its errors in HU by tissue; means over people."""
+    if results["unit"] != "HU":
+        return []
+    return [
+        {"name": name, "baseline": entry["kind"] == "baseline", **entry["subject_means"]}
+        for name, entry in results["models"].items()
     ]
 
 
@@ -195,7 +188,11 @@ def _distributions(
     charts = []
     for metric in METRICS.values():
         values = {
-            model: [metric.factor * score.values[metric.name] for score in evaluation.of(model)]
+            model: [
+                metric.factor * float(np.mean([s.values[metric.name] for s in scores]))
+                for subject in evaluation.subjects
+                for scores in [evaluation.of(model, subject)]
+            ]
             for model in evaluation.models
         }
         charts.append(

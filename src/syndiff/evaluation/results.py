@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,11 +19,13 @@ from syndiff.anatomy.check import combine
 from syndiff.errors import UserError
 from syndiff.evaluation import baselines
 from syndiff.evaluation.candidates import How
-from syndiff.evaluation.metrics import METRICS
+from syndiff.evaluation.metrics import METRICS, Profile
 from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import Evaluation, summarise_model
+from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.manifest import FILE_NAME
 
 if TYPE_CHECKING:  # torch is imported only when a translator is read
     from syndiff.translators import Translator
@@ -66,20 +69,41 @@ def scores(
         if scale.window is not None:
             width = scale.window[1] - scale.window[0]
             for part in (m.name for m in METRICS.values() if m.of_intensity):
-                entry[f"{part}_hu"] = entry[part] * width
-                entry[f"{part}_hu_std"] = entry[f"{part}_std"] * width
+                for held in (entry, entry["subject_means"]):
+                    held[f"{part}_hu"] = held[part] * width
+                    held[f"{part}_hu_std"] = held[f"{part}_std"] * width
         checks = evaluation.checks.get(name, {})
         entry["anatomy"] = combine(list(checks.values())).to_dict() if checks else None
         for subject, check in checks.items():
             entry["subjects"][subject]["anatomy"] = check.to_dict()
         models[name] = entry
+    for verdict in verdicts(models):
+        models[verdict.name]["verdict"] = verdict.to_dict()
     return {
         "unit": scale.unit,
         "profile": evaluation.profile.parameters(),
+        "range": intensity_range(scale, evaluation.profile),
         "subjects": evaluation.subjects,
         "blank_slices_left_out": evaluation.blank_slices,
         "models": models,
     }
+
+
+def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
+    """Which values the range of 1 and the peak of PSNR stand for, in numbers and in words."""
+    if scale.window is None:
+        what = "head" if profile.region == "head" else "slice"
+        words = (
+            f"PSNR's peak and SSIM's range are the brightest value of each acquired {what}"
+            if profile.normalise == "mean"
+            else "PSNR's peak and SSIM's range are 1, the cohort's bright end"
+        )
+        return {"unit": scale.unit, "window": None, "words": words}
+    low, high = scale.window
+    words = f"PSNR's peak and SSIM's range are {high - low:g} HU, the window {low:g} to {high:g}"
+    if profile.normalise == "mean":
+        words = f"values of the window {low:g} to {high:g} HU, divided by each slice's mean"
+    return {"unit": "HU", "window": [low, high], "words": words}
 
 
 def score_warnings(results: Mapping[str, Any]) -> list[str]:
@@ -100,6 +124,16 @@ def score_warnings(results: Mapping[str, Any]) -> list[str]:
     if len(results["subjects"]) == 1:
         found.append("one test subject: the scores say little about other people")
     return found
+
+
+def synthetic_warnings(files_taken: Sequence[str]) -> list[str]:
+    """That the data hold synthetic images, which were allowed."""
+    if not files_taken:
+        return []
+    return [
+        f"{len(files_taken)} of the data's scans are synthetic images: where they are references, "
+        "a score says how alike two models are, not how close an image is to an acquired one"
+    ]
 
 
 def anatomy_warnings(evaluation: Evaluation) -> list[str]:
@@ -126,25 +160,53 @@ def spacing_warnings(translators: Mapping[str, Translator], spacing_mm: float | 
     return found
 
 
-def origin(path: Path) -> dict[str, Any]:
-    """Where a model came from: its folder and its own account of its training."""
+def origin(path: Path, anonymous: bool) -> dict[str, Any]:
+    """Where a model came from: what it is, and its own account of its training.
+
+    The numbers of its training scans are left out. An anonymous account has no path, no notes on
+    an import (they name files), and names the weights by their hash.
+    """
     config = path / "config.json"
-    if not config.is_file():
-        return {"path": str(path), "config": {}}
-    return {"path": str(path), "config": files.read_json(config, "translator configuration")}
+    content = {}
+    if config.is_file():
+        content = files.read_json(config, "translator configuration")
+    left_out = {"fingerprints", "tissue_quantiles"} | ({"imported"} if anonymous else set())
+    told = {key: value for key, value in content.items() if key not in left_out}
+    weights = path / "model.safetensors"
+    identity = f"weights SHA-256 {_digest(weights)}" if weights.is_file() else "no weights file"
+    return {"path": identity if anonymous else str(path), "config": told}
 
 
-def provenance(evaluation: Evaluation, data: Path, how: How) -> dict[str, Any]:
+def provenance(
+    evaluation: Evaluation, data: Path, how: How, *, anonymous: bool = True
+) -> dict[str, Any]:
+    """When, how and on what an evaluation was made.
+
+    An anonymous one holds neither paths nor the command line, which hold names of people and
+    machines; the data are named by their manifest's hash.
+    """
     count = sum(len(evaluation.of(evaluation.models[0], s)) for s in evaluation.subjects)
-    return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    named = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "data": str(data.resolve()),
+    }
+    manifest = f"manifest SHA-256 {_digest(data / FILE_NAME)}"
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({"data": manifest} if anonymous else named),
         **asdict(how),
         "versions": {name: _version(name) for name in ("syndiff", "torch", "numpy", "scipy")}
-        | {"python": platform.python_version(), "platform": platform.platform()},
+        | {
+            "python": platform.python_version(),
+            "platform": platform.system() if anonymous else platform.platform(),
+        },
         "seconds_per_slice": {n: round(s / count, 4) for n, s in evaluation.seconds.items()},
     }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:

@@ -23,6 +23,9 @@ from syndiff.reporting import SILENT, Reporter
 Slices = NDArray[np.float32]
 Predict = Callable[[Slices], Slices]
 Check = Callable[[Slices, Slices], AnatomyCheck]
+Mask = NDArray[np.bool_]
+FindHead = Callable[[Slices], Mask]
+Beside = Callable[[Slices, Slices, Mask], dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,20 @@ class Picture:
 
 @dataclass
 class Evaluation:
-    """All scores of a test set; `checks` by model and subject, for models only."""
+    """All scores of a test set.
+
+    Attributes:
+        profile: how slices were compared.
+        scores: of every model and slice.
+        checks: model → subject → comparison with the source; for models only.
+        beside: model → subject → what else was measured of the whole person (persons.py).
+        pictures, seconds, blank_slices: for the report.
+    """
 
     profile: Profile
     scores: list[SliceScore] = field(default_factory=list)
     checks: dict[str, dict[str, AnatomyCheck]] = field(default_factory=dict)
+    beside: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     blank_slices: int = 0
@@ -106,7 +118,10 @@ def evaluate_predictions(
     predictors: Mapping[str, Predict],
     profile: Profile,
     *,
+    of_subject: Mapping[str, Callable[[str], Slices]] | None = None,
     checks: Mapping[str, Check] | None = None,
+    find_head: FindHead | None = None,
+    beside: Beside | None = None,
     pictures: int = 4,
     report: Reporter = SILENT,
 ) -> Evaluation:
@@ -116,8 +131,14 @@ def evaluate_predictions(
         cases: the test subjects.
         predictors: name → function of source slices (n, h, w) that gives (n, h, w) in [0, 1].
         profile: how slices are compared.
+        of_subject: for the predictors that make their slices from something else than the
+            source slices, name → function of the subject's name that gives (n, h, w).
         checks: for the predictors to be compared with their sources too, name → function of
             source and synthetic slices.
+        find_head: finds the head in a person's reference slices, (n, h, w) → bool; needed where
+            that is the profile's region.
+        beside: function of synthetic slices, reference slices and head that gives further
+            numbers of the whole person, by name.
         pictures: how many slices are kept for the report.
         report: told which model is at which subject.
 
@@ -131,23 +152,31 @@ def evaluate_predictions(
     report.phase("evaluating")
     for number, case in enumerate(cases):
         source, reference = _loaded(case)
-        usable = [i for i in range(len(reference)) if reference[i].max() > 0]
+        head = np.ones(reference.shape, bool) if find_head is None else find_head(reference)
+        region = head if profile.region == "head" else np.ones(reference.shape, bool)
+        usable = [i for i in range(len(reference)) if _holds(reference[i], region[i])]
         evaluation.blank_slices += len(reference) - len(usable)
         shown = set(chosen[number]).intersection(usable)
-        kept = {i: _picture(case, i, source, reference, profile) for i in sorted(shown)}
+        kept = {i: _picture(case, i, source, reference, head, profile) for i in sorted(shown)}
         for position, (name, predict) in enumerate(predictors.items()):
             report.progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
             started = time.perf_counter()
-            synthetic = _checked(predict(source), source, name, case.subject)
+            own = (of_subject or {}).get(name)
+            made = predict(source) if own is None else own(case.subject)
+            synthetic = _checked(made, source, name, case.subject)
             evaluation.seconds[name] += time.perf_counter() - started
             if name in (checks or {}):
                 check = checks[name](source, synthetic)  # type: ignore[index]
                 evaluation.checks.setdefault(name, {})[case.subject] = check
+            if beside is not None:
+                found = beside(synthetic, reference, head)
+                evaluation.beside.setdefault(name, {})[case.subject] = found
             for i in usable:
-                score = _score(name, case, i, synthetic[i], reference[i], profile)
+                score = _score(name, case, i, synthetic[i], reference[i], head[i], profile)
                 evaluation.scores.append(score)
                 if i in kept:
-                    _keep(kept[i], score, _shown(synthetic[i], reference[i], profile))
+                    image = _shown(synthetic[i], reference[i], head[i], profile)
+                    _keep(kept[i], score, image)
         evaluation.pictures += kept.values()
     report.progress(total, total, "done")
     if not evaluation.scores:
@@ -202,6 +231,12 @@ def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
         over_subjects |= {name: mean, f"{name}_std": deviation}
     offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
     over_subjects["offset_px_max"] = max(offsets, default=None)
+    for subject, found in evaluation.beside.get(model, {}).items():
+        if subject in subjects:
+            subjects[subject] |= found
+    for name in next(iter(evaluation.beside.get(model, {}).values()), {}):
+        known = [s[name] for s in subjects.values() if s.get(name) is not None]
+        over_subjects[name] = sum(known) / len(known) if known else None
     return summarise(evaluation.of(model)) | {
         "subject_means": over_subjects,
         "subjects": subjects,
@@ -237,20 +272,33 @@ def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slic
     return synthetic
 
 
+def _holds(reference: NDArray[Any], head: Mask) -> bool:
+    """Whether a slice has something to be compared with."""
+    return bool(head.any()) and float(reference[head].max()) > 0
+
+
 def _score(
-    name: str, case: Case, i: int, image: NDArray[Any], reference: NDArray[Any], profile: Profile
+    name: str,
+    case: Case,
+    i: int,
+    image: NDArray[Any],
+    reference: NDArray[Any],
+    head: Mask,
+    profile: Profile,
 ) -> SliceScore:
     return SliceScore(
         name,
         case.subject,
         case.slice_indices[i],
-        {m.name: m.function(image, reference, profile) for m in METRICS.values()},
+        {m.name: m.function(image, reference, profile, head) for m in METRICS.values()},
         offset_between(image, reference),
     )
 
 
-def _picture(case: Case, i: int, source: Slices, reference: Slices, profile: Profile) -> Picture:
-    shown = _shown(reference[i], reference[i], profile)
+def _picture(
+    case: Case, i: int, source: Slices, reference: Slices, head: Mask, profile: Profile
+) -> Picture:
+    shown = _shown(reference[i], reference[i], head[i], profile)
     first = source[i] if source.ndim == 3 else source[i, 0]
     return Picture(case.subject, case.slice_indices[i], np.array(first), shown)
 
@@ -260,8 +308,11 @@ def _keep(picture: Picture, score: SliceScore, synthetic: NDArray[Any]) -> None:
     picture.scores[score.model] = score.values
 
 
-def _shown(image: NDArray[Any], reference: NDArray[Any], profile: Profile) -> NDArray[Any]:
+def _shown(
+    image: NDArray[Any], reference: NDArray[Any], head: Mask, profile: Profile
+) -> NDArray[Any]:
     """The slice (h, w) with the values that PSNR compares, as float32."""
     if profile.normalise == "mean" and reference.max() > 0:
-        image = paper_normalise(image, reference)[0]
+        inside = head if profile.region == "head" else None
+        image = paper_normalise(image, reference, inside)[0]
     return np.array(image, dtype=np.float32)

@@ -24,6 +24,7 @@ from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.export.trace import inputs_of, program_of, random_inputs, unrolled
 from syndiff.inference import digest
 from syndiff.io.atomic import write_json
+from syndiff.io.outputs import check_folder
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
     CONFIG,
@@ -35,6 +36,7 @@ from syndiff.translators import (
     explicit_noise,
     load_translator,
     locate,
+    read_config,
 )
 
 FORMATS = {"onnx": OnnxTranslator, "torch": TorchProgramTranslator}
@@ -67,6 +69,7 @@ def export(
     format: str = "onnx",
     part: str = "chain",
     sampling_steps: int = 0,
+    overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> Exported:
     """Export a translator into a new folder, and compare the result with torch.
@@ -77,6 +80,7 @@ def export(
         format: "onnx", or "torch" for a program of torch.export.
         part: "chain", source and all noise → image, or "step", one reverse step.
         sampling_steps: of a chain that can be respaced (DDPM); 0: as many as in training.
+        overwrite: replace an export that is there already.
         report: told what is being done.
 
     Returns:
@@ -85,13 +89,13 @@ def export(
     Raises:
         ModelError: the translator cannot be exported, or the export differs from torch by more
             than 1e-4; nothing is left behind.
-        OptionError: `out` exists, or the options do not fit the translator.
+        OptionError: `out` exists (and is no export, or `overwrite` was not given), or the options
+            do not fit the translator.
     """
     out = Path(out)
     if format not in FORMATS:
         raise OptionError(f"the format {format!r}", " or ".join(FORMATS))
-    if out.exists():
-        raise OptionError(f"{out} exists", "a new folder for the export")
+    _check_place(out, overwrite)
     _require(format)
     translator = load_translator(model)
     explicit = translator.explicit(sampling_steps)
@@ -114,6 +118,28 @@ def export(
                     "it was not written",
                 )
     return Exported(out, differences)
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    """Refuse to replace anything but an export, and that unless the user insists."""
+    if out.exists():
+        if not _is_export(out):
+            raise OptionError(f"{out} exists", "a new folder for the export")
+        if not overwrite:
+            remedy = "`overwrite` replaces the export that it holds"
+            raise OptionError(f"{out} exists", "a new folder for the export", remedy)
+    check_folder(out.absolute().parent)
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder holds an export and nothing else."""
+    names = {FORMATS[name].weights for name in FORMATS} | {CONFIG}
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - names:
+        return False
+    try:
+        return "export" in read_config(folder)
+    except UserError:
+        return False
 
 
 def _require(format: str) -> None:
@@ -226,9 +252,12 @@ def _differences(
 def _whole_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out`; rename it if the block succeeds."""
     temporary = out.with_name(f".partial-{os.getpid()}-{out.name}")
+    old = out.with_name(f".partial-{os.getpid()}-old-{out.name}")
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        if out.exists():  # an earlier export: see `_check_place`
+            os.replace(out, old)
         os.replace(temporary, out)
     except OSError as error:
         raise UserError(
@@ -237,3 +266,4 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

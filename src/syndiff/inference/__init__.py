@@ -8,6 +8,7 @@ from syndiff.inference.requests import (
     digest,
     load_model,
     save,
+    shipped,
     translate,
     translate_file,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "sample",
     "sample_slices",
     "save",
+    "shipped",
     "sidecar",
     "translate",
     "translate_file",

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
-from syndiff.preparation.intensity import IntensityScale, checked_hounsfield, foreground_mask
+from syndiff.inference.frames import head_part
+from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.values import field_doubts, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -25,33 +27,59 @@ class Acquired:
         volume: in acquired units.
         scale: its intensity rule.
         mask: (x, y, z) the tissue.
-        mean: what intensities are divided by.
+        head: (x, y, z) the tissue of its uppermost part, see `head_part`.
+        mean: what intensities are divided by, taken over the head.
+        notes: what its values were taken to mean, and what is doubtful, in words.
     """
 
     modality: str
     volume: Volume
     scale: IntensityScale
     mask: NDArray[np.bool_]
+    head: NDArray[np.bool_]
     mean: float
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, modality: str, volume: Volume, intensity: Mapping[str, Any]) -> Acquired:
-        """Measure a volume; `intensity` is the modality's entry in `config.json`.
+    def of(
+        cls, modality: str, volume: Volume, intensity: Mapping[str, Any], frame_mm: float
+    ) -> Acquired:
+        """Measure a volume.
+
+        Args:
+            modality: as the translator calls it.
+            volume: in acquired units.
+            intensity: the modality's entry in `config.json`.
+            frame_mm: the shorter side of the training's frames.
 
         Raises:
-            VolumeError: it holds no tissue, or is not in HU where CT is asked for.
+            VolumeError: it holds no tissue, or values of another kind: see `values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
-        if scale.unit == "HU":
-            volume = volume.like(checked_hounsfield(volume.array))
+        try:
+            values = understood(volume.array, scale.unit)
+        except VolumeError as error:
+            raise VolumeError(
+                f"{volume.name}: {error.found}", error.expected, error.remedy
+            ) from error
+        volume = volume.like(values.array)
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
-        return cls(modality, volume, scale, mask, scale.reference_mean(volume.array, mask))
+        # Found again close to the head: the threshold of air depends on how much air there is.
+        part = tuple(head_part(mask, volume.spacing_mm, frame_mm))
+        found = foreground_mask(volume.array[part], scale.unit)
+        head = np.zeros_like(mask)
+        head[part] = found if found.any() else mask[part]
+        mean = scale.reference_mean(volume.array, head)
+        notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
+        return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:
         """The chosen axial slices, normalised; (n, y, x)."""
-        return self.scale.normalise(self.volume.array.transpose(2, 1, 0)[chosen], self.mean)
+        from syndiff.io.volume import to_slices
+
+        return self.scale.normalise(to_slices(self.volume)[chosen], self.mean)
 
 
 def in_order(

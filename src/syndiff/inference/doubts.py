@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syndiff.inference.likeness import Likeness, nearest
+from syndiff.preparation.fingerprint import NAMES, fingerprint
 from syndiff.preparation.intensity import IntensityScale, tissue_quantiles
 from syndiff.translators import Translator
 
@@ -45,35 +48,51 @@ def doubts(
         found.append(
             f"the tissue in {name} measures {extent[0]:.0f}×{extent[1]:.0f} mm: is it a head?"
         )
-    statistics = config.get("tissue_quantiles")
-    if statistics:
-        scale = IntensityScale.from_dict(config["intensity"][modality])
-        found += _modality_doubts(
-            tissue_quantiles(scale.normalise(volume.array, mean), mask),
-            statistics,
-            modality,
-            name,
-        )
-    return found
+    return found + modality_doubts(config, volume, mask, mean, modality)
 
 
-def _modality_doubts(
-    quantiles: list[float], statistics: dict[str, Any], modality: str, name: str
+def modality_doubts(
+    config: Mapping[str, Any],
+    volume: Volume,
+    mask: NDArray[np.bool_],
+    mean: float,
+    modality: str,
 ) -> list[str]:
-    """Compare a scan's quantiles with those of the training subjects of every modality."""
+    """Whether a scan is unlike those of the modality that a translator was trained on.
 
-    def distance(other: str) -> float:
-        subjects = np.asarray(statistics[other])
-        return float(np.abs(subjects - quantiles).mean(axis=1).min())
-
-    subjects = np.asarray(statistics[modality])
-    spread = float(np.abs(subjects - np.median(subjects, axis=0)).mean(axis=1).max())
-    if distance(modality) <= max(3 * spread, 0.06):
+    Args:
+        config: the translator's. Newer ones hold the fingerprints of their training scans; older
+            ones only the quantiles of their normalised tissue, which tell less.
+        volume, mask, mean, modality: as in `doubts`.
+    """
+    scale = IntensityScale.from_dict(config["intensity"][modality])
+    if config.get("fingerprints"):
+        if tuple(config["fingerprints"]["names"]) != NAMES:
+            return [
+                f"whether {volume.name} is like the training scans was not checked: another "
+                "version of syndiff took their fingerprints"
+            ]
+        known = Likeness.of_card(config["fingerprints"])
+        row = fingerprint(volume.array, mask, volume.spacing_mm, scale.unit)
+    elif config.get("tissue_quantiles"):
+        known = Likeness.of_quantiles(config["tissue_quantiles"])
+        row = tissue_quantiles(scale.normalise(volume.array, mean), mask)
+    else:
         return []
-    nearest = min(statistics, key=distance)
-    if nearest != modality:
-        return [f"the intensities of {name} look like {nearest}, not {modality}"]
+    if modality not in known:
+        return []
+    other = nearest(known, row)
+    # Within a wide limit, too, a scan that fits another modality better is doubted.
+    halfway = known[modality].distance(row) > 0.5 * known[modality].limit
+    elsewhere = other != modality and halfway
+    if known[modality].accepts(row) and not elsewhere:
+        return []
+    differs = known[modality].differs(row)
+    if other != modality and known[other].accepts(row):
+        return [f"{volume.name} looks like {other}, not {modality}: {differs}"]
+    near = other != modality and known[other].distance(row) < 2 * known[other].limit
+    closest = f", and nearer to {other}" if near else ""
     return [
-        f"the intensities of {name} are unlike the {modality} scans that the translator "
-        "was trained on: is it the right modality?"
+        f"{volume.name} is unlike the {modality} scans that the translator was trained on"
+        f"{closest}: {differs}; is it the right modality, a whole head, not stripped or masked?"
     ]

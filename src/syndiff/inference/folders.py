@@ -26,6 +26,7 @@ from syndiff.inference.requests import Model, translate_file
 from syndiff.io.atomic import read_json
 from syndiff.io.formats import stem_of
 from syndiff.io.marks import sidecar
+from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.memory import keep_freed
 from syndiff.preparation.discover import find_scans
 from syndiff.reporting import SILENT, Remembering, Reporter
@@ -64,6 +65,7 @@ def translate_folder(
     *,
     workers: int = 1,
     scheduler: str = "",
+    overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> list[Result]:
     """Translate every volume of the source modality in a folder.
@@ -76,12 +78,14 @@ def translate_folder(
         workers: processes on this machine; on a machine with GPUs one per GPU.
         scheduler: address of a running dask scheduler ("tcp://host:8786") instead; its workers
             must see the same files.
+        overwrite: replace results and side-cars that syndiff did not make, too.
         report: told how many volumes are done, and one line per failure and per doubt.
 
     Returns:
         One result per volume, in the order of their names.
 
     Raises:
+        OptionError: a result or side-car exists and is not one of ours; nothing is done then.
         UserError: the model, the folder or an option cannot be used.
     """
     read = Model.read(model)  # a wrong model is one error, not one per volume
@@ -93,7 +97,12 @@ def translate_folder(
     jobs = plan(model, folder, out)
     results = {job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)}
     left = [job for job in jobs if job not in results]
-    for result in _run(str(model), left, workers, scheduler, options):
+    check_outputs(
+        [file for job in left for file in (job.output, sidecar(job.output))],
+        overwrite=overwrite,
+        expected_bytes=sum(expected_image_bytes(job.inputs[0]) for job in left),
+    )
+    for result in _run(str(model), left, workers, scheduler, options, overwrite):
         results[result.job] = result
         name = result.job.output.name
         for message in (*result.warnings, *([result.problem] if result.problem else [])):
@@ -175,7 +184,12 @@ def finished(job: Job, weights: str, options: TranslationOptions) -> bool:
 
 
 def _run(
-    model: str, jobs: Sequence[Job], workers: int, scheduler: str, options: TranslationOptions
+    model: str,
+    jobs: Sequence[Job],
+    workers: int,
+    scheduler: str,
+    options: TranslationOptions,
+    overwrite: bool,
 ) -> Iterator[Result]:
     """Results as they come, from a local or a given cluster."""
     if not jobs:
@@ -201,9 +215,9 @@ def _run(
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         threads = 0 if scheduler else _threads(workers)
+        how = (options, threads, overwrite)
         tasks = {
-            client.submit(work, model, job, options, threads, pure=False, retries=RETRIES): job
-            for job in jobs
+            client.submit(work, model, job, *how, pure=False, retries=RETRIES): job for job in jobs
         }
         for task in as_completed(tasks):
             problem = task.exception()
@@ -226,7 +240,9 @@ def _given(scheduler: str) -> Any:
         ) from error
 
 
-def work(model: str, job: Job, options: TranslationOptions, threads: int) -> Result:
+def work(
+    model: str, job: Job, options: TranslationOptions, threads: int, overwrite: bool = False
+) -> Result:
     """Translate one volume; runs in a worker.
 
     What the user can mend is a result with a problem; anything else raises and is tried again.
@@ -241,6 +257,7 @@ def work(model: str, job: Job, options: TranslationOptions, threads: int) -> Res
             job.output,
             replace(options, device=_device(options.device)),
             also=dict(zip(read.translator.sources[1:], job.inputs[1:], strict=True)),
+            overwrite=overwrite,
             turn=_computing,
             report=heard,
         )

@@ -22,9 +22,19 @@ from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.translation import Translation, translate_volume
 from syndiff.io.atomic import write_json
 from syndiff.io.marks import sidecar
+from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
-from syndiff.translators import Translator, load_translator, locate, other_direction
+from syndiff.translators import (
+    SHIPPED,
+    WEIGHTS,
+    Translator,
+    load_translator,
+    locate,
+    only_for,
+    other_direction,
+    read_config,
+)
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -38,11 +48,13 @@ class Model:
         translator: the networks and their configuration.
         back: the other direction's translator, if it lies beside the folder.
         weights_sha256: of the folder's weights.
+        only_for: what a shipped translator is for, in words; empty where nothing limits it.
     """
 
     translator: Translator
     back: Translator | None
     weights_sha256: str
+    only_for: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> Model:
@@ -53,7 +65,7 @@ class Model:
         """
         translator = load_translator(path)
         weights = digest(locate(path) / translator.weights)
-        return cls(translator, other_direction(path, translator), weights)
+        return cls(translator, other_direction(path, translator), weights, only_for(path))
 
     def for_precision(self, precision: str) -> Model:
         """The same for many volumes in this precision; see `Translator.for_precision`."""
@@ -66,6 +78,7 @@ class Model:
             "name": self.translator.name,
             "method": self.translator.config.get("method"),
             "weights_sha256": self.weights_sha256,
+            "only_for": self.only_for or None,
             "training": self.translator.config.get("training", {}),
         }
 
@@ -111,13 +124,18 @@ def translate(
     volume = _volume(source)
     others = {modality: _volume(scan) for modality, scan in (also or {}).items()}
     started = time.monotonic()
+    limit = f"this translator is only for {model.only_for}" if model.only_for else ""
+    if limit:
+        report.warn(limit)
     with turn or nullcontext():
         made = translate_volume(
             model.translator, volume, options, also=others, back=model.back, report=report
         )
     seconds = round(time.monotonic() - started, 2)
     origin = {"translator": model.record(), "versions": versions(), "seconds": seconds}
-    return replace(made, record={**made.record, **origin})
+    warnings = (*([limit] if limit else []), *made.warnings)
+    record = {**made.record, **origin, "warnings": list(warnings)}
+    return replace(made, warnings=warnings, record=record)
 
 
 def translate_file(
@@ -127,6 +145,7 @@ def translate_file(
     options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, str | Path] | None = None,
+    overwrite: bool = False,
     turn: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
 ) -> Translation:
@@ -137,8 +156,10 @@ def translate_file(
         image: volume of the source modality, see `io.formats.read`; of several the first.
         output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
         also: files of the other sources by modality, on the same grid.
+        overwrite: replace an output or side-car that syndiff did not make, too.
 
     Raises:
+        OptionError: the output or its side-car exists and is not one of ours.
         UserError: the model, the image or the output name cannot be used.
     """
     from syndiff.io.formats import check_output_name
@@ -147,20 +168,29 @@ def translate_file(
     inputs = [Path(file).resolve() for file in (image, *(also or {}).values())]
     if Path(output).resolve() in inputs:
         raise OptionError(f"the output {output} is the input", "another name")
+    outputs = (output, sidecar(output))
+    check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
     made = translate(model, image, options, also=also, turn=turn, report=report)
-    save(made, output)
+    save(made, output, overwrite=overwrite)
     return made
 
 
-def save(made: Translation, output: str | Path) -> None:
+def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> None:
     """Write the image (.nii.gz or .nii), then its side-car JSON; each is whole or absent.
 
+    Args:
+        made: what `translate` returned.
+        output: name of the image; the side-car has the same with .json.
+        overwrite: replace files that syndiff did not make, too.
+
     Raises:
-        OptionError: the name ends otherwise.
+        OptionError: the name ends otherwise, or a file exists that is not one of ours.
         UserError: a file cannot be written.
     """
-    from syndiff.io.formats import write
+    from syndiff.io.formats import check_output_name, write
 
+    check_output_name(output)
+    check_outputs((output, sidecar(output)), overwrite=overwrite)
     write(made.volume, output)
     write_json(sidecar(output), dict(made.record))
 
@@ -190,8 +220,9 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
     training = config.get("training", {})
     target = IntensityScale.from_dict(config["intensity"][translator.target])
     top = float(target.restore(np.ones(1))[0])
-    return [
+    lines = [
         ("translates", f"{' and '.join(translator.sources) or 'noise'} → {translator.target}"),
+        *([("only for", limit)] if (limit := only_for(model)) else []),
         ("method", f"{config.get('method')} ({config['kind']})"),
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: the seed changes the result" if translator.stochastic else "none"),
@@ -202,3 +233,24 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("written by", f"syndiff {config.get('syndiff_version')}"),
         ("weights SHA-256", digest(locate(model) / translator.weights)),
     ]
+    return lines + _card(config.get("card") or {})
+
+
+def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A model card's lines."""
+    lines = []
+    for name, value in card.items():
+        texts = value if isinstance(value, list) else [value]
+        lines += [(name.replace("_", " ") if i == 0 else "", t) for i, t in enumerate(texts)]
+    return lines
+
+
+def shipped() -> list[tuple[str, str]]:
+    """The translators that travel with the package: name, and what each is in a line."""
+    rows = []
+    for name, folder in SHIPPED.items():
+        config = read_config(folder)
+        size_mb = (folder / WEIGHTS).stat().st_size / 1e6
+        ends = f"{' and '.join(config['sources'])} → {config['target']}"
+        rows.append((name, f"{ends}, {config['spacing_mm']:g} mm, {size_mb:.1f} MB"))
+    return rows

@@ -16,6 +16,7 @@ from syndiff.inference.requests import Model, versions
 from syndiff.inference.slices import translate_slices
 from syndiff.io.atomic import whole_file, write_json
 from syndiff.io.marks import SYNTHETIC_MARK
+from syndiff.io.outputs import check_outputs
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import Translator
@@ -67,6 +68,7 @@ def sample(
     options: TranslationOptions = DEFAULTS,
     *,
     count: int = 16,
+    overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> Volume:
     """Write synthetic slices as OUT/synthetic_T1.nii.gz, .png and .json (for T1).
@@ -76,6 +78,7 @@ def sample(
         out: folder, made if need be.
         options: how.
         count: how many slices; they are stacked along z, each of them by itself.
+        overwrite: replace files that syndiff did not make, too.
         report: told how many slices are done.
 
     Returns:
@@ -89,6 +92,10 @@ def sample(
 
     read, started = Model.read(model), time.monotonic()
     translator = read.translator
+    stem = Path(out) / f"synthetic_{translator.target}"
+    outputs = [f"{stem}{suffix}" for suffix in (".nii.gz", ".png", ".json")]
+    h, w = translator.config["size"]
+    check_outputs(outputs, overwrite=overwrite, expected_bytes=4 * count * h * w)
     slices = sample_slices(translator, count, options, report=report)
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     spacing_mm = translator.spacing_mm
@@ -97,7 +104,6 @@ def sample(
         np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # along z slices are only counted
         synthetic=f"{SYNTHETIC_MARK}: {translator.target} of nobody",
     )
-    stem = Path(out) / f"synthetic_{translator.target}"
     volumes.write(stack, f"{stem}.nii.gz")
     write_picture(Path(f"{stem}.png"), slices, f"Synthetic {translator.target}: {NOT_FOR}")
     record = {
@@ -133,4 +139,4 @@ def write_picture(path: Path, slices: NDArray[np.float32], title: str) -> None:
         if place < len(shown):
             axes.imshow(shown[place], cmap="gray", vmin=0, vmax=top)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Description": SYNTHETIC_MARK})

@@ -16,10 +16,10 @@ from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy
 from syndiff.errors import GeometryError
 from syndiff.inference.acquired import Acquired, in_order
 from syndiff.inference.doubts import doubts
+from syndiff.inference.frames import Frames, box_of
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.slices import translate_slices
 from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic
-from syndiff.preparation.geometry import SliceGrid, covering_grid
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import Translator
@@ -77,6 +77,8 @@ def translate_volume(
     heard = Remembering(report)
     acquired = _acquired(translator, volume, also or {}, options)
     for a in acquired:
+        for note in a.notes:
+            heard.warn(f"{a.volume.name}: {note}")
         for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
             heard.warn(message)
     heard.phase("translating")
@@ -106,7 +108,8 @@ def _acquired(
     for scan in sources.values():
         refuse_synthetic(scan, options.allow_synthetic)
     intensity = translator.config["intensity"]
-    return [Acquired.of(modality, scan, intensity[modality]) for modality, scan in sources.items()]
+    frame_mm = min(translator.config["size"]) * translator.spacing_mm
+    return [Acquired.of(m, scan, intensity[m], frame_mm) for m, scan in sources.items()]
 
 
 def _translated(
@@ -119,32 +122,44 @@ def _translated(
     from syndiff.io.volume import from_slices, to_slices
 
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
-    first = acquired[0]
-    grid = _grid(translator, first.volume)
-    tissue = np.flatnonzero(first.mask.any(axis=(0, 1)))
-    shape = to_slices(first.volume).shape
-    output = np.full(shape, scale.restore(np.zeros(1))[0], np.float32)  # z y x
+    volume = acquired[0].volume
+    frames = _frames(translator, acquired)
+    tissue = np.flatnonzero(acquired[0].mask.any(axis=(0, 1)))
+    output = np.full(to_slices(volume).shape, scale.restore(np.zeros(1))[0], np.float32)  # z y x
     kept = SpreadSlices(tissue)
+    top = int(tissue[-1])
     for start in range(0, len(tissue), options.batch_size):
-        chosen = tissue[start : start + options.batch_size]
-        normal = [np.clip(grid.forward(a.normal(chosen), fill=0.0), 0, 1) for a in acquired]
-        image = translate_slices(translator, np.stack(normal, axis=1), options, indices=chosen)
-        kept.see(chosen, normal[0], image)
-        output[chosen] = scale.restore(np.clip(grid.inverse(image, fill=0.0), 0, 1))
-        report.progress(start + len(chosen), len(tissue))
+        places = tissue[start : start + options.batch_size]
+        canvas = np.stack([frames.forward(a.normal(places)) for a in acquired], axis=1)  # n ca h w
+
+        def network(
+            images: NDArray[np.float32],
+            chosen: NDArray[np.integer],
+            places: NDArray[np.integer] = places,
+        ) -> NDArray[np.float32]:
+            from_top = top - places[chosen]  # each slice's noise is its own, whatever lies below
+            return translate_slices(translator, images, options, indices=from_top)
+
+        image = frames.translate(canvas, places, network)
+        kept.see(places, canvas[:, 0], image)
+        output[places] = scale.restore(frames.inverse(image))
+        report.progress(start + len(places), len(tissue))
     if not np.isfinite(output).all():
         raise GeometryError("the translator made values that are not finite", remedy="retrain it")
     return np.ascontiguousarray(from_slices(output)), kept
 
 
-def _grid(translator: Translator, volume: Volume) -> SliceGrid:
-    """The translator's grid around a volume's slices."""
-    x, y, _ = volume.array.shape
-    spacing_x, spacing_y, _ = volume.spacing_mm
-    h, w = translator.config["size"]
-    return covering_grid(
-        (y, x), (spacing_y, spacing_x), translator.spacing_mm, translator.size_multiple, (h, w)
-    )
+def _frames(translator: Translator, acquired: Sequence[Acquired]) -> Frames:
+    """Frames of the training's size around the tissue of all sources."""
+    multiple = translator.size_multiple
+    h, w = (n + -n % multiple for n in translator.config["size"])
+    spacing_x, spacing_y, _ = acquired[0].volume.spacing_mm
+    tissue = np.logical_or.reduce([a.mask for a in acquired])
+    head = np.logical_or.reduce([a.head for a in acquired]).any(axis=2)  # x y
+    return Frames.around(
+        tissue.transpose(2, 1, 0), box_of(head.T), (spacing_y, spacing_x),
+        translator.spacing_mm, (h, w),
+    )  # fmt: skip
 
 
 def _check(

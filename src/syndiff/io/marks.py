@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the reader of volumes imports this module
     from syndiff.io.volume import Volume
 
 SYNTHETIC_MARK = "SYNTHETIC image (syndiff), not for diagnosis"
-_BEGINNING = "SYNTHETIC image (syndiff)"
+MARK_BEGINNING = "SYNTHETIC image (syndiff)"
 
 
 def sidecar(path: str | Path) -> Path:
@@ -35,7 +35,7 @@ def synthetic_mark(header: Any, path: Path | None = None) -> str:
         path: of the file, for the side-car beside it.
     """
     for text in _texts(header):
-        if text.startswith(_BEGINNING):
+        if text.startswith(MARK_BEGINNING):
             return text
     return SYNTHETIC_MARK if path is not None and says_synthetic(sidecar(path)) else ""
 

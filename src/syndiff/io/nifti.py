@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from syndiff.errors import VolumeError
@@ -18,6 +19,16 @@ from syndiff.io.atomic import whole_file
 from syndiff.io.marks import synthetic_mark
 from syndiff.io.volume import Stored, Volume
 
+IN_MM = {"meter": 1000.0, "micron": 1e-3}
+NONSENSE = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    np.linalg.LinAlgError,
+    HeaderDataError,
+)
 READABLE_IMAGES = (nib.Nifti1Pair, nib.Nifti2Pair, nib.MGHImage)
 
 
@@ -30,8 +41,15 @@ def read(path: str | Path) -> Volume:
     """
     path = Path(path)
     image = _load(path)
-    array = _values(image, path)
-    affine = _affine(image, path)
+    try:
+        array = _values(image, path)
+        affine = _affine(image, path)
+    except NONSENSE as error:  # codes that no standard knows, sizes beyond any
+        raise VolumeError(
+            f"the header of {path} makes no sense ({_first_line(error)})",
+            "a whole NIfTI or MGH file",
+            "copy it again",
+        ) from error
     orientation = io_orientation(affine)
     ras = np.ascontiguousarray(apply_orientation(array, orientation))
     stored = Stored(array.shape, affine, orientation, image.header, path)
@@ -62,15 +80,19 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
         image.set_sform(stored.affine, code="scanner")
         image.set_qform(stored.affine, code="scanner")
         image.header.set_xyzt_units("mm")
+    elif stored.header.get_xyzt_units()[0] in IN_MM:
+        image.set_sform(stored.affine, code=int(stored.header["sform_code"]))
+        image.set_qform(stored.affine, code=int(stored.header["qform_code"]))
+        image.header.set_xyzt_units("mm")
     head = image.header
     words = volume.synthetic or description
     head.set_data_dtype(np.float32)
     head.set_slope_inter(1.0, 0.0)
     head["descrip"] = words.encode("ascii", "replace")[:79]
     head["cal_min"] = head["cal_max"] = 0
-    head["aux_file"] = b""
-    if "db_name" in head:  # NIfTI-1 only
-        head["db_name"] = b""
+    for name in set(head.keys()) - {"magic", "descrip"}:
+        if head[name].dtype.kind == "S":  # every text: aux_file, intent_name, data_type, db_name
+            head[name] = b""
     head.extensions.clear()
     if words:
         head.extensions.append(nib.nifti1.Nifti1Extension("comment", words.encode()))
@@ -150,6 +172,7 @@ def _values(image: Any, path: Path) -> NDArray[np.float32]:
         raise VolumeError(f"{path} with shape {shape} does not fit into memory") from error
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
+        _check_range(image, path)
         raise VolumeError(
             f"{path} holds {bad} NaN or infinite values of {array.size}",
             "finite values",
@@ -163,19 +186,12 @@ def _values(image: Any, path: Path) -> NDArray[np.float32]:
 def _affine(image: Any, path: Path) -> NDArray[np.float64]:
     """The image's affine in mm; refused where the file does not determine it."""
     header = image.header
-    scale = 1.0
+    affine = np.array(image.affine, dtype=np.float64)
     if isinstance(header, nib.Nifti1Header):
-        if header["sform_code"] == 0 and header["qform_code"] == 0:
-            raise VolumeError(
-                f"{path} does not say how it lies in space (sform and qform codes are 0), so left "
-                "and right are unknown",
-                "an sform or a qform",
-                "set the orientation, e.g. with nibabel or fslorient",
-            )
-        scale = {"meter": 1000.0, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
-    if scale != 1.0:
-        raise VolumeError(f"{path} measures space in {header.get_xyzt_units()[0]}", "mm")
-    affine = np.asarray(image.affine, dtype=np.float64)
+        _check_forms(header, path)
+        affine[:3] *= IN_MM.get(header.get_xyzt_units()[0], 1.0)
+    elif isinstance(header, nib.freesurfer.mghformat.MGHHeader):
+        _check_good_ras(path)
     if not np.isfinite(affine).all():
         raise VolumeError(f"the affine of {path} is not finite", "a 4×4 affine in mm")
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
@@ -186,6 +202,55 @@ def _affine(image: Any, path: Path) -> NDArray[np.float64]:
             "repair the header's sform and qform",
         )
     return affine
+
+
+def _check_forms(header: Any, path: Path) -> None:
+    """Raise VolumeError unless a NIfTI header says on one side which is left."""
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
+    if sform == 0 and qform == 0:
+        raise VolumeError(
+            f"{path} does not say how it lies in space (sform and qform codes are 0), so left "
+            "and right are unknown",
+            "an sform or a qform",
+            "set the orientation, e.g. with nibabel or fslorient",
+        )
+    if sform == 0 or qform == 0:
+        return
+    hands = np.sign(np.linalg.det(header.get_sform()[:3, :3]))
+    if hands * np.sign(np.linalg.det(header.get_qform()[:3, :3])) < 0:
+        raise VolumeError(
+            f"the sform and the qform of {path} mirror each other, so left and right are unknown",
+            "two forms of one handedness",
+            "find out which one is right and set the other's code to 0, e.g. with fslorient",
+        )
+
+
+def _check_good_ras(path: Path) -> None:
+    """Raise VolumeError unless an MGH file says how it lies; nibabel replaces what is missing."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        flag = int.from_bytes(file.read(30)[28:30], "big", signed=True)
+    if flag <= 0:
+        raise VolumeError(
+            f"{path} does not say how it lies in space (its goodRASFlag is {flag}), so left and "
+            "right are unknown",
+            "an MGH file with its orientation",
+            "set it, e.g. with mri_convert --in_orientation, or convert the original scan again",
+        )
+
+
+def _check_range(image: Any, path: Path) -> None:
+    """Raise VolumeError where values are finite, but too large for float32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values = np.asarray(image.get_fdata(dtype=np.float64, caching="unchanged"))
+    if np.isfinite(values).all():
+        raise VolumeError(
+            f"{path} holds values from {values.min():.3g} to {values.max():.3g}",
+            f"at most {np.finfo(np.float32).max:.3g}, what float32 can hold",
+            "divide them",
+        )
 
 
 def _is_dicom(path: Path) -> bool:

@@ -1,14 +1,16 @@
 """A U-Net with batch normalisation and a view of the whole head, for translators of one pass.
 
-Ronneberger et al., MICCAI 2015, with batch normalisation (Ioffe and Szegedy, ICML 2015): a
-translator's statistics are fixed after training, so that air around a head, or the size of the
-image, changes nothing. Five halvings let every pixel see more than a head's width.
+Ronneberger et al., MICCAI 2015, with batch normalisation (Ioffe and Szegedy, ICML 2015): its
+statistics are fixed after training and folded into the convolutions, so that neither the air
+around a head nor the size of the image changes anything. Five halvings let every pixel see more
+than a head's width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +18,14 @@ from torch import Tensor, nn
 
 
 class ConvBlock(nn.Sequential):
-    """Two 3×3 convolutions, each normalised and rectified; b c h w → b c' h w."""
+    """Two 3×3 convolutions, each normalised (unless folded) and rectified; b c h w → b c' h w."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, folded: bool) -> None:
         layers: list[nn.Module] = []
         for c in (in_channels, out_channels):
             layers += [
-                nn.Conv2d(c, out_channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(out_channels),
+                nn.Conv2d(c, out_channels, 3, padding=1, bias=folded),
+                nn.Identity() if folded else nn.BatchNorm2d(out_channels),
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)
@@ -38,6 +40,7 @@ class ContextUNet(nn.Module):
         in_channels: channels of the image to translate.
         out_channels: channels of the result.
         widths: channels at each resolution, the finest first.
+        folded: without normalisation layers, as `folded` makes it of a trained network.
     """
 
     def __init__(
@@ -45,13 +48,17 @@ class ContextUNet(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         widths: Sequence[int] = (16, 32, 96, 128, 160, 160),
+        folded: bool = False,
     ) -> None:
         super().__init__()
+        self.channels = in_channels, out_channels
+        self.widths = list(widths)
         coarser = list(pairwise(widths))  # width here, one level below
         self.down = nn.ModuleList(
-            ConvBlock(i, o) for i, o in zip([in_channels, *widths[:-1]], widths, strict=True)
+            ConvBlock(i, o, folded)
+            for i, o in zip([in_channels, *widths[:-1]], widths, strict=True)
         )
-        self.up = nn.ModuleList(ConvBlock(coarse + fine, fine) for fine, coarse in coarser)
+        self.up = nn.ModuleList(ConvBlock(coarse + fine, fine, folded) for fine, coarse in coarser)
         self.out_conv = nn.Conv2d(widths[0], out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,3 +77,23 @@ class ContextUNet(nn.Module):
     def size_multiple(self) -> int:
         """Heights and widths must be multiples of this."""
         return 2 ** len(self.up)
+
+
+@torch.no_grad()
+def folded(network: ContextUNet) -> ContextUNet:
+    """The same function without normalisation layers, for inference.
+
+    γ (W x − μ) / σ + β = (γ W / σ) x + (β − γ μ / σ)
+    """
+    plain = ContextUNet(*network.channels, network.widths, folded=True)
+    for old, new in zip([*network.down, *network.up], [*plain.down, *plain.up], strict=True):
+        old, new = cast(ConvBlock, old), cast(ConvBlock, new)
+        for place in (0, 3):
+            norm = cast(nn.BatchNorm2d, old[place + 1])
+            mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+            gain = norm.weight / torch.sqrt(variance + norm.eps)
+            conv = cast(nn.Conv2d, new[place])
+            conv.weight.copy_(cast(nn.Conv2d, old[place]).weight * gain[:, None, None, None])
+            cast(Tensor, conv.bias).copy_(norm.bias - mean * gain)
+    plain.out_conv.load_state_dict(network.out_conv.state_dict())
+    return plain.eval()

@@ -1,7 +1,7 @@
 """The methods that can be trained, by name: SynDiff and the seven that its paper compares with.
 
 Each method's file ends with its own entry, METHOD. To add one, write its objective
-(CONTRIBUTING.md says how) and name it here.
+(docs/extending.md says how) and name it here.
 """
 
 from __future__ import annotations

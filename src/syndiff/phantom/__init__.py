@@ -1,6 +1,7 @@
 """Virtual subjects with exact ground truth: anatomy, signal equations, cohorts on disk."""
 
 from syndiff.phantom.cohort import Subject, make_subject, write_cohort
+from syndiff.phantom.heads import write_heads
 from syndiff.phantom.signal import MODALITIES
 
-__all__ = ["MODALITIES", "Subject", "make_subject", "write_cohort"]
+__all__ = ["MODALITIES", "Subject", "make_subject", "write_cohort", "write_heads"]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syndiff.errors import OptionError, UserError
 from syndiff.io import formats
 from syndiff.io.atomic import read_json, write_json, write_text
+from syndiff.io.outputs import check_folder
 from syndiff.io.volume import Volume
 from syndiff.phantom.fields import Array, smooth_field
 from syndiff.phantom.signal import (
@@ -110,7 +111,7 @@ def _make(index: int, modalities: Sequence[str], settings: Settings) -> Subject:
         move = _displacement(rng, settings.misregistration_mm)
         seen = person if modality == modalities[0] or move is None else displaced(person, *move)
         scans[modality] = _acquire(rng, seen, modality, index, settings)
-    return Subject(_name(index), scans, person.labels, grid.affine)
+    return Subject(subject_name(index), scans, person.labels, grid.affine)
 
 
 def _stream(settings: Settings, index: int, stream: int) -> np.random.Generator:
@@ -182,15 +183,17 @@ def write_cohort(
     out = Path(out)
     settings = Settings(seed, spacing_mm, lesions, misregistration_mm, noise, bias)
     _check(subjects, modalities, settings)
+    bytes_each = 4 * math.prod(view(settings.spacing_mm).shape)
+    check_folder(out, bytes_each * subjects * (len(modalities) + 1))  # and the labels
     parameters = {"subjects": subjects, "modalities": list(modalities), **asdict(settings)}
-    _claim(out, parameters)
-    names = [_name(index) for index in range(1, subjects + 1)]
+    claim_folder(out, parameters)
+    names = [subject_name(index) for index in range(1, subjects + 1)]
     rows = "".join(f"{name}\t{settings.seed}\n" for name in names)
     write_text(out / "participants.tsv", "participant_id\tseed\n" + rows)
     table = "".join(f"{i}\t{tissue.name}\n" for i, tissue in enumerate(TISSUES))
     write_text(out / "derivatives" / "labels" / "dseg.tsv", "index\tname\n" + table)
     for index, name in enumerate(names, start=1):
-        if not all(path.exists() for path in _paths(out, name, modalities).values()):
+        if not all(path.exists() for path in scan_paths(out, name, modalities).values()):
             _write(_make(index, modalities, settings), out)
         report.progress(index, subjects)
     return [out / name for name in names]
@@ -198,12 +201,12 @@ def write_cohort(
 
 def _write(subject: Subject, out: Path) -> None:
     images: dict[str, NDArray[Any]] = {**subject.scans, "dseg": subject.labels}
-    for kind, path in _paths(out, subject.name, list(subject.scans)).items():
+    for kind, path in scan_paths(out, subject.name, list(subject.scans)).items():
         values = images[kind].astype(np.float32)
         formats.write(Volume(values, subject.affine), path, description=DESCRIPTION)
 
 
-def _paths(out: Path, name: str, modalities: Sequence[str]) -> dict[str, Path]:
+def scan_paths(out: Path, name: str, modalities: Sequence[str]) -> dict[str, Path]:
     """Modality or "dseg" → file of a subject; the labels come last."""
     paths = {
         m: out / name / "anat" / f"{name}_{PROTOCOLS[m].bids_suffix}.nii.gz" for m in modalities
@@ -212,11 +215,11 @@ def _paths(out: Path, name: str, modalities: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
-def _name(index: int) -> str:
+def subject_name(index: int) -> str:
     return f"sub-{index:03d}"
 
 
-def _claim(out: Path, parameters: dict[str, Any]) -> None:
+def claim_folder(out: Path, parameters: dict[str, Any]) -> None:
     """Write the description of a new cohort, or check that the present one is the same."""
     path = out / "dataset_description.json"
     remedy = "choose another folder, or delete this one"

@@ -1,4 +1,4 @@
-"""Signal of each tissue of a head in T1w and T2w scans, in multiples of white matter's.
+"""Signal of each tissue of a head: MR in multiples of white matter's, CT in HU.
 
 Brain tissues follow the statistics of real scans in BBillot/SynthSR (Apache-2.0; Iglesias et al.,
 NeuroImage 237, 2021); the rest follows what spin echo and MPRAGE show at 1.5 and 3 T.
@@ -18,7 +18,7 @@ MPRAGE: Mapping[str, float] = {
     "thalamus": 0.82, "caudate": 0.67, "putamen": 0.76, "pallidum": 0.93, "hippocampus": 0.58,
     "lesion": 0.72, "oedema": 0.62, "vessel": 0.60, "sinus": 0.40, "muscle": 0.58, "fat": 1.55,
     "bone": 0.12, "marrow": 0.95, "eye": 0.20, "orbit": 0.75, "mucosa": 0.50, "cord": 0.80,
-    "choroid": 0.42, "perivascular": 0.45,
+    "choroid": 0.42, "perivascular": 0.45, "falx": 0.60,
 }  # fmt: skip
 SPIN_ECHO_T1: Mapping[str, float] = {
     **MPRAGE,
@@ -29,18 +29,42 @@ SPIN_ECHO_T1: Mapping[str, float] = {
     "perivascular": 0.6,
 }  # fmt: skip
 FSE_T2: Mapping[str, float] = {
-    "air": 0.01, "csf": 3.0, "grey_matter": 1.42, "white_matter": 1.0, "brain_stem": 0.95,
+    "air": 0.01, "csf": 2.6, "grey_matter": 1.42, "white_matter": 1.0, "brain_stem": 0.95,
     "thalamus": 1.0, "caudate": 1.12, "putamen": 0.98, "pallidum": 0.62, "hippocampus": 1.42,
-    "lesion": 2.0, "oedema": 2.3, "vessel": 0.45, "sinus": 0.55, "muscle": 0.50, "fat": 2.4,
-    "bone": 0.15, "marrow": 1.3, "eye": 3.0, "orbit": 0.9, "mucosa": 2.0, "cord": 1.0,
-    "choroid": 2.2, "perivascular": 2.0,
+    "lesion": 2.0, "oedema": 2.3, "vessel": 0.45, "sinus": 0.55, "muscle": 0.50, "fat": 2.7,
+    "bone": 0.15, "marrow": 1.3, "eye": 3.3, "orbit": 0.9, "mucosa": 2.0, "cord": 1.0,
+    "choroid": 2.2, "perivascular": 2.0, "falx": 0.7,
+    "ventricle": 3.2,
+}  # fmt: skip
+
+PROTON_DENSITY: Mapping[str, float] = {
+    "air": 0.01, "csf": 1.25, "grey_matter": 1.17, "white_matter": 1.0, "brain_stem": 1.0,
+    "thalamus": 1.08, "caudate": 1.15, "putamen": 1.08, "pallidum": 0.92, "hippocampus": 1.17,
+    "lesion": 1.35, "oedema": 1.4, "vessel": 0.4, "sinus": 0.5, "muscle": 0.9, "fat": 1.35,
+    "bone": 0.15, "marrow": 0.9, "eye": 1.25, "orbit": 0.95, "mucosa": 1.25, "cord": 1.0,
+    "choroid": 1.2, "perivascular": 1.2, "falx": 0.6,
+}  # fmt: skip
+FLAIR: Mapping[str, float] = {
+    "air": 0.01, "csf": 0.18, "grey_matter": 1.25, "white_matter": 1.0, "brain_stem": 1.0,
+    "thalamus": 1.05, "caudate": 1.15, "putamen": 1.05, "pallidum": 0.85, "hippocampus": 1.3,
+    "lesion": 1.9, "oedema": 1.9, "vessel": 0.35, "sinus": 0.4, "muscle": 0.6, "fat": 1.5,
+    "bone": 0.12, "marrow": 0.9, "eye": 0.2, "orbit": 0.7, "mucosa": 1.3, "cord": 0.95,
+    "choroid": 0.8, "perivascular": 0.6, "falx": 0.7,
+}  # fmt: skip
+CT_HU: Mapping[str, float] = {
+    "air": -1000, "csf": 8, "grey_matter": 38, "white_matter": 29, "brain_stem": 30,
+    "thalamus": 36, "caudate": 38, "putamen": 38, "pallidum": 40, "hippocampus": 36,
+    "lesion": 22, "oedema": 18, "vessel": 45, "sinus": 55, "muscle": 55, "fat": -95,
+    "bone": 1150, "marrow": 420, "eye": 12, "orbit": 5, "mucosa": 45, "cord": 32,
+    "choroid": 40, "perivascular": 15, "falx": 55,
 }  # fmt: skip
 
 
 def signal_of(table: Mapping[str, float]) -> NDArray[np.float32]:
     """One value for each code of `TISSUES`; a scalp layer is skin until it is made fat."""
     skin = 0.5 * (table["muscle"] + table["grey_matter"])
-    return np.array([table.get(name, skin) for name in TISSUES], np.float32)
+    whole = {"ventricle": table["csf"], **{f"scalp_{n}": skin for n in (1, 2, 3, 4)}, **table}
+    return np.array([whole[name] for name in TISSUES], np.float32)
 
 
 def with_scalp(

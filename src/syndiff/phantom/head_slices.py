@@ -19,6 +19,9 @@ from syndiff.phantom.label_maps import BRAIN, INDEX, TISSUES
 
 Image = NDArray[np.float32]
 IS_BRAIN = np.isin(np.arange(len(TISSUES)), [INDEX[name] for name in BRAIN])
+IS_KEPT = IS_BRAIN.copy()  # what skull-stripping leaves
+IS_KEPT[INDEX["falx"]] = True
+FLUID = (INDEX["csf"], INDEX["ventricle"])
 BRIGHTNESS = 4.0  # a source of this many times its mean over the head becomes 1
 TARGET_PEAK = 4.4  # a target of this many times white matter becomes 1
 OVERSAMPLING = 2
@@ -98,32 +101,52 @@ def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> 
 
 
 def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
-    """Draw lesions of white matter, near the ventricles rather, and now and then a large one."""
+    """Draw lesions of white matter, near the ventricles rather, and now and then a large one.
+
+    Their borders are soft: within them, voxels are drawn to belong or not.
+    """
     plane = codes[len(codes) // 2]
     n = plane.shape[0]
     rows, columns = np.nonzero(plane == INDEX["white_matter"])
     if len(rows) < 2000:
         return
-    y, x = np.ogrid[:n, :n]
     rough = smooth_noise(rng, n, 7.0)
-    if rng.random() < 0.55:
-        centre = rows.mean(), columns.mean()
-        found = np.zeros((n, n), bool)
-        for _ in range(rng.integers(1, 14)):
-            tries = rng.integers(len(rows), size=3)
-            far = np.hypot(rows[tries] - centre[0], columns[tries] - centre[1])
-            k = tries[np.argmin(far)] if rng.random() < 0.6 else tries[0]
-            radii = np.exp(rng.normal(np.log(5.0), 0.6, 2))
-            a = rng.uniform(0, np.pi)
-            dy, dx = y - rows[k], x - columns[k]
-            p, q = np.cos(a) * dy + np.sin(a) * dx, -np.sin(a) * dy + np.cos(a) * dx
-            found |= (p / radii[0]) ** 2 + (q / radii[1]) ** 2 + 0.4 * rough < 1
-        codes[(codes == INDEX["white_matter"]) & found] = INDEX["lesion"]
+    outside = np.full((n, n), np.inf, np.float32)  # below 1 inside a lesion
+    if rng.random() < 0.6:
+        outside = _spots(rng, rows, columns, rough)
+    if rng.random() < 0.45:  # caps and bands along the ventricles
+        fluid = (plane == INDEX["ventricle"]).astype(np.float32)
+        near = ndimage.gaussian_filter(fluid, n / 256 * rng.uniform(6, 12), truncate=2.5)
+        band = rng.uniform(0.08, 0.35) / (near * np.exp(0.7 * rough) + 1e-3)
+        outside = np.minimum(outside, band)
+    softness = np.float32(rng.uniform(0, 1.2))
+    drawn = outside + softness * (rng.random(codes.shape, dtype=np.float32) - np.float32(0.5)) < 1
+    codes[(codes == INDEX["white_matter"]) & drawn] = INDEX["lesion"]
     if rng.random() < 0.05:
+        y, x = np.ogrid[:n, :n]
         k = rng.integers(len(rows))
-        radius = rng.uniform(12, 50)
-        blob = np.hypot(y - rows[k], x - columns[k]) / radius + 0.3 * rough < 1
-        codes[IS_BRAIN[codes] & blob & (codes != INDEX["csf"])] = INDEX["oedema"]
+        blob = np.hypot(y - rows[k], x - columns[k]) / rng.uniform(12, 50) + 0.3 * rough < 1
+        codes[IS_BRAIN[codes] & blob & ~np.isin(codes, FLUID)] = INDEX["oedema"]
+
+
+def _spots(
+    rng: np.random.Generator, rows: NDArray[np.intp], columns: NDArray[np.intp], rough: Image
+) -> Image:
+    """Ellipses with rough borders at some of the given pixels, below 1 inside; (n, n)."""
+    n = len(rough)
+    y, x = np.ogrid[:n, :n]
+    centre = rows.mean(), columns.mean()
+    outside = np.full((n, n), np.inf)
+    for _ in range(rng.integers(1, 14)):
+        tries = rng.integers(len(rows), size=3)
+        far = np.hypot(rows[tries] - centre[0], columns[tries] - centre[1])
+        k = tries[np.argmin(far)] if rng.random() < 0.6 else tries[0]
+        radii = np.exp(rng.normal(np.log(5.0), 0.6, 2))
+        a = rng.uniform(0, np.pi)
+        dy, dx = y - rows[k], x - columns[k]
+        p, q = np.cos(a) * dy + np.sin(a) * dx, -np.sin(a) * dy + np.cos(a) * dx
+        outside = np.minimum(outside, (p / radii[0]) ** 2 + (q / radii[1]) ** 2 + 0.4 * rough)
+    return outside.astype(np.float32)
 
 
 def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Image:
@@ -134,9 +157,10 @@ def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) 
     signal = signal * np.exp(rng.normal(0, 0.05, len(TISSUES)))
     for name, spread in {
         "csf": 0.2, "fat": 0.2, "marrow": 0.3, "bone": 0.3, "vessel": 0.4, "sinus": 0.45,
-        "eye": 0.2, "orbit": 0.2, "mucosa": 0.2, "muscle": 0.1, "scalp_1": 0.15,
+        "falx": 0.3, "eye": 0.2, "orbit": 0.2, "mucosa": 0.2, "muscle": 0.1, "scalp_1": 0.15,
     }.items():  # fmt: skip
         signal[INDEX[name]] *= np.exp(rng.normal(0, spread))
+    signal[INDEX["ventricle"]] = signal[INDEX["csf"]] * np.exp(rng.normal(0, 0.08))
     signal[INDEX["air"]] = abs(rng.normal(0, 0.015))
     white = signal[INDEX["white_matter"]]
     signal[INDEX["bone"]] = min(signal[INDEX["bone"]], 0.8 * signal[INDEX["csf"]])
@@ -158,9 +182,10 @@ def draw_pair(
     Returns:
         source and target, each (size, size) float32 in [0, 1].
     """
-    head = heads[rng.integers(len(heads))]
+    head = heads[int(rng.integers(len(heads)))]
     stripped = rng.random() < 0.35
-    kept = IS_BRAIN if stripped else np.arange(len(TISSUES)) > 0
+    needs_brain = stripped or rng.random() < 0.8
+    kept = IS_KEPT if needs_brain else np.arange(len(TISSUES)) > 0
     codes = slab(rng, head, size, spacing_mm)
     while np.count_nonzero(kept[codes]) < 0.06 * codes.size:
         codes = slab(rng, head, size, spacing_mm)
@@ -170,15 +195,15 @@ def draw_pair(
     t2 = with_scalp(signal_of(FSE_T2), fat_layers, skin_fat)
     depth = rng.uniform(0.0, 1.0)  # the darker a lesion is in T1, the brighter it is in T2
     t1[INDEX["lesion"]] = 1 - (1 - t1[INDEX["grey_matter"]]) * (0.4 + 1.1 * depth)
-    t2[INDEX["lesion"]] = 1.65 + 0.9 * depth
+    t2[INDEX["lesion"]] = 2.15 + 0.75 * depth
     t1[INDEX["lesion"]] = max(t1[INDEX["lesion"]], 1.1 * t1[INDEX["csf"]])
     if rng.random() < (0.65 if stripped else 0.3):  # scans whose darkest tissue was made black
         t1 = np.maximum(t1 - rng.uniform(0.3, 1.05) * t1[INDEX["csf"]], 0)
     if stripped:
-        t1, t2 = t1 * IS_BRAIN, t2 * IS_BRAIN
+        t1, t2 = t1 * IS_KEPT, t2 * IS_KEPT
     low = head.brain_z[0] - round(rng.choice([0, 10, 30, 60]) / head.spacing_mm)
     counts = head.counts[max(low, 0) :].sum(0)
-    counts = counts * (IS_BRAIN if stripped else 1)
+    counts = counts * (IS_KEPT if stripped else 1)
     counts[0] = 0
     mean = float((counts * t1).sum() / counts.sum())
     source, target = _mix(codes, t1 / mean), _mix(codes, t2)
@@ -203,7 +228,7 @@ def _mix(codes: NDArray[np.uint8], signal: NDArray[np.floating]) -> Image:
 
 def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
     """Where a skull-stripped scan keeps the fluid around the brain: near tissue only."""
-    tissue = IS_BRAIN[codes[len(codes) // 2]] & (codes[len(codes) // 2] != INDEX["csf"])
+    tissue = IS_BRAIN[codes[len(codes) // 2]] & ~np.isin(codes[len(codes) // 2], FLUID)
     coarse = tissue[::2, ::2].astype(np.float32)
     near = ndimage.gaussian_filter(coarse, rng.uniform(1.5, 4)) > rng.uniform(0.08, 0.4)
     return np.asarray(ndimage.binary_fill_holes(near), dtype=np.float32)
@@ -212,12 +237,13 @@ def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
 def _texture(rng: np.random.Generator, source: Image, target: Image) -> tuple[Image, Image]:
     """What tissue varies by from place to place: where T1w is brighter, T2w is darker."""
     size = len(source)
-    shared = smooth_noise(rng, size, 2.5) * 0.03 + smooth_noise(rng, size, 14.0) * 0.025
-    return source * (1 + shared), target * (1 - 0.8 * shared)
+    shared = smooth_noise(rng, size, 2.5) * np.float32(0.03)
+    shared += smooth_noise(rng, size, 14.0) * np.float32(0.025)
+    return source * (1 + shared), target * (1 - np.float32(0.8) * shared)
 
 
 def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
-    """Coil shading, gain, blur, noise and a defaced front of a source image."""
+    """Coil shading, gain, blur and noise of a source image."""
     size = len(image)
     air = image < 0.02
     image = image * np.exp(np.float32(0.25 * rng.random()) * smooth_noise(rng, size, size * 0.6))

@@ -11,6 +11,7 @@ SynthSeg   FreeSurfer's numbers inside the brain, 502 to 530 outside it (Billot 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,15 @@ TISSUES = (
     "air", "csf", "grey_matter", "white_matter", "brain_stem", "thalamus", "caudate", "putamen",
     "pallidum", "hippocampus", "lesion", "oedema", "vessel", "sinus", "muscle", "fat",
     "scalp_1", "scalp_2", "scalp_3", "scalp_4", "bone", "marrow", "eye", "orbit", "mucosa",
-    "cord", "choroid", "perivascular",
+    "cord", "choroid", "perivascular", "falx", "ventricle",
 )  # fmt: skip
 INDEX = {name: code for code, name in enumerate(TISSUES)}
 BRAIN = (
     "csf", "grey_matter", "white_matter", "brain_stem", "thalamus", "caudate", "putamen",
-    "pallidum", "hippocampus", "lesion", "oedema", "choroid", "perivascular",
+    "pallidum", "hippocampus", "lesion", "oedema", "choroid", "perivascular", "ventricle",
 )  # fmt: skip
+VESSELS = ("vessel", "sinus")
+VENTRICLE_DEPTH_MM = 28.0  # below the surface of the brain
 SCALP_DEPTHS_MM = (1.6, 3.2, 5.0, 8.0)  # lower border of scalp_1 … scalp_4 below the skin
 
 BRAINWEB = (
@@ -36,7 +39,8 @@ BRAINWEB = (
     "fat", "sinus", "marrow",
 )  # fmt: skip
 SYNTHSEG: dict[str, tuple[int, ...]] = {
-    "csf": (24, 4, 5, 43, 44, 14, 15, 72),
+    "csf": (24,),
+    "ventricle": (4, 5, 43, 44, 14, 15, 72),
     "grey_matter": (3, 42, 8, 47),
     "white_matter": (2, 41, 7, 46, 28, 60, 85),
     "brain_stem": (16,),
@@ -81,12 +85,41 @@ def tissues_of_labels(labels: NDArray[np.integer], spacing_mm: float) -> NDArray
     table = np.zeros(601, np.uint8)
     if brainweb:
         table[: len(BRAINWEB)] = [INDEX[name] for name in BRAINWEB]
-    else:
-        for name, numbers in SYNTHSEG.items():
-            table[list(numbers)] = INDEX[name]
+    for name, numbers in () if brainweb else SYNTHSEG.items():
+        table[list(numbers)] = INDEX[name]
     tissues = table[labels]
+    if brainweb:
+        _mark_ventricles(tissues, spacing_mm)
+    else:
+        _mark_falx(tissues, labels, spacing_mm)
     _layer_scalp(tissues, spacing_mm)
     return tissues
+
+
+def _mark_falx(tissues: NDArray[np.uint8], labels: NDArray[np.integer], spacing_mm: float) -> None:
+    """Put the falx, which FreeSurfer's numbers leave out, midway between the hemispheres."""
+    away = [
+        ndimage.distance_transform_edt(~np.isin(labels, cortex)).astype(np.float32) * spacing_mm
+        for cortex in ((2, 3), (41, 42))
+    ]
+    middle = (np.abs(away[0] - away[1]) < 0.6 * spacing_mm + 0.2) & (away[0] < 12)
+    tissues[middle & (labels == 24)] = INDEX["falx"]
+
+
+def _mark_ventricles(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
+    """Tell BrainWeb's ventricles and deep cisterns from sulci: fluid far below the surface."""
+    step = max(1, round(1.0 / spacing_mm))
+    inside = np.isin(tissues[::step, ::step, ::step], [INDEX[n] for n in (*BRAIN, *VESSELS)])
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1]
+    deep = _refined(depth * step * spacing_mm > VENTRICLE_DEPTH_MM, step, tissues.shape)
+    tissues[deep & (tissues == INDEX["csf"])] = INDEX["ventricle"]
+
+
+def _refined(coarse: NDArray[Any], step: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Every value `step` times along each axis, cut to a shape."""
+    for axis, size in enumerate(shape):
+        coarse = np.repeat(coarse, step, axis).take(np.arange(size), axis)
+    return coarse
 
 
 def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
@@ -97,8 +130,7 @@ def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
     outside = (pieces == pieces[0, 0, 0])[1:-1, 1:-1, 1:-1]
     depth = ndimage.distance_transform_edt(np.pad(~outside, 2)) * step * spacing_mm
     depth = depth[2:-2, 2:-2, 2:-2].astype(np.float32) - 0.5 * step * spacing_mm
-    for axis, size in enumerate(tissues.shape):
-        depth = np.repeat(depth, step, axis).take(np.arange(size), axis)
+    depth = _refined(depth, step, tissues.shape)
     soft = np.isin(tissues, [INDEX["scalp_1"], INDEX["muscle"]])
     layer = np.digitize(depth, SCALP_DEPTHS_MM)
     codes = np.array(
@@ -107,17 +139,29 @@ def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
     tissues[soft] = codes[layer[soft]]
 
 
-def read_label_map(path: str | Path) -> tuple[NDArray[np.int16], float]:
-    """A label map as (z, y, x), RAS+, and its voxel size in mm.
+def read_label_map(
+    path: str | Path,
+) -> tuple[NDArray[np.int16], float, NDArray[np.float64]]:
+    """A label map as (z, y, x), RAS+; its voxel size in mm; its affine, of (x, y, z).
+
+    NIfTI, MGH and MINC are read.
 
     Raises:
-        VolumeError: the file is no label map of cubic voxels.
+        VolumeError: the file cannot be read, or is no label map of cubic voxels.
     """
     import nibabel as nib
+    from nibabel.affines import voxel_sizes
+    from nibabel.filebasedimages import ImageFileError
 
-    image = nib.as_closest_canonical(nib.load(path))  # type: ignore[arg-type]
-    spacing = nib.affines.voxel_sizes(image.affine)  # type: ignore[attr-defined]
-    if image.ndim != 3 or np.ptp(spacing) > 0.02 * spacing.mean():
+    try:
+        image = nib.as_closest_canonical(nib.load(path))
+        labels = np.asarray(image.dataobj)
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
+        raise VolumeError(f"{path} cannot be read ({error})", "a label map") from error
+    spacing = voxel_sizes(image.affine)
+    if labels.ndim != 3 or np.ptp(spacing) > 0.02 * spacing.mean():
         raise VolumeError(f"{path} with voxels of {np.round(spacing, 2)} mm", "cubic voxels")
-    labels = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-    return np.rint(labels).astype(np.int16).transpose(2, 1, 0), float(spacing.mean())
+    whole = np.rint(labels)
+    if not np.abs(labels - whole).max() < 0.01:  # NaN too
+        raise VolumeError(f"{path} with values between whole numbers", "a label map")
+    return whole.astype(np.int16).transpose(2, 1, 0), float(spacing.mean()), image.affine

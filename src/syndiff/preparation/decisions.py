@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,15 @@ import numpy as np
 
 from syndiff.errors import OptionError
 from syndiff.preparation.geometry import SliceGrid
-from syndiff.preparation.intensity import IntensityScale, fit_scale, is_ct, window_scale
+from syndiff.preparation.intensity import (
+    PAPER,
+    IntensityScale,
+    ct_window,
+    fit_scale,
+    is_ct,
+    window_scale,
+)
+from syndiff.reporting import SILENT, Reporter
 
 SAME_SPACING = 1e-3  # relative difference of pixel sizes that count as equal
 Records = Mapping[str, Mapping[str, Mapping[str, Any]]]  # subject → modality → record
@@ -40,7 +48,7 @@ def extent_mm(box_yx: Sequence[Sequence[int]], spacing_yx_mm: Sequence[float]) -
     return max((last - first + 1) * spacing for (first, last), spacing in pairs)
 
 
-def choose_spacing(records: Records, size: int, warn: Callable[[str], None]) -> float:
+def choose_spacing(records: Records, size: int, report: Reporter = SILENT) -> float:
     """The finest pixel size at which every head fits into `size` pixels, in mm.
 
     Where all scans share one isotropic pixel size and fit, it is that very size, so that nothing
@@ -57,7 +65,7 @@ def choose_spacing(records: Records, size: int, warn: Callable[[str], None]) -> 
         raise OptionError(f"a size of {size} pixels", "16 or more")
     needed = max(extents) / room
     if max(extents) > 1.4 * float(np.median(extents)):
-        warn(
+        report.warn(
             f"the pixel size is set by {names[int(np.argmax(extents))]} shows "
             f"{max(extents):.0f} mm of tissue where others show {np.median(extents):.0f} mm"
         )
@@ -113,13 +121,25 @@ def place(
 
 
 def choose_scales(
-    records: Records, splits: Mapping[str, str], modalities: Sequence[str], rule: str
+    records: Records,
+    splits: Mapping[str, str],
+    modalities: Sequence[str],
+    rule: str,
+    window: str = "full",
 ) -> dict[str, IntensityScale]:
-    """Each modality's intensity rule, from the training subjects alone."""
+    """Each modality's intensity rule, from the training subjects alone.
+
+    Args:
+        records: of the first pass.
+        splits: subject → split.
+        modalities: to be scaled.
+        rule: of MR, "robust" or "paper".
+        window: of CT, see `intensity.ct_window`; "paper" for the rule of the paper's Sec. IV-A.
+    """
     scales = {}
     for modality in modalities:
-        if is_ct(modality):
-            scales[modality] = window_scale()
+        if is_ct(modality) and window != PAPER:
+            scales[modality] = window_scale(ct_window(window))
             continue
         training = [
             of[modality]
@@ -127,5 +147,7 @@ def choose_scales(
             if splits[subject] == "train" and modality in of
         ]
         means = [r["reference_mean"] for r in training]
-        scales[modality] = fit_scale(rule, means, [r["peak"] for r in training])
+        peaks = [r["peak"] for r in training]
+        ct = is_ct(modality)
+        scales[modality] = fit_scale(PAPER if ct else rule, means, peaks, "HU" if ct else "a.u.")
     return scales

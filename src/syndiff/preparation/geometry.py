@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError
 
+Bounds = tuple[float, float]
 SAME_SPACING_PX = 0.02  # spacings are equal if this is all that the grids drift over an axis
 
 
@@ -58,31 +59,38 @@ class SliceGrid:
         """Whether the training grid is coarser than the native one, so that detail is lost."""
         return any(self._ratio(axis) > 1.0 for axis in (0, 1))
 
-    def forward(self, slices: NDArray[Any], fill: float = 0.0) -> NDArray[np.float32]:
+    def forward(
+        self, slices: NDArray[Any], fill: float = 0.0, bounds: Bounds | None = None
+    ) -> NDArray[np.float32]:
         """Bring native slices onto the training grid.
 
         Args:
             slices: (n, y, x).
             fill: value of training pixels outside the native field of view.
+            bounds: least and greatest value; by default those of `slices` and `fill`, which makes
+                a slice depend on what it is brought over with.
 
         Returns:
-            (n, h, w) float32, within the range of `slices` and `fill`.
+            (n, h, w) float32 within the bounds.
         """
         self._check(slices, self.native_shape)
-        return self._move(slices, self.shape, fill, back=False)
+        return self._move(slices, self.shape, fill, bounds, back=False)
 
-    def inverse(self, slices: NDArray[Any], fill: float = 0.0) -> NDArray[np.float32]:
+    def inverse(
+        self, slices: NDArray[Any], fill: float = 0.0, bounds: Bounds | None = None
+    ) -> NDArray[np.float32]:
         """Bring slices from the training grid back onto the native one.
 
         Args:
             slices: (n, h, w).
             fill: value of native pixels that the training grid does not reach.
+            bounds: see `forward`.
 
         Returns:
-            (n, y, x) float32, within the range of `slices` and `fill`.
+            (n, y, x) float32 within the bounds.
         """
         self._check(slices, self.shape)
-        return self._move(slices, self.native_shape, fill, back=True)
+        return self._move(slices, self.native_shape, fill, bounds, back=True)
 
     def native_index(self, axis: int, index: float) -> float:
         """Native index (may lie between or outside pixels) of a training index along an axis."""
@@ -116,7 +124,12 @@ class SliceGrid:
         return (native - 1) / 2 - ratio * ((size - 1) / 2 + shift)
 
     def _move(
-        self, slices: NDArray[Any], shape: tuple[int, int], fill: float, back: bool
+        self,
+        slices: NDArray[Any],
+        shape: tuple[int, int],
+        fill: float,
+        bounds: Bounds | None,
+        back: bool,
     ) -> NDArray[np.float32]:
         moved = np.asarray(slices, dtype=np.float32)  # n y x
         for axis in (0, 1):
@@ -127,44 +140,19 @@ class SliceGrid:
             if ratio == 1.0:
                 moved = _copy_axis(moved, axis + 1, shape[axis], round(offset), fill)
             else:
+                # The cubic kernel overshoots at edges; images do not.
+                low_high = bounds or (
+                    float(moved.min(initial=fill)),
+                    float(moved.max(initial=fill)),
+                )
                 moved = _resample_axis(moved, axis + 1, shape[axis], ratio, offset, fill)
+                moved = np.clip(moved, *low_high)
         return np.ascontiguousarray(moved)
 
     @staticmethod
     def _check(slices: NDArray[Any], shape: tuple[int, int]) -> None:
         if slices.ndim != 3 or slices.shape[1:] != tuple(shape):
             raise GeometryError(f"slices of shape {slices.shape}", f"(n, {shape[0]}, {shape[1]})")
-
-
-def covering_grid(
-    native_shape: tuple[int, int],
-    native_spacing_mm: tuple[float, float],
-    spacing_mm: float,
-    multiple: int,
-    at_least: tuple[int, int],
-) -> SliceGrid:
-    """The grid of one spacing that holds a native slice whole, for a network's needs.
-
-    Args:
-        native_shape: (y, x) pixels.
-        native_spacing_mm: (y, x) in mm.
-        spacing_mm: pixel size that the network was trained at.
-        multiple: both sides of the grid are rounded up to a multiple of this.
-        at_least: (h, w) smallest grid.
-
-    Returns:
-        A grid that never crops.
-    """
-    sides = []
-    for pixels, native_mm, least in zip(native_shape, native_spacing_mm, at_least, strict=True):
-        needed = pixels * native_mm / spacing_mm
-        if abs(needed - pixels) <= SAME_SPACING_PX:
-            needed = pixels
-        side = max(math.ceil(needed - 1e-6), least, 1)
-        sides.append(math.ceil(side / multiple) * multiple)
-    native_spacing = (float(native_spacing_mm[0]), float(native_spacing_mm[1]))
-    shape = (int(native_shape[0]), int(native_shape[1]))
-    return SliceGrid(shape, native_spacing, (sides[0], sides[1]), float(spacing_mm))
 
 
 def _copy_axis(
@@ -190,14 +178,13 @@ def _resample_axis(
 ) -> NDArray[np.float32]:
     """Output index i interpolates the input at ratio * i + offset; `fill` outside the input."""
     weights, inside = _weights(array.shape[axis], size, ratio, offset)
-    low, high = float(array.min(initial=fill)), float(array.max(initial=fill))
     if axis == 1:
         moved = weights @ array  # (size, y) @ (n, y, x) -> n size x
         moved[:, ~inside] = fill
     else:
         moved = array @ weights.T  # (n, h, x) @ (x, size) -> n h size
         moved[:, :, ~inside] = fill
-    return np.clip(moved, low, high)  # the cubic kernel overshoots at edges; images do not
+    return moved
 
 
 def _weights(

@@ -5,11 +5,14 @@ Three rules (docs/architecture.md, "Intensities"; the paper's Sec. IV-A):
 robust  value / mean over the head, then the training subjects' 99.9th percentile becomes 1
 paper   value / mean over the whole volume, then the training subjects' maximum becomes 1
 window  CT: a fixed window of HU becomes [0, 1], whatever the subject
+
+CT by the rule "paper" is HU + 1024, so that air is 0, before it is divided.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,10 +24,19 @@ from scipy import ndimage
 from syndiff.errors import OptionError, VolumeError
 
 HU_WINDOW = (-1024.0, 3000.0)
+NARROW = 0.1  # of a window above its lower end: there begins tissue (fat, in the soft one)
 BODY_HU = -300.0  # air and the air-like foam of head rests lie below, skin above
 PERCENTILE = 99.9
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of tissue: what a manifest and a translator keep
-RULES = ("robust", "paper")
+PAPER = "paper"
+RULES = ("robust", PAPER)
+CT_WINDOWS = {"soft": (-160.0, 240.0), "bone": (-500.0, 1300.0), "full": HU_WINDOW}
+# fmt: off
+CT_NAMES = frozenset((
+    "CT", "CBCT", "SCT", "PCT", "NCCT", "NECT", "CECT", "LDCT", "HRCT", "MDCT", "DECT", "MVCT",
+    "KVCT", "QCT", "CTA", "CTV", "CTP", "CTAC", "CCTA",
+))
+# fmt: on
 Rule = Literal["robust", "paper", "window"]
 Unit = Literal["a.u.", "HU"]
 
@@ -39,7 +51,7 @@ class IntensityScale:
         scale: the value divided by the volume's own mean that becomes 1; 1 for CT.
         training_mean: median over the training subjects of that mean, the brightness given to
             synthetic MRI; 0 for CT.
-        window: (low, high) in HU for CT, else None.
+        window: (low, high) in HU for CT by the rule "window", else None.
     """
 
     rule: Rule
@@ -52,6 +64,20 @@ class IntensityScale:
     def background(self) -> float:
         """The normalised value of air."""
         return 0.0
+
+    @property
+    def air(self) -> float:
+        """The acquired value that counts as nothing where values are divided by their mean."""
+        return HU_WINDOW[0] if self.unit == "HU" else 0.0
+
+    @property
+    def tissue_above(self) -> float:
+        """The HU above which CT that this rule restored is tissue.
+
+        A narrow window shows air as its lower end: what lies clearly above that is tissue.
+        """
+        low, high = self.window or HU_WINDOW
+        return max(BODY_HU, low + NARROW * (high - low))
 
     @property
     def peak(self) -> float:
@@ -67,7 +93,7 @@ class IntensityScale:
         """
         if self.rule == "window":
             return 1.0
-        return reference_mean(array, self.rule, mask)
+        return reference_mean(array - np.float32(self.air), self.rule, mask)
 
     def normalise(self, array: NDArray[Any], foreground_mean: float) -> NDArray[np.float32]:
         """Acquired values → float32 in [0, 1]; any shape.
@@ -82,6 +108,8 @@ class IntensityScale:
             return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
         if not (math.isfinite(foreground_mean) and foreground_mean > 0):
             raise VolumeError(f"a mean intensity of {foreground_mean:g}", "a positive mean")
+        if self.air:
+            values = values - np.float32(self.air)
         return np.clip(values / np.float32(foreground_mean * self.scale), 0, 1)
 
     def restore(self, array: NDArray[Any]) -> NDArray[np.float32]:
@@ -90,7 +118,8 @@ class IntensityScale:
         if self.window is not None:
             low, high = self.window
             return values * np.float32(high - low) + np.float32(low)
-        return values * np.float32(self.scale * self.training_mean)
+        restored = values * np.float32(self.scale * self.training_mean)
+        return restored + np.float32(self.air) if self.air else restored
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -104,22 +133,45 @@ class IntensityScale:
 
 
 def is_ct(modality: str) -> bool:
-    """Whether a modality is given in Hounsfield units."""
-    return modality.upper() in {"CT", "CBCT", "SCT", "PCT"}
+    """Whether a modality is given in Hounsfield units: CT, NCCT, CTA, CT-bone, low_dose_CT, …"""
+    return any(word in CT_NAMES for word in re.split(r"[-_. ]", modality.upper()))
 
 
-def window_scale() -> IntensityScale:
-    """The fixed rule for CT."""
-    return IntensityScale("window", "HU", 1.0, 0.0, HU_WINDOW)
+def window_scale(window: tuple[float, float] = HU_WINDOW) -> IntensityScale:
+    """The fixed rule for CT: a window of (low, high) HU."""
+    return IntensityScale("window", "HU", 1.0, 0.0, window)
 
 
-def fit_scale(rule: str, means: Iterable[float], peaks: Iterable[float]) -> IntensityScale:
-    """The rule of an MR modality from its training subjects.
+def ct_window(text: str) -> tuple[float, float]:
+    """(low, high) in HU of a window's name or "LO,HI".
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if text in CT_WINDOWS:
+        return CT_WINDOWS[text]
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not (-1024 <= low < high <= 65535):
+        raise OptionError(
+            f"the `ct_window` {text!r}",
+            f"{', '.join(CT_WINDOWS)}, {PAPER}, or two HU from -1024 up, lower first: -200,400",
+        )
+    return low, high
+
+
+def fit_scale(
+    rule: str, means: Iterable[float], peaks: Iterable[float], unit: Unit = "a.u."
+) -> IntensityScale:
+    """The rule of a modality from its training subjects.
 
     Args:
         rule: "robust" or "paper".
         means: each subject's `reference_mean`.
         peaks: each subject's `peak_value` divided by its mean.
+        unit: "HU" for CT that is not windowed.
     """
     means, peaks = list(means), list(peaks)
     if rule not in RULES:
@@ -129,7 +181,7 @@ def fit_scale(rule: str, means: Iterable[float], peaks: Iterable[float]) -> Inte
     # "robust": the median over subjects of each one's percentile, so that one hot scan among few
     # does not darken the others; "paper": the cohort's maximum, literally.
     scale = float(np.median(peaks)) if rule == "robust" else float(max(peaks))
-    return IntensityScale(rule, "a.u.", scale, float(np.median(means)))  # type: ignore[arg-type]
+    return IntensityScale(rule, unit, scale, float(np.median(means)))  # type: ignore[arg-type]
 
 
 def acquired_quantiles(tissue: NDArray[Any]) -> list[float]:
@@ -173,29 +225,15 @@ def foreground_mean(array: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     return mean
 
 
-def checked_hounsfield(array: NDArray[Any]) -> NDArray[np.float32]:
-    """CT values, with what lies below air (padding of -1500, -2000, …) raised to air.
-
-    Raises:
-        VolumeError: the values do not look like HU. They are not guessed at: HU + 1024, Cormack
-            units and scaled images cannot be told apart safely.
-    """
-    low, high = float(array.min()), float(array.max())
-    if low > -500 or high < 0 or high > 65535:
-        raise VolumeError(
-            f"CT values from {low:g} to {high:g}",
-            "Hounsfield units (air near -1000, water 0)",
-            "subtract 1024 if the file stores HU + 1024, or convert other units first",
-        )
-    return np.maximum(np.asarray(array, dtype=np.float32), np.float32(HU_WINDOW[0]))
-
-
-def foreground_mask(array: NDArray[Any], unit: Unit | None = None) -> NDArray[np.bool_]:
+def foreground_mask(
+    array: NDArray[Any], unit: Unit | None = None, above_hu: float = BODY_HU
+) -> NDArray[np.bool_]:
     """The head (or body) with skull and everything inside it: one piece without holes.
 
     Args:
         array: three axes in any order, acquired values.
         unit: "HU" for CT; guessed from the values if not given.
+        above_hu: what counts as tissue in CT, see `IntensityScale.tissue_above`.
 
     Returns:
         bool, the shape of `array`; all False where nothing stands out.
@@ -206,7 +244,7 @@ def foreground_mask(array: NDArray[Any], unit: Unit | None = None) -> NDArray[np
     # A pixel's noise is averaged away; axes of few slices are thick and need none of it.
     sigma = [1.0 if n >= 16 else 0.0 for n in values.shape]
     smooth = ndimage.gaussian_filter(values, sigma, truncate=3.0)
-    tissue = smooth > (BODY_HU if unit == "HU" else _air_threshold(smooth))
+    tissue = smooth > (above_hu if unit == "HU" else _air_threshold(smooth))
     # Bridges of a voxel or two (to a table, a headphone, a ghost) are cut before the largest
     # piece is chosen, and what the cut took from that piece is given back.
     cut = ndimage.binary_erosion(tissue, iterations=1)

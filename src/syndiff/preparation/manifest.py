@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from syndiff.errors import DataError, UserError
 from syndiff.io.atomic import read_json, write_json
 from syndiff.io.checked import inside
+from syndiff.preparation.fingerprint import NAMES
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest_model import checked_manifest
@@ -130,6 +131,20 @@ class Manifest:
             held = ", ".join(self.modalities)
             raise DataError(f"the data in {self.folder} hold no {modality}", f"one of {held}")
         return self.intensity[modality]
+
+    def fingerprints(self) -> dict[str, Any]:
+        """Those of the training scans, as a translator keeps them; {} where none were taken.
+
+        Returns:
+            {"names": of the numbers, "scans": modality → one list of numbers for each scan}
+        """
+        scans = {
+            modality: [s.record["fingerprint"] for s in found if "fingerprint" in s.record]
+            for modality in self.modalities
+            for found in [self.scans("train", modality)]
+        }
+        held = {modality: rows for modality, rows in scans.items() if rows}
+        return {"names": list(NAMES), "scans": held} if held else {}
 
     def paired_subjects(self, split: str, a: str, b: str) -> list[str]:
         """The subjects of a split whose slice i of `a` belongs with slice i of `b`, sorted."""

@@ -66,7 +66,7 @@ class Grid(Checked):
     shift: Annotated[
         list[Annotated[int, Field(ge=-LARGEST_SIDE, le=LARGEST_SIDE)]],
         Field(min_length=2, max_length=2),
-    ] = [0, 0]
+    ] = Field(default=[0, 0])
 
 
 class ScanEntry(Checked):
@@ -83,6 +83,7 @@ class ScanEntry(Checked):
     grid: Grid
     tissue_quantiles: Quantiles
     reference: ModalityName
+    fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
     count: Count | None = None
     interpolated: bool | None = None
@@ -94,6 +95,10 @@ class ScanEntry(Checked):
     native_shape: Shape | None = None
     native_affine: Affine | None = None
     registration: Notes | None = None
+    registered_onto: ModalityName | None = None
+    unpaired_because: Text | None = None
+    judged_by_cohort: bool | None = None
+    slices_not_seen_by_all: Count | None = None
     spacing_yx_mm: Pair | None = None
     box_yx: list[list[int]] | None = None
     reference_mean: Positive | None = None
@@ -120,8 +125,8 @@ class ManifestModel(Checked):
     scans: Annotated[list[ScanEntry], Field(max_length=1_000_000)]
 
     made_by: Text = ""
-    options: dict[str, JsonValue] = {}
-    unused_subjects: list[FileName] = []
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    unused_subjects: list[FileName] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:

@@ -7,7 +7,7 @@ these, and never more than one scan in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,23 @@ from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
+from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.intensity import (
     HU_WINDOW,
+    PAPER,
+    Unit,
     acquired_quantiles,
-    checked_hounsfield,
     foreground_mask,
     is_ct,
     peak_value,
     reference_mean,
 )
 from syndiff.preparation.registration import Alignment, align
+from syndiff.preparation.slices import area_profile, choose_slices, head_box
+from syndiff.preparation.values import field_doubts, understood
+from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 2  # raise it when cached measurements are no longer what this code would make
-AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
-COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
+MEASURE_VERSION = 4  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class MeasureOptions:
         intensity: "robust" or "paper", for MR.
         register: find the affine between a subject's scans, not only their headers.
         register_training: bring training subjects' scans onto one grid too.
-        max_slices: at most so many slices per scan, the middle ones.
+        max_slices: at most so many slices per scan, the uppermost ones.
+        units: "HU" where a person says that CT is in HU although no air is in view; else "auto".
+        ct_window: a name, "LO,HI", or "paper": only the last one is measured per scan.
     """
 
     modalities: tuple[str, ...]
@@ -52,6 +57,8 @@ class MeasureOptions:
     register: bool
     register_training: bool
     max_slices: int | None
+    units: str = "auto"
+    ct_window: str = "full"
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Loaded:
     mean: float  # what intensities are divided by; 1 for CT
     peak: float  # value / mean that counts as bright
     quantiles: list[float]  # of the foreground, in acquired units
+    fingerprint: list[float]  # see preparation/fingerprint.py
+    notes: tuple[str, ...]  # what a person should know, in words
 
 
 def measured(
@@ -72,9 +81,10 @@ def measured(
     raw: Path,
     work: Path,
     options: MeasureOptions,
-    warn: Callable[[str], None],
+    report: Reporter = SILENT,
     *,
     need_slices: bool = True,
+    apart: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """A subject's records, modality → plain values; from the cache if it is in order.
 
@@ -85,8 +95,10 @@ def measured(
         raw: folder of the scans.
         work: folder of the cache.
         options: see there.
-        warn: told what may matter, in words.
+        report: told what may matter, in words.
         need_slices: whether the cached slices must be there too.
+        apart: modalities that the cohort shows to be no pair with the first, and why; None for
+            what the cache says.
 
     Raises:
         UserError: a scan cannot be used; the message names its file.
@@ -96,16 +108,28 @@ def measured(
     if path.is_file():
         cached = _cached(path, key)
         slices = [slices_cache(work, subject, m) for m in files]
-        if cached is not None and (not need_slices or all(s.is_file() for s in slices)):
+        apart = apart if apart is not None or cached is None else judged_apart(cached)
+        if (
+            cached is not None
+            and set(apart or {}) == set(judged_apart(cached))
+            and (not need_slices or all(s.is_file() for s in slices))
+        ):
             return cached
     together = len(files) > 1 and (split != "train" or (options.register_training))
     groups = [list(files)] if together else [[m] for m in files]
     records: dict[str, dict[str, Any]] = {}
     for group in groups:
         chosen = {m: files[m] for m in group}
-        records |= _measure_group(subject, chosen, raw, work, options, warn)
+        records |= _measure_group(
+            subject, chosen, raw, work, options, report, apart or {}, split != "train"
+        )
     write_json(path, {"key": key, "records": records})
     return records
+
+
+def judged_apart(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The modalities of a subject's records that the cohort showed to be no pair, and why."""
+    return {m: r["unpaired_because"] for m, r in records.items() if r.get("judged_by_cohort")}
 
 
 def restore_cache(
@@ -169,76 +193,132 @@ def _measure_group(
     raw: Path,
     work: Path,
     options: MeasureOptions,
-    warn: Callable[[str], None],
+    report: Reporter,
+    apart: Mapping[str, str],
+    evaluated: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Scans of one subject that share the first one's grid (or a single scan)."""
+    """Scans of one subject that share the first one's grid, as far as they belong together."""
     reference, *others = files
-    first = _load(raw / files[reference], reference, options.intensity)
-    moved: dict[str, tuple[Loaded, Alignment | None]] = {reference: (first, None)}
+    loaded = {m: _load(raw / files[m], m, options) for m in files}
+    for modality, scan in loaded.items():
+        for note in scan.notes:
+            report.warn(f"{files[modality]}: {note}")
+    first = loaded[reference]
+    together: dict[str, Alignment | None] = {reference: None}
+    alone: dict[str, tuple[str, Alignment]] = {}
     for modality in others:
-        loaded = _load(raw / files[modality], modality, options.intensity)
-        fill = HU_WINDOW[0] if is_ct(modality) else 0.0
-        result = align(first.volume, first.mask, loaded.volume, fill, search=options.register)
-        for note in result.notes:
-            warn(f"{subject}, {modality} onto {reference}: {note}")
-        moved[modality] = (loaded, result)
-    seen = [aligned.covered for _, aligned in moved.values() if aligned is not None]
-    chosen = choose_slices(first.mask, seen, options.max_slices)
-    if not len(chosen):
-        raise VolumeError(f"the scans of {subject} share no slice", remedy="check their positions")
-    records = {}
-    for modality, (loaded, aligned) in moved.items():
-        volume = first.volume if aligned is None else aligned.volume
-        mask = first.mask if aligned is None else _moved_mask(aligned, modality)
-        _save_slices(slices_cache(work, subject, modality), to_slices(volume)[chosen])
-        record = _record(loaded, aligned, mask, chosen, raw, files[modality])
-        records[modality] = record | {"reference": reference}
-        records[modality]["native_shape"] = list(first.volume.array.shape)
-        records[modality]["native_affine"] = first.volume.affine.tolist()
-    return records
+        result = _aligned(first, loaded[modality], modality, options.register)
+        problem = apart.get(modality, result.problem)
+        if not problem and not len(choose_slices(first.mask, [result.covered], None, evaluated)):
+            problem = "they share no slice"
+        for note in result.notes if not problem else ():
+            report.warn(f"{subject}, {modality} onto {reference}: {note}")
+        if problem:
+            alone[modality] = (problem, result)
+        else:
+            together[modality] = result
+    group = _Group(subject, files, raw, work, options, loaded, evaluated)
+    records = group.write(together)
+    for modality, (problem, result) in alone.items():
+        records |= group.write({modality: None})
+        records[modality] |= {
+            "registration": result.to_dict(),
+            "registered_onto": reference,
+            "unpaired_because": problem,
+            "judged_by_cohort": modality in apart,
+        }
+    return {m: records[m] for m in files}
 
 
-def _load(path: Path, modality: str, rule: str) -> Loaded:
+def _aligned(first: Loaded, other: Loaded, modality: str, search: bool) -> Alignment:
+    """A scan on the first one's grid."""
+    fill = HU_WINDOW[0] if is_ct(modality) else 0.0
+    return align(
+        first.volume, first.mask, other.volume, fill, search=search, moving_mask=other.mask
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A subject's scans on their way into the cache."""
+
+    subject: str
+    files: Mapping[str, Path]
+    raw: Path
+    work: Path
+    options: MeasureOptions
+    loaded: Mapping[str, Loaded]
+    evaluated: bool
+
+    def write(self, of: Mapping[str, Alignment | None]) -> dict[str, dict[str, Any]]:
+        """Cache the chosen slices of scans on one grid; their records.
+
+        Args:
+            of: modality → how it came onto the first one's grid, None for the first.
+        """
+        reference = next(iter(of))
+        first = self.loaded[reference]
+        seen = [result.covered for result in of.values() if result is not None]
+        chosen = choose_slices(first.mask, seen, self.options.max_slices, self.evaluated)
+        own = choose_slices(first.mask, [], self.options.max_slices, self.evaluated)
+        records = {}
+        for modality, result in of.items():
+            volume = first.volume if result is None else result.volume
+            mask = first.mask if result is None else _moved_mask(result, modality)
+            _save_slices(
+                slices_cache(self.work, self.subject, modality), to_slices(volume)[chosen]
+            )
+            records[modality] = {
+                **_record(
+                    self.loaded[modality], result, mask, chosen, self.raw, self.files[modality]
+                ),
+                "reference": reference,
+                "registered_onto": None if result is None else reference,
+                "native_shape": list(first.volume.array.shape),
+                "native_affine": first.volume.affine.tolist(),
+                "slices_not_seen_by_all": len(own) - len(chosen),
+                "area_profile_mm2": area_profile(mask, volume, chosen),
+            }
+        return records
+
+
+def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     """Read one scan and measure its head; every error names the file."""
     volume = read(path)
     ct = is_ct(modality)
+    unit: Unit = "HU" if ct else "a.u."
     try:
-        if ct:
-            volume = volume.like(checked_hounsfield(volume.array))
-        mask = foreground_mask(volume.array, "HU" if ct else "a.u.")
+        values = understood(volume.array, unit, certain=options.units == "HU")
+        volume = volume.like(values.array)
+        mask = foreground_mask(volume.array, unit)
         if not mask.any():
             raise VolumeError("it holds nothing that looks like tissue")
-        mean = 1.0 if ct else reference_mean(volume.array, rule, mask)
-        peak = 1.0 if ct else peak_value(volume.array, mask, rule) / mean
-        if not ct and peak <= 0:
-            raise VolumeError("its head holds no positive value")
+        mean, peak = reference_and_peak(volume.array, mask, modality, options)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
-    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]))
+    marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)
+    notes = (*values.notes, *field_doubts(volume.array, mask, unit))
+    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), marks, notes)
 
 
-def choose_slices(
-    mask: NDArray[np.bool_], seen: Sequence[NDArray[np.bool_]], max_slices: int | None
-) -> NDArray[np.int64]:
-    """The z of the axial slices that hold tissue.
+def reference_and_peak(
+    array: NDArray[np.float32], mask: NDArray[np.bool_], modality: str, options: MeasureOptions
+) -> tuple[float, float]:
+    """What a scan's values are divided by, and its bright value after that.
 
-    Args:
-        mask: (x, y, z) the reference's head.
-        seen: (x, y, z) each, where a scan of the group has values.
-        max_slices: keep the middle ones if there are more.
-
-    Returns:
-        (n,) ascending.
+    Raises:
+        VolumeError: neither is positive.
     """
-    area = mask.sum(axis=(0, 1))
-    good = area >= max(AREA_SHARE * int(area.max()), 1)
-    for covered in seen:
-        good &= (mask & covered).sum(axis=(0, 1)) >= COVERED_SHARE * area
-    chosen = np.flatnonzero(good)
-    if max_slices is not None and len(chosen) > max_slices:
-        start = (len(chosen) - max_slices) // 2
-        chosen = chosen[start : start + max_slices]
-    return chosen
+    if is_ct(modality):
+        if options.ct_window != PAPER:
+            return 1.0, 1.0  # a fixed window needs neither
+        array = array - np.float32(HU_WINDOW[0])  # 0 in air, as in MR
+    rule = PAPER if is_ct(modality) else options.intensity
+    mean = reference_mean(array, rule, mask)
+    peak = peak_value(array, mask, rule) / mean
+    if peak <= 0:
+        raise VolumeError("its head holds no positive value")
+    return mean, peak
 
 
 def _moved_mask(result: Alignment, modality: str) -> NDArray[np.bool_]:
@@ -274,13 +354,5 @@ def _record(
         "reference_mean": loaded.mean,
         "peak": loaded.peak,
         "foreground_quantiles": loaded.quantiles,
+        "fingerprint": loaded.fingerprint,
     }
-
-
-def head_box(mask: NDArray[np.bool_]) -> list[list[int]]:
-    """[[first y, last y], [first x, last x]] of the foreground in any slice of (x, y, n)."""
-    plane = np.asarray(mask.any(axis=2))  # x y
-    if not plane.any():
-        return [[0, plane.shape[1] - 1], [0, plane.shape[0] - 1]]
-    xs, ys = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    return [[int(ys[0]), int(ys[-1])], [int(xs[0]), int(xs[-1])]]

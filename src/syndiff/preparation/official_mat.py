@@ -29,8 +29,9 @@ from syndiff.errors import DataError, OptionError
 from syndiff.preparation.discover import Found
 from syndiff.preparation.intensity import acquired_quantiles, foreground_mask, is_ct
 from syndiff.preparation.manifest import SPLITS
-from syndiff.preparation.measure import file_stamp, head_box
+from syndiff.preparation.measure import file_stamp
 from syndiff.preparation.orientation import SliceOrientation
+from syndiff.preparation.slices import head_box
 from syndiff.reporting import SILENT, Reporter
 
 NAME = re.compile(r"data_(train|val|test)_(.+)\.mat")
@@ -131,6 +132,10 @@ class MatFolder:
                 "leave this split out of `paired`",
             )
         return {m: record | {"reference": next(iter(files))} for m, record in records.items()}
+
+    def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """As before: these files are pairs because a person says so."""
+        return self.records(subject)
 
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
         """All slices of a file as (n, y, x), some at a time."""

@@ -23,7 +23,9 @@ from syndiff.errors import DataError, OptionError
 from syndiff.preparation.decisions import choose_scales, choose_spacing, place, shared_boxes
 from syndiff.preparation.folder import WORK, OutFolder
 from syndiff.preparation.geometry import SliceGrid
-from syndiff.preparation.intensity import RULES, IntensityScale
+from syndiff.preparation.intensity import PAPER, RULES, IntensityScale
+from syndiff.preparation.intensity import ct_window as window_of
+from syndiff.preparation.judgement import judged
 from syndiff.preparation.manifest import Manifest, check_modality_names, slices_name
 from syndiff.preparation.measure import MeasureOptions
 from syndiff.preparation.official_mat import MatFolder, is_official
@@ -43,6 +45,7 @@ class Job:
     folder: OutFolder
     modalities: tuple[str, ...]
     intensity: str
+    ct_window: str
     size: int
     spacing_mm: float | None  # of the slices to write; None: what the heads need
     report: Reporter
@@ -63,6 +66,8 @@ def prepare(
     size: int = 256,
     spacing_mm: float | None = None,
     intensity: str = "robust",
+    ct_window: str = "full",
+    units: str = "auto",
     register: bool = True,
     register_training: bool = True,
     max_slices: int | None = None,
@@ -83,9 +88,12 @@ def prepare(
         spacing_mm: their pixel size; None takes the finest at which every head fits. Of .mat
             files it is their own pixel size, which must be given.
         intensity: "robust" or "paper" for MR; CT has a fixed window of HU.
+        ct_window: "soft", "bone", "full" or "LO,HI" in HU; "paper": CT is normalised as MR is in
+            the paper's Sec. IV-A.
+        units: "HU": the CT scans are in HU although no air is in view; "auto": that is checked.
         register: find the affine between the scans of a subject (validation and test).
         register_training: the same for training subjects that have several modalities.
-        max_slices: at most so many slices per scan, the middle ones.
+        max_slices: at most so many slices per scan, the uppermost ones.
         orientation: of .mat files, how their slices lie; see `matfiles`.
         paired: of .mat files, the splits whose slices of one index belong together.
         report: told the phases, subjects done, and in one line each what a person should know.
@@ -99,12 +107,14 @@ def prepare(
     """
     raw, out = Path(raw), Path(out)
     _check_options(modalities, size, spacing_mm, intensity, max_slices)
+    _check_ct(ct_window, units)
     options = {
         "modalities": list(modalities),
         "split": dict(split) if split is not None else "file",
         "size": size,
         "spacing_mm": "auto" if spacing_mm is None else float(spacing_mm),
         "intensity": intensity,
+        "ct_window": ct_window,
     }
     source: Source
     if is_official(raw):
@@ -116,7 +126,13 @@ def prepare(
     else:
         _check_unset(orientation=orientation, paired=paired)
         measure = MeasureOptions(
-            tuple(modalities), intensity, register, register and register_training, max_slices
+            modalities=tuple(modalities),
+            intensity=intensity,
+            register=register,
+            register_training=register and register_training,
+            max_slices=max_slices,
+            units=units,
+            ct_window=ct_window,
         )
         source = ScanFolder.find(raw, out / WORK, measure, split, split_file, report)
     return _run(
@@ -125,6 +141,7 @@ def prepare(
             folder=OutFolder(out, options | source.options, source),
             modalities=tuple(modalities),
             intensity=intensity,
+            ct_window=ct_window,
             size=size,
             spacing_mm=spacing_mm,
             report=report,
@@ -138,12 +155,15 @@ def _run(job: Job) -> Manifest:
     if finished is not None:
         job.report.progress(job.steps, job.steps, "nothing to do")
         return finished
-    records = {}
+    records: dict[str, dict[str, dict[str, Any]]] = {}
     for done, subject in enumerate(job.source.files):
         job.report.progress(done, job.steps, f"reading {subject}")
         records[subject] = job.source.records(subject)
-    spacing_mm = job.spacing_mm or choose_spacing(records, job.size, job.report.warn)
-    scales = choose_scales(records, job.source.splits, job.modalities, job.intensity)
+    records = judged(records, job.source, job.report)
+    spacing_mm = job.spacing_mm or choose_spacing(records, job.size, job.report)
+    scales = choose_scales(
+        records, job.source.splits, job.modalities, job.intensity, job.ct_window
+    )
     grids = {s: _grids(s, of, job.size, spacing_mm) for s, of in records.items()}
     entries = _write_all(job, records, grids, scales)
     manifest = job.folder.finish(
@@ -253,6 +273,14 @@ def _check_options(
         raise OptionError(f"the intensity rule {intensity!r}", " or ".join(RULES))
     if max_slices is not None and max_slices < 1:
         raise OptionError(f"at most {max_slices} slices", "1 or more")
+
+
+def _check_ct(ct_window: str, units: str) -> None:
+    """Raise OptionError for a window or units that there are not."""
+    if ct_window != PAPER:
+        window_of(ct_window)
+    if units not in ("auto", "HU"):
+        raise OptionError(f"`units` {units!r}", "auto or HU")
 
 
 def _check_unset(**options: Any) -> None:

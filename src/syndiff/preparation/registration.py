@@ -1,38 +1,44 @@
 """Registration: where a point of one scan lies in another scan of the same person.
 
-Affine, by mutual information (Mattes) as in the paper's Sec. IV-A, with SimpleITK. The result is a
-matrix (4, 4) from world coordinates of the reference to world coordinates of the moving scan, both
-RAS+ in mm: what resampling needs, and what the manifest records.
+Affine, by mutual information (Mattes) as in the paper's Sec. IV-A. The result is a matrix (4, 4)
+from world coordinates of the reference to world coordinates of the moving scan, both RAS+ in mm:
+what resampling needs, and what the manifest records.
 
-Rigid first, then affine, on samples from the head alone, by gradient steps whose length is
-estimated in mm. A fixed step of "2.0" is mm for a shift but 2.0 for the entries of a matrix: near
-the goal it threw scans up to 36 mm off. Headers, rigid and affine then compete.
+Several starts compete: the positions that the files state, the heads' centres, the heads' crowns
+(a neck in view of one scan alone pulls its centre down). Headers, rigid and affine compete, too.
+What comes out is judged: two scans that do not fit are no pair, and are never paired by their
+headers instead. What a single pair cannot show, the cohort does: see `decisions.misfits`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from syndiff.io.volume import Volume, same_grid, to_slices
+from syndiff.io.volume import Volume, same_grid
+from syndiff.preparation.intensity import foreground_mask
+from syndiff.preparation.mutual_information import Comparison, one_thread
+from syndiff.preparation.resampling import (
+    Matrix,
+    centre_mm,
+    field_of_view,
+    median_move_mm,
+    resample,
+)
 
-Matrix = NDArray[np.float64]  # (4, 4)
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ (NIfTI, here) ↔ LPS+ (ITK)
-BINS, SAMPLES, SEED = 32, 60_000, 1  # more samples cost time and gain nothing measurable
-MOST_SAMPLES = 0.5  # of the voxels of small scans
-RIGID_LEVELS, AFFINE_LEVELS = (4, 2, 1), (2, 1)  # shrink factors, coarse to fine
-VOXEL_MM = 1.5  # finer voxels are averaged: they cost time and add noise
-SIGMA = 0.7  # smoothing in mm per unit of the shrink factor
-HEAD_MARGIN_MM = 6.0  # samples come from the head and this much around it
+START_LEVELS, RIGID_LEVELS, AFFINE_LEVELS = (4,), (2, 1), (2, 1)  # shrink factors
+SAME_START_MM = 5.0  # starts nearer than this end in the same place
+CROWN_MM = 100.0  # of a head from its top: in view whatever the neck
 FEWEST_SLICES = 4  # along any axis: thinner scans hold too little to register
 MARGIN = 0.005  # nats of mutual information: less is no reason to interpolate
-FAR_MM, STRETCH = 100.0, 0.25  # beyond these a result is a failure, not an alignment
+FAR_MM, STRETCH = 60.0, 0.25  # between the crowns, and of any axis: a failure, no alignment
+LEAST_OVERLAP = 0.7  # Dice of the two heads where both scans have seen
+MIRRORED = 1.1  # times the mutual information: a mirrored scan fits clearly better
+PROMISING = 0.85  # times it, on a coarse grid: a mirror worth a closer look
+AXES = ("left and right", "front and back", "top and bottom")
 NOTEWORTHY_MM = 15.0  # a move that a person should look at
 
 
@@ -46,8 +52,11 @@ class Alignment:
         matrix: reference world → moving world, RAS+ mm; the identity where headers are trusted.
         method: "affine"; "header" where the files' own positions were kept; "same grid" where
             nothing was interpolated.
-        before, after: mutual information in nats by headers alone, and by `matrix`.
+        before, after: mutual information in nats by headers alone, and by `matrix`; None where
+            it was not or cannot be measured.
         moved_mm: median over the head of the distance between both.
+        overlap: Dice of the two heads where both scans have seen; None without a search.
+        problem: why the two scans are no pair, in words; empty where they are one.
         notes: what a person should know, in words.
     """
 
@@ -58,6 +67,8 @@ class Alignment:
     before: float | None = None
     after: float | None = None
     moved_mm: float = 0.0
+    overlap: float | None = None
+    problem: str = ""
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,15 +76,39 @@ class Alignment:
         return {
             "method": self.method,
             "reference_to_scan_world_mm": [[round(float(v), 8) for v in r] for r in self.matrix],
-            "mutual_information_before": None if self.before is None else round(self.before, 6),
-            "mutual_information_after": None if self.after is None else round(self.after, 6),
+            "mutual_information_before": _rounded(self.before),
+            "mutual_information_after": _rounded(self.after),
             "moved_mm": round(self.moved_mm, 3),
+            "head_overlap_dice": _rounded(self.overlap),
             "notes": list(self.notes),
         }
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        matrix: reference world → moving world in RAS+ mm; the identity if no map is better.
+        before, after: mutual information in nats by the headers (None where the scans do not
+            overlap by them), and by `matrix`.
+        mirrored: the pair of directions that the moving scan has exchanged; empty if none.
+    """
+
+    matrix: Matrix
+    before: float | None
+    after: float
+    mirrored: str = ""
+
+
 def align(
-    reference: Volume, mask: NDArray[np.bool_], moving: Volume, fill: float, *, search: bool
+    reference: Volume,
+    mask: NDArray[np.bool_],
+    moving: Volume,
+    fill: float,
+    *,
+    search: bool,
+    moving_mask: NDArray[np.bool_] | None = None,
 ) -> Alignment:
     """Bring a scan onto the reference's grid.
 
@@ -83,241 +118,208 @@ def align(
         moving: another scan of the same person.
         fill: value outside the moving scan.
         search: register; otherwise only the positions that the files state are used.
+        moving_mask: (x, y, z) the moving scan's head, found if not given.
     """
-    matrix, before, after = np.eye(4), None, None
-    notes: tuple[str, ...] = ()
+    if moving_mask is None:
+        moving_mask = foreground_mask(moving.array)
+    found, problem = Found(np.eye(4), None, float("nan")), ""
     if search:
-        matrix, before, after, notes = _accepted(reference, mask, moving)
+        found, problem = _searched(reference, mask, moving, moving_mask)
+    matrix = np.eye(4) if problem else found.matrix
     moved_mm = median_move_mm(matrix, reference, mask)
-    if moved_mm > NOTEWORTHY_MM:
-        notes = (*notes, f"moved by {moved_mm:.0f} mm (median over the head): look at the result")
-    if moved_mm == 0.0 and same_grid(reference, moving):
-        everywhere = np.ones(reference.array.shape, dtype=bool)
-        volume = reference.like(moving.array)
-        return Alignment(volume, everywhere, matrix, "same grid", before, after, 0.0, notes)
-    volume = reference.like(resample(moving, reference, matrix, fill))
     covered = field_of_view(moving, reference, matrix)
-    method = "affine" if moved_mm > 0.0 else "header"
-    return Alignment(volume, covered, matrix, method, before, after, moved_mm, notes)
+    overlap = None
+    if search and not problem:
+        overlap = head_overlap(reference, mask, moving, moving_mask, matrix)
+        problem = _misplaced(overlap, found)
+    notes = () if problem or moved_mm <= NOTEWORTHY_MM else (_moved(moved_mm),)
+    after = found.after if np.isfinite(found.after) else None
+    if moved_mm == 0.0 and same_grid(reference, moving):
+        volume, method = reference.like(moving.array), "same grid"
+        covered = np.ones_like(covered)
+    else:
+        volume = reference.like(resample(moving, reference, matrix, fill))
+        method = "affine" if moved_mm > 0.0 else "header"
+    return Alignment(
+        volume, covered, matrix, method, found.before, after, moved_mm, overlap, problem, notes
+    )
 
 
 def register(
-    reference: Volume, mask: NDArray[np.bool_], moving: Volume
-) -> tuple[Matrix, float, float]:
+    reference: Volume,
+    mask: NDArray[np.bool_],
+    moving: Volume,
+    moving_mask: NDArray[np.bool_],
+) -> Found:
     """The rigid or affine map of greatest mutual information; the same at every call.
 
     Args:
         reference: fixed scan.
         mask: (x, y, z) its head.
         moving: the other scan.
-
-    Returns:
-        (reference world → moving world in RAS+ mm, mutual information in nats by the headers, and
-        by the map). The identity if no map is better than the headers.
+        moving_mask: (x, y, z) its head.
 
     Raises:
         RuntimeError: from ITK, for scans that do not overlap or hold no gradient.
     """
-    import SimpleITK as sitk  # noqa: N813
-
-    with _one_thread(sitk):
-        return _search(reference, mask, moving, sitk)
-
-
-def _search(
-    reference: Volume, mask: NDArray[np.bool_], moving: Volume, sitk: Any
-) -> tuple[Matrix, float, float]:
-    """What `register` promises."""
-    fixed, floating = _to_image(reference, sitk), _to_image(moving, sitk)
-    head = _head_image(reference, mask, sitk)
-    fraction = min(MOST_SAMPLES, SAMPLES / fixed.GetNumberOfPixels())
-
-    def worth(transform: Any) -> float:
-        method = _method((1,), head, fraction, sitk)
-        method.SetInitialTransform(transform, inPlace=False)
-        try:
-            return -float(method.MetricEvaluate(fixed, floating))
-        except RuntimeError:  # no overlap
-            return float("-inf")
-
-    def improve(transform: Any, levels: tuple[int, ...]) -> Any:
-        method = _method(levels, head, fraction, sitk)
-        method.SetInitialTransform(transform, inPlace=True)
-        method.Execute(fixed, floating)
-        return transform
-
-    moments = sitk.Euler3DTransform(
-        sitk.CenteredTransformInitializer(
-            fixed,
-            floating,
-            sitk.Euler3DTransform(),
-            sitk.CenteredTransformInitializerFilter.MOMENTS,
-        )
-    )
-    headers = sitk.Euler3DTransform()
-    headers.SetCenter(moments.GetCenter())
-    # Moments are far off where one scan shows more neck than the other: the better start wins.
-    before = worth(headers)
-    start = moments if worth(moments) > before else headers
-    rigid = improve(sitk.Euler3DTransform(start), RIGID_LEVELS)
-    affine = sitk.AffineTransform(3)
-    affine.SetCenter(rigid.GetCenter())
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
-    improve(affine, AFFINE_LEVELS)
-    best = max((headers, rigid, affine), key=worth)  # the earlier, simpler one at a tie
-    return _matrix(best), before, worth(best)
+    with one_thread() as sitk:
+        pair = Comparison.of(sitk, reference, mask, moving)
+        before = pair.worth(np.eye(4))
+        start = _best_start(pair, moving_mask, before)
+        rigid = pair.improve(start, "rigid", RIGID_LEVELS)
+        affine = pair.improve(rigid, "affine", AFFINE_LEVELS)
+        worths = [before, pair.worth(rigid), pair.worth(affine)]
+        best = int(np.argmax(worths))  # the earlier, simpler one at a tie
+        after = worths[best]
+        mirrored = _mirrored(pair, rigid, max(worths[:2]))
+    matrix = (np.eye(4), rigid, affine)[best]
+    if after - before < MARGIN:
+        matrix, after = np.eye(4), before
+    return Found(matrix, before if np.isfinite(before) else None, after, mirrored)
 
 
-def resample(
-    moving: Volume, reference: Volume, matrix: Matrix, fill: float = 0.0
-) -> NDArray[np.float32]:
-    """The moving scan on the reference's grid, by linear interpolation.
+def head_overlap(
+    reference: Volume,
+    mask: NDArray[np.bool_],
+    moving: Volume,
+    moving_mask: NDArray[np.bool_],
+    matrix: Matrix,
+) -> float:
+    """Dice of the two heads at a map, where both scans have seen; 0 where they share nothing.
 
-    Where the reference's voxels are coarser, the moving scan is smoothed first, so that detail
-    which they cannot hold does not alias.
-
-    Returns:
-        The reference's (x, y, z) float32; `fill` outside the moving scan's field of view.
+    Args:
+        reference, moving: the scans.
+        mask, moving_mask: (x, y, z) the head in each.
+        matrix: reference world → moving world.
     """
-    to_moving = _voxel_map(moving, reference, matrix)
-    steps = np.sqrt((to_moving[:3, :3] ** 2).sum(axis=1))  # moving voxels per reference voxel
-    sigma = 0.5 * np.sqrt(np.maximum(steps**2 - 1.0, 0.0))
-    values = moving.array
-    if sigma.max() > 0.25:
-        sigma = np.where(sigma > 0.25, sigma, 0.0)
-        values = ndimage.gaussian_filter(values, sigma, mode="nearest")
-    padded = np.pad(values, 1, mode="edge")  # outer half voxels are continued
-    moved = ndimage.affine_transform(
-        padded,
-        to_moving[:3, :3],
-        to_moving[:3, 3] + 1.0,
-        reference.array.shape,
-        np.float32,
-        order=1,
-        mode="nearest",
-    )
-    return np.where(field_of_view(moving, reference, matrix), moved, np.float32(fill))
+    covered = field_of_view(moving, reference, matrix)
+    heads = resample(moving.like(moving_mask), reference, matrix) > 0.5
+    here = mask & covered
+    both = int(here.sum() + heads.sum())
+    return 2.0 * int((here & heads).sum()) / both if both else 0.0
 
 
-def field_of_view(moving: Volume, reference: Volume, matrix: Matrix) -> NDArray[np.bool_]:
-    """Which voxels (x, y, z) of the reference lie inside the moving scan."""
-    to_moving = _voxel_map(moving, reference, matrix)
-    x, y, z = np.ogrid[tuple(slice(n) for n in reference.array.shape)]
-    inside = np.ones(reference.array.shape, dtype=bool)
-    for row, length in zip(to_moving, moving.array.shape, strict=False):
-        index = row[0] * x + row[1] * y + row[2] * z + row[3]
-        inside &= (index >= -0.5 - 1e-4) & (index <= length - 0.5 + 1e-4)
-    return inside
-
-
-def median_move_mm(matrix: Matrix, volume: Volume, mask: NDArray[np.bool_]) -> float:
-    """Median distance over the mask between a point of the volume and where `matrix` maps it."""
-    voxels = np.argwhere(mask)
-    if not len(voxels):
-        return 0.0
-    points = np.c_[voxels, np.ones(len(voxels))] @ volume.affine.T
-    shifts = points @ (matrix - np.eye(4)).T
-    return float(np.median(np.linalg.norm(shifts[:, :3], axis=1)))
-
-
-def _accepted(
-    reference: Volume, mask: NDArray[np.bool_], moving: Volume
-) -> tuple[Matrix, float | None, float | None, tuple[str, ...]]:
-    """The registration where it is one; else the identity, and why."""
-    trusted = "the positions in the files' headers are used"
+def _searched(
+    reference: Volume,
+    mask: NDArray[np.bool_],
+    moving: Volume,
+    moving_mask: NDArray[np.bool_],
+) -> tuple[Found, str]:
+    """What a search found, and why it is no alignment."""
+    nothing = Found(np.eye(4), None, float("nan"))
     if min(*reference.array.shape, *moving.array.shape) < FEWEST_SLICES:
-        return np.eye(4), None, None, (f"fewer than {FEWEST_SLICES} slices; {trusted}",)
+        thin = f"fewer than {FEWEST_SLICES} slices cannot be registered"
+        return nothing, "" if same_grid(reference, moving) else thin
     try:
-        matrix, before, after = register(reference, mask, moving)
+        found = register(reference, mask, moving, moving_mask)
     except RuntimeError as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1][:120]
-        return np.eye(4), None, None, (f"registration failed ({reason}); {trusted}",)
-    stretch = np.abs(np.linalg.svd(matrix[:3, :3], compute_uv=False) - 1.0).max()
-    if not np.isfinite(matrix).all() or median_move_mm(matrix, reference, mask) > FAR_MM:
-        return np.eye(4), before, None, (f"registration went astray; {trusted}",)
+        return nothing, f"registration failed ({reason})"
+    if not np.isfinite(found.matrix).all():
+        return nothing, "registration failed (no finite map)"
+    stretch = np.abs(np.linalg.svd(found.matrix[:3, :3], compute_uv=False) - 1.0).max()
     if stretch > STRETCH:
-        return np.eye(4), before, None, (f"registration stretched by {stretch:.0%}; {trusted}",)
-    if after - before < MARGIN:
-        return np.eye(4), before, after, ()
-    return matrix, before, after, ()
+        return found, f"registration stretched the scan by {stretch:.0%}"
+    apart = _apart_mm(found.matrix, reference, mask, moving, moving_mask)
+    if apart > FAR_MM:
+        return found, f"registration left the heads {apart:.0f} mm apart"
+    return found, ""
 
 
-@contextmanager
-def _one_thread(sitk: Any) -> Iterator[None]:
-    """ITK with one thread, then as before: sums in another order end in another matrix.
-
-    `method.SetNumberOfThreads(1)` is not enough: two runs differed by 2e-8.
-    """
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+def _misplaced(overlap: float, found: Found) -> str:
+    """Why two registered scans do not fit, as far as they show it themselves; else empty."""
+    if overlap < LEAST_OVERLAP:
+        return f"the two heads overlap only to a Dice of {overlap:.2f} after registration"
+    if found.mirrored:
+        return f"one of the two is mirrored against its header: {found.mirrored} are exchanged"
+    return ""
 
 
-def _method(levels: tuple[int, ...], head: Any, fraction: float, sitk: Any) -> Any:
-    """Mattes' mutual information on fixed random samples, maximised over pyramid levels."""
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(fraction, SEED)
-    method.SetMetricFixedMask(head)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0,
-        minStep=1e-3,
-        numberOfIterations=200,
-        relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-8,
-        estimateLearningRate=method.EachIteration,  # so that a step moves voxels by mm
+def _moved(moved_mm: float) -> str:
+    return (
+        f"registration moved it by {moved_mm:.0f} mm (median over the head) from where its header "
+        "places it: look at the result"
     )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(levels)
-    method.SetSmoothingSigmasPerLevel([SIGMA * level for level in levels])
-    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
-    return method
 
 
-def _head_image(reference: Volume, mask: NDArray[np.bool_], sitk: Any) -> Any:
-    """A SimpleITK mask of the head and a margin of air, whose edge shows where the head ends."""
-    steps = [2 * round(HEAD_MARGIN_MM / spacing) + 1 for spacing in reference.spacing_mm]
-    wide = ndimage.maximum_filter(mask, steps)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(to_slices(wide), dtype=np.uint8))
-    _place(image, reference)
-    return image
+def _apart_mm(
+    matrix: Matrix,
+    reference: Volume,
+    mask: NDArray[np.bool_],
+    moving: Volume,
+    moving_mask: NDArray[np.bool_],
+) -> float:
+    """Distance in mm between the heads' crowns: however far their scanners' origins lie apart."""
+    mapped = matrix @ np.append(_crown_mm(reference, mask), 1.0)
+    return float(np.linalg.norm(mapped[:3] - _crown_mm(moving, moving_mask)))
 
 
-def _to_image(volume: Volume, sitk: Any) -> Any:
-    """A SimpleITK image of a volume; only checked arrays ever reach SimpleITK."""
-    low, high = np.percentile(volume.array, [0.1, 99.9])  # hot voxels must not eat the bins
-    array = to_slices(np.clip(volume.array, low, high))
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
-    _place(image, volume)
-    factors = [max(1, round(VOXEL_MM / spacing)) for spacing in volume.spacing_mm]
-    return sitk.BinShrink(image, factors)
+def _best_start(pair: Comparison, moving_mask: NDArray[np.bool_], headers: float) -> Matrix:
+    """The start that leads to the greatest mutual information on a coarse grid.
+
+    Args:
+        pair: the two scans.
+        moving_mask: (x, y, z) the moving scan's head.
+        headers: worth of the files' own positions.
+    """
+    centres = centre_mm(pair.moving, moving_mask) - centre_mm(pair.reference, pair.mask)
+    crowns = _crown_mm(pair.moving, moving_mask) - _crown_mm(pair.reference, pair.mask)
+    ranked = [(headers, np.zeros(3))]
+    ranked += [(pair.worth(_shift(by)), by) for by in (centres, crowns)]
+    ranked.sort(key=lambda start: -start[0])  # stable: headers first at a tie
+    kept: list[NDArray[np.float64]] = []
+    for worth, by in ranked:
+        near = any(np.linalg.norm(by - other) < SAME_START_MM for other in kept)
+        if np.isfinite(worth) and not near:
+            kept.append(by)
+    if not kept:
+        raise RuntimeError("the two heads do not overlap")
+    improved = [pair.improve(_shift(by), "rigid", START_LEVELS) for by in kept]
+    return max((*improved, *map(_shift, kept)), key=pair.worth)
 
 
-def _place(image: Any, volume: Volume) -> None:
-    """Give a SimpleITK image (LPS) the position of a volume (RAS+)."""
-    affine = LPS @ volume.affine
-    spacing = np.asarray(volume.spacing_mm)
-    image.SetSpacing([float(s) for s in spacing])
-    image.SetOrigin([float(o) for o in affine[:3, 3]])
-    image.SetDirection([float(d) for d in (affine[:3, :3] / spacing).ravel()])
+def _mirrored(pair: Comparison, rigid: Matrix, worth: float) -> str:
+    """Which directions the moving scan has exchanged, by the mutual information of its mirror.
+
+    Args:
+        pair: the two scans.
+        rigid: reference world → moving world as it stands.
+        worth: mutual information there.
+    """
+    centre = np.append(centre_mm(pair.reference, pair.mask), 1.0)
+    best, name = MIRRORED * worth, ""
+    for axis, directions in enumerate(AXES):
+        moving = pair.moving.like(np.flip(pair.moving.array, axis))
+        flip = np.eye(4)
+        flip[axis, axis], flip[axis, 3] = -1.0, moving.array.shape[axis] - 1
+        world = moving.affine @ flip @ np.linalg.inv(moving.affine)
+        start = rigid.copy()  # the head's centre stays where it is in the mirrored scan
+        start[:3, 3] += (world @ rigid @ centre - rigid @ centre)[:3]
+        other = Comparison.of(pair.sitk, pair.reference, pair.mask, moving)
+        try:
+            coarse = other.improve(start, "rigid", START_LEVELS)
+            if other.worth(coarse) < PROMISING * worth:
+                continue
+            found = other.worth(other.improve(coarse, "rigid", RIGID_LEVELS))
+        except RuntimeError:
+            continue
+        if found > best:
+            best, name = found, directions
+    return name
 
 
-def _matrix(transform: Any) -> Matrix:
-    """A linear ITK transform (LPS) as a matrix in RAS+."""
-    origin = np.asarray(transform.TransformPoint((0.0, 0.0, 0.0)))
-    ends = [np.asarray(transform.TransformPoint(tuple(axis))) for axis in np.eye(3)]
+def _crown_mm(volume: Volume, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(3,) the centre of gravity in the world of the upper part of a head."""
+    points = np.argwhere(mask) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    upper = points[points[:, 2] > points[:, 2].max() - CROWN_MM]
+    return np.asarray(upper.mean(axis=0))
+
+
+def _shift(by: NDArray[np.float64]) -> Matrix:
     matrix = np.eye(4)
-    matrix[:3, :3] = np.stack([end - origin for end in ends], axis=1)
-    matrix[:3, 3] = origin
-    return np.asarray(LPS @ matrix @ LPS)
+    matrix[:3, 3] = by
+    return matrix
 
 
-def _voxel_map(moving: Volume, reference: Volume, matrix: Matrix) -> Matrix:
-    """Voxel indices of the reference → voxel indices of the moving scan."""
-    return np.asarray(np.linalg.inv(moving.affine) @ matrix @ reference.affine)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -68,11 +68,16 @@ class ScanFolder:
             "register": self.measure.register,
             "register_training": self.measure.register_training,
             "max_slices": self.measure.max_slices,
+            "units": self.measure.units,
         }
 
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
         """What was measured at a subject's scans; from the cache if it is in order."""
         return self._measured(subject, need_slices=False)
+
+    def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """The same once more, with scans (modality → why) that are no pair with the first."""
+        return self._measured(subject, need_slices=False, apart=reasons)
 
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
         """The chosen slices of a scan, all at once."""
@@ -88,7 +93,9 @@ class ScanFolder:
             self.work, subject, self.splits[subject], files, self.raw, self.measure, records
         )
 
-    def _measured(self, subject: str, need_slices: bool) -> dict[str, dict[str, Any]]:
+    def _measured(
+        self, subject: str, need_slices: bool, apart: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, Any]]:
         return measured(
             subject,
             self.splits[subject],
@@ -96,8 +103,9 @@ class ScanFolder:
             self.raw,
             self.work,
             self.measure,
-            self.report.warn,
+            self.report,
             need_slices=need_slices,
+            apart=apart,
         )
 
 

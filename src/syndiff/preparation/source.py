@@ -38,6 +38,9 @@ class Source(Protocol):
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
         """The first pass over a subject: modality → plain values, as `measure.measured` makes."""
 
+    def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """The first pass once more; these scans (modality → why) are no pair with the first."""
+
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
         """The chosen native slices (n, y, x) in acquired units, in order, some at a time."""
 

@@ -19,7 +19,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from syndiff.errors import OptionError
+from syndiff.errors import ModelError, OptionError
 from syndiff.networks.blocks import recompute_blocks
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.training.guard import DivergedError, Guard
@@ -250,15 +250,36 @@ class TranslationModule(L.LightningModule):
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state` but for the optimizers, which exist only once training starts."""
+        """Inverse of `state` but for the optimizers, which exist only once training starts.
+
+        Raises:
+            ModelError: these are not this run's networks.
+        """
         self.step = int(state["step"])
-        self.objective.generators.load_state_dict(state["generators"])
-        self.objective.discriminators.load_state_dict(state["discriminators"])
-        self.ema.load_state_dict(state["ema"])
+        try:
+            self.objective.generators.load_state_dict(state["generators"])
+            self.objective.discriminators.load_state_dict(state["discriminators"])
+            self.ema.load_state_dict(state["ema"])
+        except RuntimeError as error:
+            raise ModelError(
+                f"the checkpoint at step {self.step} holds other networks than this run's",
+                remedy="continue from the run's own checkpoint, or start a new run",
+            ) from error
 
     def load_optimizers(self, state: Mapping[str, Any]) -> None:
-        for optimizer, content in zip(self._optimizers(), state["optimizers"], strict=True):
-            optimizer.optimizer.load_state_dict(content)
+        """Inverse of `state` for the optimizers.
+
+        Raises:
+            ModelError: these are not this run's optimizers.
+        """
+        try:
+            for optimizer, content in zip(self._optimizers(), state["optimizers"], strict=True):
+                optimizer.optimizer.load_state_dict(content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                "the checkpoint holds other optimizers than this run's",
+                remedy="continue from the run's own checkpoint, or start a new run",
+            ) from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from syndiff.io.atomic import read_json
 from syndiff.objectives.base import Objective
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.training.record import SETTINGS
+from syndiff.training.stored import check_settings
 from syndiff.training.watch import LAST, load_state
 
 PREFIX = "one_shot"
@@ -59,6 +60,7 @@ def load_one_shot(objective: Objective, run: Path, sources: Sequence[str], targe
     if not (run / LAST).is_file():
         raise ModelError(f"no checkpoint in {run}", "the folder of an earlier run")
     earlier = read_json(run / SETTINGS, "run")
+    check_settings(earlier, run / SETTINGS)
     ends = earlier["source"], earlier["target"]
     if ends != ("+".join(sources), target):
         raise OptionError(

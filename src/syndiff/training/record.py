@@ -14,6 +14,7 @@ from syndiff.objectives.methods import method_named, method_of
 from syndiff.training.folder import in_use
 from syndiff.training.hyperparameters import from_plain
 from syndiff.training.presets import TrainSettings
+from syndiff.training.stored import check_settings
 
 SETTINGS = "settings.json"
 # These may change without changing the steps already made.
@@ -139,8 +140,7 @@ def read_record(run: Path) -> dict[str, Any]:
         UserError: there is no run, or its settings cannot be read.
     """
     before = read_json(run / SETTINGS, "run", "check the path, or start without `resume`")
-    if not isinstance(before, dict) or not {"source", "target"} <= before.keys():
-        raise OptionError(f"{run / SETTINGS} is no run of syndiff", remedy="start a new run")
+    check_settings(before, run / SETTINGS)
     known = {**asdict(TrainSettings()), **BEFORE, **before}
     method = method_named(known["method"])
     known["objective"] = asdict(from_plain(before.get("objective", {}), method))

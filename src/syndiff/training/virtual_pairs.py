@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Train a network and keep `last.pt` (everything) and `average.pt` (weights) in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     mean = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), how.learning_rate, betas=(0.9, 0.99))
     step, spent = 0, 0.0

@@ -27,6 +27,7 @@ from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import gathered, on_rank_zero
 from syndiff.training.progress import Progress, TrainingReporter
+from syndiff.training.stored import Average, Whole, check_state
 from syndiff.training.validation import ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
@@ -63,6 +64,7 @@ class Cards:
             "tissue_quantiles": {
                 name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
             },
+            "fingerprints": m.fingerprints() or None,
             "training": {
                 "preset": self.preset,
                 "steps": step,
@@ -247,7 +249,7 @@ class Watch(L.Callback):
         step = module.step
         generators = module.ema
         if (self.run / BEST).exists():
-            best = load_state(self.run / BEST)
+            best = load_state(self.run / BEST, Average)
             generators.load_state_dict(best["ema"])
             step = int(best["step"])
         return [
@@ -263,18 +265,24 @@ def save_state(path: Path, content: Mapping[str, Any]) -> None:
         torch.save(dict(content), file)
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, model: type[Average] = Whole) -> dict[str, Any]:
     """Load a checkpoint without executing anything in it.
+
+    Args:
+        path: of the checkpoint.
+        model: what it must hold.
 
     Raises:
         ModelError: it is missing or damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"no checkpoint at {path}", remedy="start without `resume`") from error
     except Exception as error:  # torch raises many kinds; each means "not a checkpoint"
         raise ModelError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
+    check_state(content, path, model)
+    return content
 
 
 def _ours(module: L.LightningModule) -> TranslationModule:

@@ -31,6 +31,7 @@ __all__ = [
     "CONFIG",
     "FORMAT",
     "KINDS",
+    "ONLY_FOR",
     "SHIPPED",
     "WEIGHTS",
     "AdversarialDiffusionTranslator",
@@ -48,12 +49,18 @@ __all__ = [
     "explicit_noise",
     "load_translator",
     "locate",
+    "only_for",
     "other_direction",
     "read_config",
 ]
 
 # Name of a translator that ships with the package → its folder.
-SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "T1_to_T2"}
+SHIPPED = {
+    "demo": Path(__file__).parents[1] / "demo" / "T1_to_T2",
+    "brain-t1-t2": Path(__file__).parents[1] / "models" / "brain-t1-t2",
+}
+# What one of them is for, where that is less than its modalities say.
+ONLY_FOR = {"demo": "virtual heads of 'syndiff phantom': it has never seen a person's scan"}
 
 KINDS: dict[str, type[Translator]] = {
     kind.kind: kind
@@ -109,6 +116,13 @@ def locate(path: str | Path) -> Path:
     if shipped is not None and not (Path(path) / CONFIG).is_file():
         return shipped  # also where `make demo` has made a folder of that name
     return Path(path)
+
+
+def only_for(path: str | Path) -> str:
+    """What a shipped translator is for, in words; empty where nothing limits it."""
+    folder = locate(path).resolve()
+    names = [name for name, shipped in SHIPPED.items() if shipped.resolve() == folder]
+    return ONLY_FOR.get(names[0], "") if names else ""
 
 
 def other_direction(model: str | Path, translator: Translator) -> Translator | None:

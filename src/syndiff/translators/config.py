@@ -52,9 +52,9 @@ class NCSNppArguments(Checked):
     in_channels: Channels = 2
     out_channels: Channels = 1
     channels: Width = 64
-    multipliers: Multipliers = [1, 1, 2, 2, 4, 4]
+    multipliers: Multipliers = Field(default=[1, 1, 2, 2, 4, 4])
     blocks: Depth = 2
-    attention_levels: Levels = [4]
+    attention_levels: Levels = Field(default=[4])
     time_dim: Annotated[int, Field(ge=2, le=4096)] = 64
     latent_dim: Width = 100
     latent_embedding: Width = 256
@@ -96,9 +96,9 @@ class UNetArguments(Checked):
     in_channels: Channels = 2
     out_channels: Channels = 2
     channels: Width = 128
-    multipliers: Multipliers = [1, 1, 2, 2, 4, 4]
+    multipliers: Multipliers = Field(default=[1, 1, 2, 2, 4, 4])
     blocks: Depth = 2
-    attention_levels: Levels = [4, 5]
+    attention_levels: Levels = Field(default=[4, 5])
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     dropout: Dropout = 0.0
 
@@ -135,8 +135,19 @@ class SharedLatentArguments(Generator):
     upsampling: Upsampling = "transposed"
 
 
+class ContextUNetArguments(Checked):
+    """See `networks.context_unet.ContextUNet`."""
+
+    name: Literal["context_unet"]
+    in_channels: Channels = 1
+    out_channels: Channels = 1
+    widths: Annotated[list[Width], Field(min_length=1, max_length=MOST_LEVELS)]
+    folded: bool = False
+
+
 OneShotArguments = Annotated[
-    ResNetArguments | AttentionUNetArguments | SharedLatentArguments, Field(discriminator="name")
+    ResNetArguments | AttentionUNetArguments | SharedLatentArguments | ContextUNetArguments,
+    Field(discriminator="name"),
 ]
 
 
@@ -179,12 +190,35 @@ class DiffusionArguments(Checked):
     T: Steps = 1000
 
 
+class Fingerprints(Checked):
+    """Numbers of the training scans, see `syndiff.preparation.fingerprint`."""
+
+    names: Annotated[list[Text], Field(min_length=1, max_length=64)]
+    scans: dict[ModalityName, list[Annotated[list[float], Field(max_length=64)]]]
+
+    @model_validator(mode="after")
+    def _as_many_numbers_as_names(self) -> Fingerprints:
+        if any(len(row) != len(self.names) for rows in self.scans.values() for row in rows):
+            raise ValueError(f"a fingerprint without {len(self.names)} numbers")
+        return self
+
+
 class Imported(Checked):
     """Of a translator that was made of the official code's checkpoint."""
 
     sha256: Sha256
     official_options: Notes
-    notes: list[Text] = []
+    notes: list[Text] = Field(default_factory=list)
+
+
+class Card(Checked):
+    """What a person should know before using a translator, in words."""
+
+    trained_on: Text
+    measured: list[Text]
+    not_for: list[Text]
+    licence: Text
+    cite: list[Text]
 
 
 class Config(Checked):
@@ -201,11 +235,13 @@ class Config(Checked):
     syndiff_version: Text = ""
     axes: Text = ""
     slice_orientation: Literal[CODES] = "AR"  # type: ignore[valid-type]
-    tissue_quantiles: dict[ModalityName, list[Quantiles]] = {}
+    tissue_quantiles: dict[ModalityName, list[Quantiles]] = Field(default_factory=dict)
+    fingerprints: Fingerprints | None = None
     method: Text = ""
-    training: Notes = {}
-    settings: dict[str, JsonValue] = {}
+    training: Notes = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     imported: Imported | None = None
+    card: Card | None = None
 
     @model_validator(mode="after")
     def _belong_together(self) -> Config:
@@ -307,7 +343,7 @@ class Export(Checked):
     parameters: Count
     from_kind: Text
     from_weights_sha256: Sha256
-    versions: Notes = {}
+    versions: Notes = Field(default_factory=dict)
 
 
 MODELS: dict[str, type[Config]] = {

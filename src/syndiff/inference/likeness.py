@@ -1,0 +1,116 @@
+"""How like a scan's fingerprint is to those of a cohort, and where likeness ends.
+
+The distance of a scan is the root mean square of its numbers' deviations from the cohort's
+medians, each in units of the cohort's spread. The limit comes from the cohort itself: every
+subject's distance is measured as if it were new, from the others alone, and the limit is where a
+new scan of the same kind would lie beyond in one case of a thousand, were these distances
+log-normal. A cohort of few scans says little about its spread, so the usual spread between scans
+of one modality is mixed in, weighing as much as `PRIOR` scans.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from syndiff.preparation.fingerprint import FEATURES, Feature
+
+PRIOR = 4  # scans
+FALSE_ALARMS = 1e-3
+FEWEST = 5  # scans from which a limit can be taken
+USUAL_LIMIT = 3.0  # usual spreads, where they are fewer
+LEAST_LIMIT = 1.5  # of the cohort's spreads; a cohort of near-copies is no measure of people
+MOST = 10.0  # a single number's deviation counts no more than this
+# Of tissue that is normalised to [0, 1]: what `tissue_quantiles` holds.
+OLD_FEATURES = tuple(
+    Feature(name, spread, "its histogram")
+    for name, spread in (("q05", 0.02), ("q25", 0.03), ("q50", 0.03), ("q75", 0.03), ("q95", 0.06))
+)
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """The scans of one modality that a translator was trained on.
+
+    Attributes:
+        rows: (scans, numbers) their fingerprints.
+        usual: (numbers,) the usual spread of each between scans of one modality.
+        words: (numbers,) what each of them says.
+        limit: the greatest distance of a scan that is like them.
+    """
+
+    rows: Floats
+    usual: Floats
+    words: tuple[str, ...]
+    limit: float
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float]], features: Sequence[Feature]) -> Likeness:
+        """From the fingerprints of at least one scan, and what their numbers are."""
+        table = np.asarray(rows, np.float64)
+        usual = np.array([feature.spread for feature in features])
+        return cls(table, usual, tuple(f.words for f in features), _limit(table, usual))
+
+    @classmethod
+    def of_card(cls, fingerprints: Mapping[str, Any]) -> dict[str, Likeness]:
+        """Modality → its scans, from what a translator's `config.json` holds."""
+        scans = fingerprints["scans"]
+        return {modality: cls.of(rows, FEATURES) for modality, rows in scans.items() if rows}
+
+    @classmethod
+    def of_quantiles(
+        cls, quantiles: Mapping[str, Sequence[Sequence[float]]]
+    ) -> dict[str, Likeness]:
+        """Modality → its scans, from the quantiles that older translators hold instead."""
+        return {m: cls.of(rows, OLD_FEATURES) for m, rows in quantiles.items() if rows}
+
+    def distance(self, row: Sequence[float]) -> float:
+        """Of a fingerprint from these scans, in spreads."""
+        return _distance(np.asarray(row, np.float64), self.rows, self.usual)
+
+    def differs(self, row: Sequence[float], most: int = 3) -> str:
+        """What differs most, in words."""
+        away = np.abs(_deviations(np.asarray(row, np.float64), self.rows, self.usual))
+        order = [i for i in np.argsort(-away, kind="stable") if away[i] > 2]
+        words = list(dict.fromkeys(self.words[i] for i in order))[:most]
+        return "what differs most is " + " and ".join(words) if words else "a little in all"
+
+    def accepts(self, row: Sequence[float]) -> bool:
+        """Whether a scan with this fingerprint is like these."""
+        return self.distance(row) <= self.limit
+
+
+def nearest(known: Mapping[str, Likeness], row: Sequence[float]) -> str:
+    """The modality that a fingerprint is most like."""
+    return min(known, key=lambda name: known[name].distance(row))
+
+
+def _deviations(row: Floats, rows: Floats, usual: Floats) -> Floats:
+    count = len(rows)
+    varies = rows.var(axis=0, ddof=1) if count > 1 else np.zeros_like(usual)
+    spread = np.sqrt(((count - 1) * varies + PRIOR * usual**2) / (count - 1 + PRIOR))
+    return np.asarray((row - np.median(rows, axis=0)) / spread)
+
+
+def _distance(row: Floats, rows: Floats, usual: Floats) -> float:
+    away = np.minimum(np.abs(_deviations(row, rows, usual)), MOST)
+    return float(np.sqrt((away**2).mean()))
+
+
+def _limit(rows: Floats, usual: Floats) -> float:
+    """A prediction limit from the distances of each scan to the others."""
+    count = len(rows)
+    if count < FEWEST:
+        return USUAL_LIMIT
+    held_out = [_distance(rows[i], np.delete(rows, i, axis=0), usual) for i in range(count)]
+    logs = np.log(np.maximum(held_out, 1e-3))
+    reach = float(stats.t.ppf(1 - FALSE_ALARMS, count - 1)) * math.sqrt(1 + 1 / count)
+    limit = math.exp(float(logs.mean()) + reach * float(logs.std(ddof=1)))
+    return min(max(limit, LEAST_LIMIT), USUAL_LIMIT)

@@ -1,0 +1,123 @@
+"""What the cohort shows of a subject: scans that do not belong together, modalities that differ.
+
+Two scans of one person at the right place share about as much information as those of the other
+persons do. Scans of two persons, of a mirrored head, or at a wrong place share clearly less: 0.14
+to 0.49 nats where pairs share 0.83 to 0.89.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from syndiff.preparation.measure import judged_apart
+from syndiff.preparation.slices import PROFILE_MM
+from syndiff.preparation.source import Source
+from syndiff.reporting import SILENT, Reporter
+
+Records = Mapping[str, Mapping[str, Mapping[str, Any]]]  # subject → modality → record
+LESS, SPREADS = 0.2, 4.0  # of the usual information, and of its spread: this much less is wrong
+DEEPER_MM = 30.0  # more of the body below the top of the head than in the other modality
+LARGER = 0.25  # relative difference of the areas of tissue
+
+
+def judged(
+    records: Mapping[str, dict[str, dict[str, Any]]], source: Source, report: Reporter = SILENT
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The records of the first pass after the cohort has parted what is no pair.
+
+    Args:
+        records: of the first pass, of all subjects.
+        source: measures a subject again whose scans are parted.
+        report: told what is no pair and why, and where modalities show different anatomy.
+    """
+    wrong, result = misfits(records), dict(records)
+    for subject, of in records.items():
+        if set(wrong.get(subject, {})) != set(judged_apart(of)):
+            result[subject] = source.apart(subject, wrong.get(subject, {}))
+    tell_unpaired(result, report)
+    tell_profiles(result, report)
+    return result
+
+
+def misfits(records: Records) -> dict[str, dict[str, str]]:
+    """Scans that share clearly less with their reference than those of other subjects do.
+
+    Args:
+        records: of the first pass, of all subjects.
+
+    Returns:
+        subject → modality → why the scan is no pair with the subject's first one.
+    """
+    shared: dict[tuple[str, str], dict[str, float]] = {}
+    for subject, of in records.items():
+        for modality, record in of.items():
+            onto, registration = record.get("registered_onto"), record.get("registration")
+            own = "unpaired_because" in record and not record.get("judged_by_cohort")
+            if onto is None or registration is None or own:
+                continue
+            information = registration["mutual_information_after"]
+            if information is not None:
+                shared.setdefault((onto, modality), {})[subject] = information
+    found: dict[str, dict[str, str]] = {}
+    for (onto, modality), of_subject in shared.items():
+        values = np.sort(list(of_subject.values()))
+        usual = float(values[len(values) // 2])  # of two the better one
+        apart = np.sort(np.abs(values - usual))
+        spread = 1.4826 * float(apart[(len(apart) - 1) // 2])  # the lower median: 0 of two
+        least = usual - max(LESS * usual, SPREADS * spread)
+        for subject, information in of_subject.items():
+            if information < least:
+                found.setdefault(subject, {})[modality] = (
+                    f"{modality} shares {information:.2f} nats of information with {onto} where "
+                    f"scans of other subjects share {usual:.2f}: another person, a mirrored scan "
+                    "or a wrong registration?"
+                )
+    return found
+
+
+def tell_unpaired(records: Records, report: Reporter = SILENT) -> None:
+    """Name the scans that are no pairs, and why."""
+    for subject, of in records.items():
+        for modality, record in of.items():
+            if why := record.get("unpaired_because"):
+                report.warn(
+                    f"{subject}: {record['registered_onto']} and {modality} are not taken as a "
+                    f"pair: {why}"
+                )
+
+
+def tell_profiles(records: Records, report: Reporter = SILENT) -> None:
+    """Say where the modalities' chosen slices show different parts of the body."""
+    profiles: dict[str, list[list[float]]] = {}
+    for of in records.values():
+        for modality, record in of.items():
+            if profile := record.get("area_profile_mm2"):
+                profiles.setdefault(modality, []).append(profile)
+    usual = {m: _usual(several) for m, several in profiles.items()}
+    for i, (a, one) in enumerate(usual.items()):
+        for b, other in list(usual.items())[i + 1 :]:
+            deep = {a: len(one) * PROFILE_MM, b: len(other) * PROFILE_MM}
+            common = min(len(one), len(other))
+            area = one[:common], other[:common]
+            differ = float(np.abs(area[0] - area[1]).sum() / np.maximum(*area).sum())
+            if abs(deep[a] - deep[b]) > DEEPER_MM:
+                report.warn(
+                    f"the slices of {a} reach {deep[a]:.0f} mm down from the top of the head, "
+                    f"those of {b} {deep[b]:.0f} mm: the two show different anatomy; `max_slices` "
+                    "keeps the uppermost ones"
+                )
+            elif differ > LARGER:
+                report.warn(
+                    f"the slices of {a} and {b} differ in their areas of tissue by {differ:.0%} "
+                    "at the same depth below the top of the head: do they show the same anatomy?"
+                )
+
+
+def _usual(profiles: list[list[float]]) -> np.ndarray:
+    """The median profile, as deep as half of the subjects reach."""
+    depth = int(np.median([len(profile) for profile in profiles]))
+    deep = [profile[:depth] for profile in profiles if len(profile) >= depth]
+    return np.median(np.array(deep), axis=0)

@@ -1,0 +1,98 @@
+"""What a run's settings.json and checkpoints may hold, checked before it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue
+from torch import Tensor
+
+from syndiff.errors import ModelError, UserError
+from syndiff.io.checked import Checked, Count, Text, checked
+
+REMEDY = "continue from another checkpoint, or start a new run"
+Rate = Annotated[float, Field(gt=0, le=10)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class StoredSettings(Checked):
+    """See `record.record`; what an older version did not know of may be missing."""
+
+    source: Text
+    target: Text
+    preset: Text = ""
+    method: Text = "syndiff"
+    one_shot: str = ""  # a path
+    data: Text = ""
+    processes: Annotated[int, Field(ge=1)] = 1
+    objective: dict[str, JsonValue] = Field(default_factory=dict)
+
+    epochs: Count = 1
+    max_steps: Count = 0
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    recompute: bool = False
+    generator_lr: Rate = 1e-4
+    discriminator_lr: Rate = 1e-4
+    final_lr: Annotated[float, Field(ge=0, le=10)] | None = None
+    linear_decay_epochs: Count = 0
+    adam_betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
+        default=[0.5, 0.9]
+    )
+    ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ema_warmup: Count = 0
+    pairing: Literal["unpaired", "paired", "mixed"] = "unpaired"
+    shared_subjects: bool = False
+    augment: bool = True
+    validate_every: Annotated[int, Field(ge=1)] = 1
+    seed: Count = 0
+
+
+Weights = dict[str, InstanceOf[Tensor]]
+
+
+class Average(BaseModel):
+    """best.pt, and what every checkpoint holds."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    step: Count
+    ema: Weights
+
+
+class Parameters(BaseModel):
+    """Of an optimizer: what Adam remembers of each weight, and its rates."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    state: dict[int, dict[str, Any]]
+    param_groups: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class Whole(Average):
+    """last.pt, from which a run goes on."""
+
+    generators: Weights
+    discriminators: Weights
+    optimizers: list[Parameters]
+    best_psnr_db: float
+    best_step: Count
+
+
+def check_settings(content: Any, path: Path) -> None:
+    """Refuse a settings.json that no run has written.
+
+    Raises:
+        UserError: the first thing that does not fit.
+    """
+    checked(StoredSettings, content, path, "start a new run", UserError)
+
+
+def check_state(content: Any, path: Path, model: type[Average]) -> None:
+    """Refuse a checkpoint that lacks something or holds something else in its place.
+
+    Raises:
+        ModelError: the first thing that does not fit.
+    """
+    checked(model, content, path, REMEDY, ModelError)
