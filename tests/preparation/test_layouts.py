@@ -108,6 +108,46 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, tuple[str, str, str]]]] = {
             "P2": ("P2", "", "T2"),
         },
     ),
+    "OASIS-3 as downloaded": (
+        [
+            "OAS31462_MR_d0105/anat2/sub-OAS31462_sess-d0105_T1w.nii.gz",
+            "OAS31462_MR_d0107/anat3/sub-OAS31462_sess-d0107_T2w.nii.gz",
+            "OAS31463_PIB_d0364/pet1/sub-OAS31463_ses-d0364_acq-PIB_pet.nii.gz",
+        ],
+        {
+            "sub-OAS31462_sess-d0105": ("sub-OAS31462", "sess-d0105", "T1"),
+            "sub-OAS31462_sess-d0107": ("sub-OAS31462", "sess-d0107", "T2"),
+        },
+    ),
+    "ExploreASL's visits": (
+        ["sub-001_1/T1.nii", "sub-001_2/T1.nii", "sub-002_1/T2.nii"],
+        {
+            "sub-001_1": ("sub-001", "1", "T1"),
+            "sub-001_2": ("sub-001", "2", "T1"),
+            "sub-002": ("sub-002", "1", "T2"),
+        },
+    ),
+    "MU-Glioma-Post": (
+        [
+            "PatientID_0003/Timepoint_1/PatientID_0003_Timepoint_1_brain_t1n.nii.gz",
+            "PatientID_0003/Timepoint_1/PatientID_0003_Timepoint_1_brain_t2w.nii.gz",
+            "PatientID_0003/Timepoint_2/PatientID_0003_Timepoint_2_brain_t2w.nii.gz",
+            "PatientID_0003/Timepoint_2/PatientID_0003_Timepoint_2_tumorMask.nii.gz",
+        ],
+        {
+            "PatientID_0003_Timepoint_1": ("PatientID_0003", "Timepoint_1", "T1 T2"),
+            "PatientID_0003_Timepoint_2": ("PatientID_0003", "Timepoint_2", "T2"),
+        },
+    ),
+    "fMRIPrep": (
+        [
+            "sub-01/anat/sub-01_run-001_desc-preproc_T1w.nii.gz",
+            "sub-01/anat/sub-01_run-001_desc-brain_mask.nii.gz",
+            "sub-01/anat/sub-01_run-001_dseg.nii.gz",
+            "sub-01/anat/sub-01_run-001_desc-preproc_T2w.nii.gz",
+        ],
+        {"sub-01": ("sub-01", "", "T1 T2")},
+    ),
     "visits outside": (
         ["baseline/001/T1.nii", "followup/001/T1.nii", "baseline/002/T2.nii"],
         {
@@ -179,6 +219,16 @@ def test_what_cannot_be_told_is_one_line_with_a_way_out(
         find_cohort(touch(tmp_path, *files), ("T1", "T2"))
     assert "\n" not in str(caught.value)
     assert "`table`" in str(caught.value)
+
+
+def test_a_layout_without_any_modality_can_be_written_as_a_table(tmp_path: Path) -> None:
+    """ADNI as downloaded: folders name the series, dates and image numbers."""
+    name = "ADNI/011_S_6303/MPRAGE/2018-04-12_13_06_54.0/I985197/ADNI_011_S_6303_MR_MPRAGE.nii"
+    touch(tmp_path, name)
+    with pytest.raises(DataError, match=r"1 names without a modality: ADNI/011.*`write_table`"):
+        find_cohort(tmp_path, ("T1", "T2"))
+    guess = find_cohort(tmp_path, ("T1", "T2"), strict=False)
+    assert [left.path.as_posix() for left in guess.left_out] == [name]
 
 
 def test_equal_names_can_be_different_people(tmp_path: Path) -> None:

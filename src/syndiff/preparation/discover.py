@@ -84,7 +84,7 @@ def find_cohort(
     """
     choice = choice or Choice()
     readings, left_out = read_folder(raw, modalities)
-    if not readings:
+    if not readings and (strict or not left_out):
         raise DataError(
             f"no scan of {', '.join(modalities)} in {raw}, which holds {contents(raw)}"
             + (f" ({counted(left_out)})" if left_out else ""),

@@ -115,11 +115,11 @@ def _bids(
     own = next((f for f in folders if f.startswith("sub-")), person)
     if own != person:
         return LeftOut(path, DISAGREE)
-    visit = next((part for part in parts if part.startswith("ses-")), "")
+    visit = next((part for part in parts if re.match(r"sess?-", part)), "")  # OASIS-3: sess-
     outside = folders[: folders.index(own)] if own in folders else []
     reading = _reading(path, modality, [*outside, person], modalities)
     visits = (visit,) if visit else tuple(f for f in folders if f.startswith("ses-"))
-    version = tuple(sorted(part for part in parts[:-1] if not part.startswith("ses-")))
+    version = tuple(sorted(part for part in parts[:-1] if not re.match(r"sess?-", part)))
     return replace(reading, visit=visits, version=version)
 
 
@@ -221,7 +221,7 @@ def _reading(path: Path, modality: str, parts: Sequence[str], modalities: Modali
             continue
         both = _visit_of(part)
         person = both[0] if both else part
-        if both and both[1] not in visit:
+        if both and not any(both[1].startswith(held) for held in visit):
             visit.append(both[1])
         if person not in owner:
             owner.append(person)

@@ -86,11 +86,18 @@ SESSION = re.compile(
 # Names that hold a person and a visit: BraTS-GLI-00017-000, UPENN-GBM-00001_11, Brats18_2013_0_1.
 PERSON_AND_VISIT = (
     re.compile(r"(BraTS-[A-Za-z]+-\d+)-(\d{3})", re.IGNORECASE),
+    re.compile(r"(sub-[A-Za-z0-9]+)_(\d{1,2})"),
     re.compile(r"(UPENN-GBM-\d+)_(\d\d)", re.IGNORECASE),
     re.compile(r"(Brats1\d_[A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)_(\d)", re.IGNORECASE),
     re.compile(r"(OAS\d+)(?:_MR)?_(d\d{4})", re.IGNORECASE),
-    re.compile(r"(.*\d.*?)[-_](ses[-_]?\w+|(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:[0-2]\d|3[01]))"),
-    re.compile(r"(.*\d.*?)[-_]((?:visit|week|month|day|tp|timepoint|baseline|followup)[-_]?\w*)"),
+    re.compile(
+        r"(.*\d.*?)[-_](ses[-_]?\w+|(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:[0-2]\d|3[01]))",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"(.*\d.*?)[-_]((?:visit|week|month|day|tp|timepoint|baseline|followup)[-_]?\w*)",
+        re.IGNORECASE,
+    ),
 )
 
 # Folders that say nothing about whose scan it is.
@@ -163,6 +170,8 @@ class Modalities:
                 self._words[word] = asked[0] if asked else ""
         for word, name in own.items():
             self._words |= {word: name, f"{word}w": name}
+        if "ct" not in own and "mr" not in own:  # then "MR" says nothing of a modality
+            del self._words["mr"], self._words["mri"]
         self._words |= {word.lower(): name for word, name in (also or {}).items()}
 
     def of(self, word: str) -> str | None:
