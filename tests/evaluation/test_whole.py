@@ -1,4 +1,4 @@
-"""Whole volumes scored: what is cut from a translated scan lies where the prepared slices lie."""
+"""Whole volumes scored: what is cut out of a translated scan lies where prepared slices lie."""
 
 from __future__ import annotations
 

@@ -36,10 +36,17 @@ from syndiff.translators import (
     load_translator,
 )
 from tests.helpers.translators import build as syndiff_translator
+from tests.helpers.translators import intensity
 from tests.helpers.volumes import head
 
 CLOSE = 1e-4
-CARD = {"sources": ["T1"], "target": "T2", "spacing_mm": 4.0, "size": [16, 16], "intensity": {}}
+CARD = {
+    "sources": ["T1"],
+    "target": "T2",
+    "spacing_mm": 4.0,
+    "size": [16, 16],
+    "intensity": {m: intensity() for m in ("T1", "T2")},
+}
 UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_levels": (1,), "heads": 2}
 
 
@@ -224,11 +231,11 @@ def test_the_chain_holds_its_step_once(exported: Path, step: Path) -> None:
     assert chain < one + 5000
 
 
-@pytest.mark.parametrize("made", ["exported", pytest.param("program", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["exported", pytest.param("program", marks=pytest.mark.slow)])
 def test_nothing_of_this_machine_is_in_the_files(
-    made: str, request: pytest.FixtureRequest
+    form: str, request: pytest.FixtureRequest
 ) -> None:
-    (file,) = request.getfixturevalue(made).glob("model.*")
+    (file,) = request.getfixturevalue(form).glob("model.*")
     content = file.read_bytes()
     for place in (Path(syndiff.__file__).parent, Path(torch.__file__).parent, Path.home()):
         assert str(place).encode() not in content

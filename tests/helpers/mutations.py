@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -34,9 +35,11 @@ def mutated(draw: st.DrawFn, content: Any) -> str:
                 part = part[key]
             way = draw(st.sampled_from(["odd", "gone", "renamed", "several"]))
             if way == "odd":
-                part[path[-1]] = draw(ODD)
+                part[path[-1]] = deepcopy(draw(ODD))  # a later change may go into it
             elif way == "several":
-                part[path[-1]] = [part[path[-1]]] * draw(st.integers(0, 40))
+                part[path[-1]] = [
+                    deepcopy(part[path[-1]]) for _ in range(draw(st.integers(0, 40)))
+                ]
             elif way == "gone":
                 del part[path[-1]]
             else:

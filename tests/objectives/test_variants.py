@@ -182,6 +182,21 @@ def test_settings_that_make_no_sense(changes: dict[str, Any], words: str) -> Non
         built(**changes)
 
 
+@pytest.mark.parametrize("detached", [False, True])
+def test_the_diffusive_losses_reach_the_one_shot_module_unless_detached(detached: bool) -> None:
+    objective = built(detach_one_shot=detached)
+    for p in objective.parameters():  # layers that start silent have no gradient
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, 0, 0.15)
+    images, draw = batch(), Draw(seed=0, step=0)
+    terms = objective.generator_losses(images, objective.generate(images, draw), draw)
+    diffusive = [v for k, v in terms.items() if k.startswith(("cycle_diffusive", "diffusive"))]
+    torch.stack(diffusive).sum().backward()
+    for name, network in objective.generators.items():
+        reached = any(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
+        assert reached == (name.startswith("diffusive") or not detached), name
+
+
 # --- whole runs -----------------------------------------------------------------------------
 
 
@@ -247,7 +262,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+# The others go through the same lines; their losses and networks are tested above.
+SLOW = {
+    "T/k = 16", "l1 projector, 1000 steps", "without cycle loss", "stopped after an epoch",
+    "pretrained, trained",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in VARIANTS]
+)
 def test_a_variant_trains_resumes_and_translates(
     name: str, data: Path, one_shot_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from syndiff.errors import DataError, OptionError, UserError
-from syndiff.preparation.discover import find_scans, overlooked
-from syndiff.preparation.split import assign, parse_split
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
+from syndiff.errors import DataError
+from syndiff.preparation.discover import find_cohort, find_scans, overlooked
+from tests.helpers.scan_folders import touch
 
 
 def found(root: Path, *modalities: str) -> dict[str, dict[str, str]]:
@@ -71,17 +63,9 @@ def test_derivatives_hidden_and_other_files_are_passed_over(tmp_path: Path) -> N
     assert found(tmp_path) == {"sub-1": {"T1": "sub-1/anat/sub-1_T1w.nii.gz"}}
 
 
-def test_two_files_for_one_place_are_both_named(tmp_path: Path) -> None:
-    touch(tmp_path, "sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz")
-    touch(tmp_path, "sub-1/ses-b/anat/sub-1_ses-b_T1w.nii.gz")
-    with pytest.raises(DataError, match=r"ses-a_T1w\.nii\.gz and .*ses-b_T1w\.nii\.gz") as caught:
-        found(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_pair_of_header_and_image_is_one_scan(tmp_path: Path) -> None:
-    touch(tmp_path, "p/T1.hdr", "p/T1.img")
-    assert found(tmp_path) == {"p": {"T1": "p/T1.hdr"}}
+    touch(tmp_path, "p/T1.hdr", "p/T1.img", "q/T1.HDR", "q/T1.IMG")
+    assert found(tmp_path) == {"p": {"T1": "p/T1.hdr"}, "q": {"T1": "q/T1.HDR"}}
 
 
 def test_nothing_found_says_what_was_there_and_what_is_looked_for(tmp_path: Path) -> None:
@@ -95,71 +79,4 @@ def test_nothing_found_says_what_was_there_and_what_is_looked_for(tmp_path: Path
 
 def test_subject_folders_without_a_scan_are_noticed(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", "sub-2/notes.txt")
-    assert overlooked(tmp_path, find_scans(tmp_path, ("T1",))) == ["sub-2"]
-
-
-def test_parse_split() -> None:
-    assert parse_split("train=8, val=2,test=2") == {"train": 8, "val": 2, "test": 2}
-    assert parse_split("train=3") == {"train": 3, "val": 0, "test": 0}
-    for wrong in ("", "train", "train=x", "train=-1", "dev=2", "train=1,train=2"):
-        with pytest.raises(OptionError, match="train=8,val=2,test=2"):
-            parse_split(wrong)
-
-
-def cohort(**of: str) -> dict[str, dict[str, Path]]:
-    return {s: {m: Path(s) / m for m in names.split()} for s, names in of.items()}
-
-
-def test_split_takes_names_in_order() -> None:
-    people = cohort(c="A B", a="A B", d="A B", b="A", e="A B")
-    splits = assign(people, ("A", "B"), {"train": 2, "val": 1, "test": 1}, None)
-    assert splits == {"a": "train", "b": "train", "c": "val", "d": "test"}
-
-
-@pytest.mark.parametrize(
-    ("counts", "message"),
-    [
-        ({"train": 3, "val": 1, "test": 1}, r"4 subjects found; expected 5 \(3 train"),
-        ({"train": 1, "val": 1, "test": 0}, "b of the val split has no B"),
-        ({"train": 0, "val": 0, "test": 1}, "without training"),
-        ({"train": 1, "dev": 1}, "split"),
-        (None, "no split"),
-    ],
-)
-def test_impossible_splits(counts, message) -> None:
-    people = cohort(a="A B", b="A", c="A B", d="A B")
-    with pytest.raises(UserError, match=message):
-        assign(people, ("A", "B"), counts, None)
-
-
-def test_every_modality_needs_a_training_subject() -> None:
-    with pytest.raises(DataError, match="no training subject has a B"):
-        assign(cohort(a="A", b="A B"), ("A", "B"), {"train": 1, "val": 1}, None)
-
-
-@pytest.mark.parametrize("separator", ["\t", ",", "; "])
-def test_split_file(tmp_path: Path, separator: str) -> None:
-    people = cohort(a="A B", b="A B", c="A B", d="A")
-    file = tmp_path / "split.tsv"
-    rows = [("subject", "split"), ("c", "train"), ("a", "test"), ("d", "train")]
-    file.write_text("\n".join(separator.join(row) for row in rows) + "\n")
-    splits = assign(people, ("A", "B"), None, file)
-    assert splits == {"a": "test", "c": "train", "d": "train"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a\ttrain\nzz\ttest\n", "zz, of which no scan"),
-        ("a\ttrain\nb\tholdout\n", "line 2"),
-        ("a\ttrain\na\ttest\n", "line 2"),
-        ("a\n", "line 1"),
-    ],
-)
-def test_wrong_split_files(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "split.tsv"
-    file.write_text(text)
-    with pytest.raises(DataError, match=message):
-        assign(cohort(a="A", b="A"), ("A",), None, file)
-    with pytest.raises(DataError, match="cannot be read"):
-        assign(cohort(a="A"), ("A",), None, tmp_path / "missing.tsv")
+    assert overlooked(tmp_path, find_cohort(tmp_path, ("T1",))) == ["sub-2"]

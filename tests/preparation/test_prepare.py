@@ -288,7 +288,6 @@ def test_wrong_options_are_refused_before_anything_is_read(raw: Path, tmp_path: 
         {"max_slices": 0},
         {"modalities": ()},
         {"modalities": ("T1", "a/b")},
-        {"split": None},
     ):
         with pytest.raises(UserError):
             run(raw, tmp_path / "out", **options)

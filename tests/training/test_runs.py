@@ -107,13 +107,13 @@ def test_what_contradicts_the_run_is_refused_with_both_values(
 
 def test_minutes_go_on_and_lines_of_steps_taken_again_are_dropped(data: Path, run: Path) -> None:
     minutes = float(history.read(run)[-1]["minutes"])
-    state = load_state(run / "checkpoints/last.pt")
-    assert state["minutes"] == pytest.approx(minutes, abs=0.02)
+    so_far = load_state(run / "checkpoints/last.pt")["minutes"]  # the validation included
+    assert so_far >= minutes - 0.01  # which is rounded in the file
     history.append(run, 4, 99.0, {"T1_to_T2/psnr_db": 1.0})  # killed before its checkpoint
     train(data, run, settings=settings(max_steps=4), resume=True, devices="cpu")
     rows = list(csv.DictReader((run / "history.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"]
-    assert minutes <= float(rows[-1]["minutes"]) < 99
+    assert so_far - 0.01 <= float(rows[-1]["minutes"]) < 99
 
 
 def test_a_new_run_needs_a_source_and_a_target(data: Path, tmp_path: Path) -> None:

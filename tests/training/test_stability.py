@@ -86,7 +86,7 @@ def test_a_slice_that_goes_bad_is_named_and_spoils_nothing(data: Path, tmp_path:
             report=Watching(damage),
         )
     assert "discriminators/" in str(error.value)
-    assert "--spectral-norm" in str(error.value)
+    assert "spectral_norm" in str(error.value)
     state = load_state(tmp_path / "run/checkpoints/last.pt")
     assert saved["step"] <= state["step"] <= 20
     for group in ("generators", "discriminators", "ema"):

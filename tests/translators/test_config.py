@@ -21,7 +21,7 @@ from syndiff.errors import ModelError
 from syndiff.inference.requests import describe
 from syndiff.objectives.methods import METHODS
 from syndiff.training.presets import preset
-from syndiff.translators import CONFIG, SHIPPED, WEIGHTS, load_translator, read_config
+from syndiff.translators import CONFIG, WEIGHTS, load_translator, locate, read_config
 from syndiff.translators.base import SliceNoise
 from tests.helpers.mutations import mutated
 from tests.helpers.translators import build, intensity
@@ -207,7 +207,7 @@ def test_what_each_method_writes_is_read(
 
 
 def test_the_shipped_translator_has_keys_of_its_time() -> None:
-    config = read_config(SHIPPED["demo"])
+    config = read_config(locate("demo"))
     assert load_translator("demo").config == config
 
 

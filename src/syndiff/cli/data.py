@@ -79,11 +79,50 @@ def prepare(
     out: Annotated[Path, typer.Argument(help="Folder for slices and manifest.json.")],
     modalities: Modalities = "T1,T2",
     split: Annotated[
-        str, typer.Option(help="Subjects per split, in the order of their names.")
+        str,
+        typer.Option(
+            help="People per split, by their names: train=8,val=2,test=2, or percents "
+            "such as 80/10/10, the default. All visits of a person go together."
+        ),
     ] = "",
     split_file: Annotated[
-        Path | None, typer.Option(help="Table with the columns subject and split, instead.")
+        Path | None,
+        typer.Option(
+            help="Table with the columns subject (or participant_id) and split, instead."
+        ),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of scans where RAW has no known layout: columns subject, modality, file; "
+            "session and split if you like."
+        ),
+    ] = None,
+    write_table: Annotated[
+        Path | None,
+        typer.Option(help="Write what was found as such a table, to be corrected, and end."),
+    ] = None,
+    prefer: Annotated[
+        str,
+        typer.Option(
+            help="Words of names to take first where a scan has several versions, e.g. acq-mprage."
+        ),
+    ] = "",
+    unpaired_people: Annotated[
+        bool,
+        typer.Option("--unpaired-people", help="Equal names in two modalities are two people."),
+    ] = False,
+    across_visits: Annotated[
+        bool,
+        typer.Option("--across-visits", help="Two visits of a person may make a pair."),
+    ] = False,
+    allow_synthetic: Annotated[
+        bool, typer.Option("--allow-synthetic", help="Take synthetic images for scans.")
+    ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Go on without scans that cannot be used; name them."),
+    ] = False,
     size: Annotated[
         int, typer.Option(min=16, help="In-plane size of the slices in pixels.")
     ] = 256,
@@ -137,20 +176,30 @@ def prepare(
     --spacing-mm is then the size of their pixels, which must be given.
     """
     from syndiff.preparation.official_mat import is_official
-    from syndiff.preparation.recipe import parse_split
     from syndiff.preparation.recipe import prepare as run
+    from syndiff.preparation.split import parse_split
+    from syndiff.preparation.summary import summary
 
-    if not split and split_file is None and not is_official(raw):
-        raise OptionError(
-            "neither --split nor --split-file", "one", "e.g. --split train=8,val=2,test=2"
-        )
+    parts = parse_split(split) if split else None
+    who: dict[str, Any] = {
+        "prefer": listed(prefer),
+        "unpaired_people": unpaired_people,
+        "across_visits": across_visits,
+    }
+    if write_table is not None:
+        _write_table(raw, write_table, listed(modalities), parts, split_file, table, who)
+        return
     with console_reporter("preparing") as report:
         manifest = run(
             raw,
             out,
             modalities=listed(modalities),
-            split=parse_split(split) if split else None,
+            split=parts,
             split_file=split_file,
+            table=table,
+            **who,
+            allow_synthetic=allow_synthetic,
+            skip_bad=skip_bad,
             size=size,
             spacing_mm=None if spacing_mm == "auto" else number("--spacing-mm", spacing_mm),
             intensity=intensity,
@@ -163,13 +212,33 @@ def prepare(
             paired=listed(paired) or None,
             report=report,
         )
-    h, w = manifest.size
-    holders = "files" if is_official(raw) else "subjects"
-    for part in ("train", "val", "test"):
-        counts = ", ".join(
-            f"{m} {sum(s.count for s in scans)} slices of {len(scans)} {holders}"
-            for m in manifest.modalities
-            if (scans := manifest.scans(part, m))
-        )
-        typer.echo(f"{part}: {counts or 'nothing'}")
-    typer.echo(f"slices of {h}×{w} pixels of {manifest.spacing_mm:.3g} mm in {out}")
+    for line in summary(manifest, out, "files" if is_official(raw) else "subjects"):
+        typer.echo(line)
+
+
+def _write_table(
+    raw: Path,
+    out: Path,
+    modalities: list[str],
+    split: Any,
+    split_file: Path | None,
+    table: Path | None,
+    who: dict[str, Any],
+) -> None:
+    """Write the scans that were found as a table; what is unclear is guessed there."""
+    from syndiff.preparation.discover import Choice, find_cohort
+    from syndiff.preparation.split import assign
+    from syndiff.preparation.table import read_table
+    from syndiff.preparation.table import write_table as write
+
+    if table is not None:
+        cohort = read_table(table, raw, modalities)
+    else:
+        cohort = find_cohort(raw, modalities, Choice(**who), strict=False)
+    asked = split is not None or split_file is not None
+    write(out, cohort, assign(cohort, modalities, split, split_file) if asked else {})
+    scans = sum(len(of) for of in cohort.files.values())
+    typer.echo(
+        f"{scans} scans of {len(cohort.persons)} people in {out}, {len(cohort.left_out)} files "
+        f"left out; correct it, then: syndiff prepare {raw} OUT --table {out}"
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ from syndiff.errors import OptionError
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
     run: Annotated[Path, typer.Argument(help="Folder for the run; new, unless --resume.")],
     source: Annotated[
@@ -48,6 +50,23 @@ def train(
     max_minutes: Annotated[
         float, typer.Option(min=0, help="Stop after this many minutes of this call; 0: no limit.")
     ] = 0.0,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Passes over the data; 0: the preset's. --max-steps wins.")
+    ] = 0,
+    generator_lr: Annotated[
+        float, typer.Option(min=0, help="Learning rate of the generators; 0: the preset's.")
+    ] = 0.0,
+    discriminator_lr: Annotated[
+        float, typer.Option(min=0, help="Learning rate of the discriminators; 0: the preset's.")
+    ] = 0.0,
+    ema_decay: Annotated[
+        float,
+        typer.Option(help="Of the generators' average; 0: none; negative: the preset's."),
+    ] = -1.0,
+    disjoint_subjects: Annotated[
+        bool,
+        typer.Option("--disjoint-subjects", help="Nobody gives slices of both modalities."),
+    ] = False,
     batch_size: Annotated[
         int, typer.Option(min=0, help="Slices of each modality per step; 0: the preset's.")
     ] = 0,
@@ -73,7 +92,8 @@ def train(
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="NAME=VALUE of the method's hyper-parameters; repeat for several."
+            "--set",
+            help="NAME=VALUE of a hyper-parameter of method or training; repeat for several.",
         ),
     ] = None,
     one_shot: Annotated[
@@ -92,36 +112,57 @@ def train(
     nodes: Annotated[
         int, typer.Option(min=0, help="Machines; 0: as many as torchrun or srun uses, else one.")
     ] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in RUN, with its options.")
+    ] = False,
 ) -> None:
     """Train translators between modalities, from unpaired slices unless --pairing says else."""
+    from syndiff.objectives.methods import method_of
     from syndiff.training.presets import choose
+    from syndiff.training.record import kept_request
     from syndiff.training.run import train as fit
 
+    def given(name: str, value: Any) -> Any:
+        """A value that somebody typed; else None, which leaves that of the preset or the run."""
+        source = context.get_parameter_source(name)
+        return value if source is not None and source.name != "DEFAULT" else None
+
+    kept = kept_request(run) if resume else None
+    base = kept.settings if kept else None
+    if kept and given("method", method) not in (None, method_of(kept.settings.objective).name):
+        raise OptionError(
+            f"`method` {method}", f"{method_of(kept.settings.objective).name}, as {run} has it"
+        )
     settings = choose(
         preset,
         networks,
-        method=method,
+        method=method_of(base.objective).name if base else method,
         assignments=assignments or (),
-        max_steps=max_steps or None,
+        base=base,
+        max_steps=given("max_steps", max_steps),
+        epochs=epochs or None,
         batch_size=batch_size or None,
-        accumulate=accumulate,
-        recompute=recompute,
+        accumulate=given("accumulate", accumulate),
+        recompute=given("recompute", recompute),
+        generator_lr=generator_lr or None,
+        discriminator_lr=discriminator_lr or None,
+        ema_decay=ema_decay if ema_decay >= 0 else None,
         structure=structure if structure >= 0 else None,
         spectral_norm=spectral_norm or None,
-        pairing=pairing,
+        pairing=given("pairing", pairing),
+        shared_subjects=False if disjoint_subjects else None,
         validate_every=validate_every or None,
-        seed=seed,
+        seed=given("seed", seed),
     )
     with training_console() as report:
         outcome = fit(
             data,
             run,
-            source=_sources(source),
-            target=target,
+            source=None if kept and given("source", source) is None else _sources(source),
+            target=given("target", target) if kept else target,
             settings=settings,
             one_shot=one_shot,
-            preset=preset,
+            preset=given("preset", preset) if kept else preset,
             max_minutes=max_minutes or None,
             precision=precision,
             compiled=compiled,
@@ -131,7 +172,8 @@ def train(
             report=report,
         )
     if outcome.reason:
-        typer.echo(f"{outcome.reason} at step {outcome.step}; saved: continue with --resume")
+        again = shlex.join(["syndiff", "train", str(data), str(run), "--resume"])
+        typer.echo(f"{outcome.reason} at step {outcome.step}; saved. Continue: {again}")
     for path in outcome.translators:
         typer.echo(f"translator: {path}")
     if outcome.interrupted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,6 +69,12 @@ def translate(
     scheduler: Annotated[
         str, typer.Option(help="Address of a dask scheduler for a folder: tcp://host:8786.")
     ] = "",
+    pattern: Annotated[
+        str, typer.Option(help="Of a folder: the files to take, e.g. '*_0000.nii.gz'.")
+    ] = "",
+    modality: Annotated[
+        str, typer.Option(help="Of a folder: what its names call the source, e.g. mprage.")
+    ] = "",
 ) -> None:
     """Translate a volume, or a folder of them; each result lies on the grid of its source."""
     from syndiff.inference import TranslationOptions, translate_file
@@ -88,7 +94,17 @@ def translate(
     if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
-        _translate_folder(model, image, output, options, workers, scheduler, overwrite)
+        _translate_folder(
+            model,
+            image,
+            output,
+            options,
+            workers=workers,
+            scheduler=scheduler,
+            pattern=pattern,
+            modality=modality,
+            overwrite=overwrite,
+        )
         return
     others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
     with console_reporter("slices") as report:
@@ -132,9 +148,7 @@ def _translate_folder(
     folder: Path,
     out: Path,
     options: TranslationOptions,
-    workers: int,
-    scheduler: str,
-    overwrite: bool,
+    **how: Any,
 ) -> None:
     """Exit with code 2 if a volume could not be translated; the others are."""
     from syndiff.inference.folders import translate_folder
@@ -145,10 +159,8 @@ def _translate_folder(
             folder,
             out,
             options,
-            workers=workers,
-            scheduler=scheduler,
-            overwrite=overwrite,
             report=report,
+            **how,
         )
     failed = sum(bool(result.problem) for result in results)
     skipped = sum(result.skipped for result in results)

@@ -28,11 +28,11 @@ from syndiff.io.formats import stem_of
 from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.memory import keep_freed
-from syndiff.preparation.discover import find_scans
+from syndiff.preparation.discover import counted
+from syndiff.preparation.selection import scans_of
 from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import locate, read_config
 
-IMAGES = (".nii.gz", ".nii", ".mgz", ".mgh")  # what may lie side by side; DICOM is no single file
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
 RETRIES = 2  # of a task whose process died or that failed for a reason that is not the user's
 _computing = threading.Lock()  # of this process: the network works on one volume at a time
@@ -65,6 +65,8 @@ def translate_folder(
     *,
     workers: int = 1,
     scheduler: str = "",
+    pattern: str = "",
+    modality: str = "",
     overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> list[Result]:
@@ -78,6 +80,8 @@ def translate_folder(
         workers: processes on this machine; on a machine with GPUs one per GPU.
         scheduler: address of a running dask scheduler ("tcp://host:8786") instead; its workers
             must see the same files.
+        pattern: takes the files whose names fit, whatever they say: "*_0000.nii.gz".
+        modality: the word for the source modality in the names of this folder.
         overwrite: replace results and side-cars that syndiff did not make, too.
         report: told how many volumes are done, and one line per failure and per doubt.
 
@@ -94,7 +98,7 @@ def translate_folder(
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if workers < 1:
         raise OptionError(f"`workers` {workers}", "1 or more")
-    jobs = plan(model, folder, out)
+    jobs = plan(model, folder, out, pattern, modality, report)
     results = {job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)}
     left = [job for job in jobs if job not in results]
     check_outputs(
@@ -111,8 +115,17 @@ def translate_folder(
     return [results[job] for job in jobs]
 
 
-def plan(model: str | Path, folder: Path, out: Path) -> list[Job]:
-    """One job per subject that has every source modality of the translator.
+def plan(
+    model: str | Path,
+    folder: Path,
+    out: Path,
+    pattern: str = "",
+    modality: str = "",
+    report: Reporter = SILENT,
+) -> list[Job]:
+    """One job per scan of the source modality, or per visit that has every source modality.
+
+    Files that are not taken (other modalities, masks) are counted and named to `report`.
 
     Raises:
         DataError: the folder holds no such scan, or lies in `out` or around it.
@@ -121,36 +134,19 @@ def plan(model: str | Path, folder: Path, out: Path) -> list[Job]:
     sources, target = list(config["sources"]), str(config["target"])
     if folder == out:
         raise OptionError(f"the results would go into the folder of scans, {out}", "another one")
-    names = _scans(folder, sources)
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}", "a folder with scans")
+    selection = scans_of(folder, sources, pattern, modality)
+    if selection.left_out:
+        report.warn(f"not translated: {counted(selection.left_out)}")
     jobs = [
         Job(tuple(folder / name for name in group), out / renamed(group[0], sources[0], target))
-        for group in names
+        for group in selection.groups
     ]
     twice = {job.output for job in jobs if sum(j.output == job.output for j in jobs) > 1}
     if twice:
         raise DataError(f"two scans would both become {sorted(twice)[0]}", "different names")
     return jobs
-
-
-def _scans(folder: Path, sources: list[str]) -> list[tuple[Path, ...]]:
-    """Files relative to the folder, one tuple per subject."""
-    try:
-        found = find_scans(folder, sources)
-    except DataError:
-        files = sorted(
-            p.relative_to(folder)
-            for p in (folder.iterdir() if folder.is_dir() else ())
-            if p.name.lower().endswith(IMAGES) and not p.name.startswith(".")
-        )
-        if not files or len(sources) > 1:
-            raise
-        return [(file,) for file in files]
-    complete = [
-        tuple(scans[m] for m in sources) for scans in found.values() if set(sources) <= set(scans)
-    ]
-    if not complete:
-        raise DataError(f"no subject in {folder} has {' and '.join(sources)}", "at least one")
-    return complete
 
 
 def renamed(name: Path, source: str, target: str) -> Path:

@@ -42,7 +42,8 @@ not need is neither built nor computed:
 Departures. The discriminators are not given the source image as a condition, as in the official
 code (the paper's notation suggests it for D_φ and then omits it). The gradient penalty may be
 taken at every n-th step only. `spectral_norm` is the paper's own remedy for unstable training, off
-by default. `structure` adds a term that the paper does not have; it is 0 in
+by default. `detach_one_shot` cuts the gradient from the diffusive module to the one-shot module.
+`structure` adds a term that the paper does not have; it is 0 in
 the presets `paper` and `github`.
 """
 
@@ -102,6 +103,9 @@ class SynDiffSettings:
         diffusive: whether there is a diffusive module; else the one-shot module is all there is.
         one_shot_epochs: n_ND, passes over the data after which the one-shot module is frozen;
             0: from the start, negative: never.
+        detach_one_shot: the guess conditions G_θ as a constant. Otherwise λ_1θ trains G_φ as well,
+            to leave x_0 readable in its guess, which holds the contrast back from turning. The
+            official code does not detach.
         generator: the diffusive generators' network, one of `networks.denoisers`.
         one_shot: the one-shot generators' network.
         step_discriminator: the diffusive discriminators' network.
@@ -124,6 +128,7 @@ class SynDiffSettings:
     structure: float = 0.0
     diffusive: bool = True
     one_shot_epochs: float = -1.0
+    detach_one_shot: bool = False
     generator: DenoiserSettings = field(default_factory=NCSNppSettings)
     one_shot: ResNetSettings = field(default_factory=ResNetSettings)
     step_discriminator: StepDiscriminatorSettings = field(
@@ -224,7 +229,8 @@ class SynDiff(Objective):
             condition = batch[o]  # the acquired image, where there are pairs
             if not self.supervised and (learning or m in self.diffuses):
                 made = self._guess(m, o, batch, learning)
-                condition = batch.acquired(o, otherwise=made["guess"])
+                guess = made["guess"].detach() if self.settings.detach_one_shot else made["guess"]
+                condition = batch.acquired(o, otherwise=guess)
             if m in self.diffuses:
                 made |= self._denoise(m, batch[m], condition, draw)
             for name, value in made.items():

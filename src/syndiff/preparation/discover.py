@@ -1,24 +1,26 @@
-"""Find scans: which file is whose, and of which modality.
+"""Find scans: whose a file is, of which visit and modality, and why others are left out.
 
-Three layouts, which may be mixed (`.nii`, `.nii.gz`, `.mgz`; upper or lower case; "w" after the
-name of a modality may be there or not):
-
-    sub-X/[ses-Y/]anat/sub-X[_ses-Y][_…]_T1w.nii.gz     BIDS
-    subject/T1.nii.gz, subject/subject_T1.nii.gz        one folder per subject
-    T1/subject.nii.gz, IXI-T1/IXI002-Guys-0828-T1.nii.gz   one folder per modality, as in IXI
-
-Folders named `derivatives` and hidden files are passed over.
+The layouts are in `layouts`, the words in `names`. Of several versions of one scan (BIDS `acq-`,
+`rec-`, `run-`, `desc-`, `space-`; HCP) one is taken: a preferred one first (`prefer`), then the
+one with the fewest words in its name, then the lowest run, then by name. Skull-stripped copies are
+taken only if they are preferred. Folders named `derivatives` and hidden files are passed over.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError
 from syndiff.io.formats import SUFFIXES, stem_of
+from syndiff.preparation import layouts, names
+from syndiff.preparation.layouts import LeftOut, Reading, read_path, settle
+from syndiff.preparation.names import Modalities, words_of
 
 LAYOUTS = (
     "sub-X/anat/sub-X_T1w.nii.gz, subject/T1.nii.gz or T1/subject.nii.gz (.nii, .nii.gz or .mgz)"
@@ -27,119 +29,284 @@ IGNORED = {"derivatives", "sourcedata", "__macosx"}
 Found = dict[str, dict[str, Path]]  # subject → modality → file, relative to the raw folder
 
 
-def find_scans(raw: Path, modalities: Sequence[str]) -> Found:
+@dataclass(frozen=True)
+class Choice:
+    """How scans are chosen where names leave a choice.
+
+    Attributes:
+        prefer: words of names to take first, e.g. "acq-mprage".
+        unpaired_people: equal names in two modalities are two people.
+        across_visits: scans of two visits of a person may make a pair.
+    """
+
+    prefer: tuple[str, ...] = ()
+    unpaired_people: bool = False
+    across_visits: bool = False
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What was found in a folder.
+
+    Attributes:
+        files: subject → modality → file. A subject is one visit of a person.
+        people: subject → person; one of several visits has the person's name and its own.
+        visits: subject → name of the visit, "" where there is one.
+        left_out: files that were not taken.
+    """
+
+    files: Found
+    people: dict[str, str]
+    visits: dict[str, str]
+    left_out: tuple[LeftOut, ...] = ()
+    splits: dict[str, str] = field(default_factory=dict)  # person → split, if a table says so
+
+    @property
+    def persons(self) -> list[str]:
+        """All people, sorted."""
+        return sorted(set(self.people.values()))
+
+
+def find_cohort(
+    raw: Path, modalities: Sequence[str], choice: Choice | None = None, *, strict: bool = True
+) -> Cohort:
     """The scans of the wanted modalities under a folder.
 
     Args:
         raw: the folder to search.
         modalities: names wanted, e.g. ("T1", "T2").
-
-    Returns:
-        subject → modality (spelt as wanted) → path relative to `raw`; subjects sorted.
+        choice: see there.
+        strict: refuse what cannot be told; else guess, for a table that a person corrects.
 
     Raises:
-        DataError: no such folder, no scan in a known layout, or two files for one place.
+        DataError: no such folder, no scan in a known layout, or unclear whose a scan is.
+        OptionError: modalities that do not differ.
     """
-    if not raw.is_dir():
-        raise DataError(f"no folder {raw}", "a folder with scans")
-    wanted = {_canonical(name): name for name in modalities}
-    if len(wanted) != len(modalities):
-        raise OptionError(f"the modalities {', '.join(modalities)}", "names that differ")
-    found: Found = {}
-    for path in _files(raw, wanted):
-        place = _place(path, wanted)
-        if place is None:
-            continue
-        subject, modality = place
-        other = found.setdefault(subject, {}).get(modality)
-        if other is not None:
-            raise DataError(
-                f"two {modality} scans of {subject} in {raw}: {other} and {path}",
-                "one",
-                "move one of them out of the folder",
-            )
-        found[subject][modality] = path
-    if not found:
+    choice = choice or Choice()
+    readings, left_out = read_folder(raw, modalities)
+    if not readings:
         raise DataError(
-            f"no scan of {', '.join(modalities)} in {raw}, which holds {_contents(raw)}",
+            f"no scan of {', '.join(modalities)} in {raw}, which holds {contents(raw)}"
+            + (f" ({counted(left_out)})" if left_out else ""),
             LAYOUTS,
+            layouts.TABLE_REMEDY if left_out else "",
         )
-    return dict(sorted(found.items()))
+    readings = settle(readings, raw, strict=strict)
+    if choice.unpaired_people:
+        readings = [replace(r, owner=(r.modality, *r.owner)) for r in readings]
+    elif strict:
+        _check_twins(readings, modalities, raw)
+    chosen, more = versions(readings, choice, raw, strict)
+    files, people, visits = subjects_of(chosen, modalities, choice)
+    return Cohort(files, people, visits, tuple(sorted((*left_out, *more), key=by_path)))
 
 
-def overlooked(raw: Path, found: Found) -> list[str]:
+def find_scans(raw: Path, modalities: Sequence[str]) -> Found:
+    """Subject → modality → file of a folder; see `find_cohort`."""
+    return find_cohort(raw, modalities).files
+
+
+def counted(left_out: Sequence[LeftOut]) -> str:
+    """ "2 masks or label maps: a_mask.nii.gz, b_seg.nii.gz; 1 other modalities: …"."""
+    reasons: dict[str, list[Path]] = defaultdict(list)
+    for left in left_out:
+        reasons[left.reason].append(left.path)
+    return "; ".join(f"{len(paths)} {reason}: {some(paths)}" for reason, paths in reasons.items())
+
+
+def overlooked(raw: Path, cohort: Cohort) -> list[str]:
     """BIDS subject folders in which no scan was found, for a warning; sorted names."""
     folders = (p.name for p in raw.iterdir() if p.is_dir() and p.name.startswith("sub-"))
-    return sorted(name for name in folders if name not in found)
+    held = {part for of in cohort.files.values() for path in of.values() for part in path.parts}
+    return sorted(name for name in folders if name not in held)
 
 
-def _files(raw: Path, wanted: dict[str, str]) -> Iterator[Path]:
+def read_folder(
+    raw: Path, modalities: Sequence[str], also: Mapping[str, str] | None = None
+) -> tuple[list[Reading], list[LeftOut]]:
+    """What the paths of all image files under a folder say; see `layouts`."""
+    if not raw.is_dir():
+        raise DataError(f"no folder {raw}", "a folder with scans")
+    if len({names.canonical(name) for name in modalities}) != len(modalities):
+        raise OptionError(f"the modalities {', '.join(modalities)}", "names that differ")
+    known, channels = Modalities(modalities, also), _channels(raw)
+    said = [read_path(path, known, channels) for path in _files(raw)]
+    readings = [item for item in said if isinstance(item, Reading)]
+    return readings, [item for item in said if isinstance(item, LeftOut)]
+
+
+def _check_twins(readings: Sequence[Reading], modalities: Sequence[str], raw: Path) -> None:
+    """Refuse one name under two folders that each hold another modality: one person or two?"""
+    held: dict[str, dict[tuple[str, ...], set[str]]] = defaultdict(lambda: defaultdict(set))
+    for reading in readings:
+        held[reading.owner[-1].lower()][reading.owner].add(reading.modality)
+    unclear = [
+        owners
+        for owners in held.values()
+        if len(owners) > 1 and not any(a & b for a, b in _pairs(list(owners.values())))
+    ]
+    if unclear:
+        shown = " and ".join(
+            f"{'/'.join(owner)} ({', '.join(sorted(of))})" for owner, of in unclear[0].items()
+        )
+        more = f" and {len(unclear) - 1} such names more" if len(unclear) > 1 else ""
+        raise DataError(
+            f"it is unclear whether {shown} in {raw} are one person{more}",
+            f"people with {' and '.join(modalities)} in one folder",
+            f"`unpaired_people` says that they are different people; else {layouts.TABLE_REMEDY}",
+        )
+
+
+def _pairs(items: Sequence[set[str]]) -> Iterator[tuple[set[str], set[str]]]:
+    for i, first in enumerate(items):
+        for second in items[i + 1 :]:
+            yield first, second
+
+
+def versions(
+    readings: Sequence[Reading], choice: Choice, raw: Path, strict: bool
+) -> tuple[list[Reading], list[LeftOut]]:
+    """One file for each person, visit and modality; what the others were left out for."""
+    places: dict[tuple[object, ...], list[Reading]] = defaultdict(list)
+    left_out: list[LeftOut] = []
+    preferred = [word.lower() for word in choice.prefer]
+    for reading in readings:
+        words = {word.removeprefix("desc-") for word in reading.version}
+        if names.STRIPPED & words and not _wanted(reading, preferred):
+            left_out.append(LeftOut(reading.path, layouts.STRIPPED))
+            continue
+        places[reading.owner, reading.visit, reading.modality].append(reading)
+    chosen = []
+    for candidates in places.values():
+        first, *others = sorted(candidates, key=lambda r: _rank(r, preferred))
+        same = [r for r in others if _equal(r, first, preferred)]
+        if same and strict:
+            raise DataError(
+                f"it is unclear which file is the {first.modality} scan of "
+                f"{'/'.join((*first.owner, *first.visit))} in {raw}: "
+                f"{some([r.path for r in (first, *same)])}",
+                "one",
+                f"choose with `prefer`, or {layouts.TABLE_REMEDY}",
+            )
+        chosen.append(first)
+        left_out += [LeftOut(r.path, layouts.VERSIONS) for r in others]
+    return chosen, left_out
+
+
+def _wanted(reading: Reading, preferred: Sequence[str]) -> int:
+    name = stem_of(reading.path).lower()
+    return sum(word in re.split(r"[_. ]", name) or word in words_of(name) for word in preferred)
+
+
+def _rank(reading: Reading, preferred: Sequence[str]) -> tuple[object, ...]:
+    numbers = [int(n) for word in reading.version for n in re.findall(r"\d+", word)]
+    suffix = reading.path.name.lower()[len(stem_of(reading.path)) :]
+    order = SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES)
+    words = len(reading.version)
+    return (
+        -_wanted(reading, preferred),
+        bool(reading.series),
+        words,
+        numbers,
+        reading.version,
+        order,
+        reading.path,
+    )
+
+
+def _equal(a: Reading, b: Reading, preferred: Sequence[str]) -> bool:
+    """Whether nothing but the name of a series or of a folder tells two files apart."""
+    return (
+        a.version == b.version
+        and bool(a.series) == bool(b.series)
+        and _wanted(a, preferred) == _wanted(b, preferred)
+        and a.path.with_name(stem_of(a.path)) != b.path.with_name(stem_of(b.path))
+    )
+
+
+def subjects_of(
+    chosen: Sequence[Reading], modalities: Sequence[str], choice: Choice
+) -> tuple[Found, dict[str, str], dict[str, str]]:
+    """Files, people and visits by subject: one visit of one person."""
+    labels = _labels({reading.owner for reading in chosen})
+    of: dict[str, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
+    for reading in chosen:
+        of[labels[reading.owner]]["_".join(reading.visit)][reading.modality] = reading.path
+    files: Found = {}
+    people: dict[str, str] = {}
+    visits: dict[str, str] = {}
+    for person, held in sorted(of.items()):
+        if choice.across_visits and not any(set(modalities) <= set(v) for v in held.values()):
+            held = {"": {m: p for v in reversed(sorted(held)) for m, p in held[v].items()}}
+        for visit, scans in sorted(held.items()):
+            subject = f"{person}_{visit}" if len(held) > 1 and visit else person
+            files[subject] = {m: scans[m] for m in modalities if m in scans}
+            people[subject], visits[subject] = person, visit
+    return dict(sorted(files.items())), people, visits
+
+
+def _labels(owners: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """A name for each person: the innermost part where that tells them apart, else all parts."""
+    last: dict[str, int] = defaultdict(int)
+    for owner in owners:
+        last[owner[-1].lower()] += 1
+    return {o: o[-1] if last[o[-1].lower()] == 1 else "_".join(o) for o in owners}
+
+
+def _files(raw: Path) -> Iterator[Path]:
     """Image files under `raw`, and folders that stand for one, relative to it, in order."""
-    for folder, folders, names in os.walk(raw, followlinks=True):
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(raw, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link into what was searched already
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(
             f for f in folders if not f.startswith(".") and f.lower() not in IGNORED
         )
         inside = Path(folder).relative_to(raw)
-        for name in [f for f in folders if _is_scan(raw, inside / f, wanted)]:
+        for name in [f for f in folders if _is_series(Path(folder) / f)]:
             folders.remove(name)  # its files are slices, not scans of other subjects
             yield inside / name
-        for name in sorted(names):
+        lower = {name.lower() for name in files}
+        for name in sorted(files):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
                 continue
-            if not (name.endswith(".img") and name[:-4] + ".hdr" in names):  # a pair counts once
-                yield (Path(folder) / name).relative_to(raw)
+            if not (name.lower().endswith(".img") and name.lower()[:-4] + ".hdr" in lower):
+                yield inside / name  # a pair counts once
 
 
-def _is_scan(raw: Path, folder: Path, wanted: dict[str, str]) -> bool:
-    """Whether a folder stands where a scan's file would and holds DICOM: sub-01/T1w/."""
-    if _place(folder, wanted) is None:
-        return False
-    dicom = any(path.suffix.lower() == ".dcm" for path in (raw / folder).iterdir())
-    return dicom or folder.name.lower().endswith(SUFFIXES)
+def _is_series(folder: Path) -> bool:
+    """Whether a folder holds the slices of one scan: DICOM."""
+    return any(path.suffix.lower() == ".dcm" for path in folder.iterdir())
 
 
-def _place(path: Path, wanted: dict[str, str]) -> tuple[str, str] | None:
-    """(subject, modality) of a file, None if it lies in no known layout or is not wanted."""
-    stem, folders = stem_of(path), path.parts[:-1]
-    if not folders:
-        return None
-    person = next((part for part in folders if part.startswith("sub-")), None)
-    if person is not None and stem.startswith("sub-") and "_" in stem:
-        modality = wanted.get(_canonical(stem.rpartition("_")[2]))
-        return (person, modality) if modality else None
-    own = [part for part in folders if part.lower() != "anat" and not part.startswith("ses-")]
-    owner = own[-1] if own else ""
-    if owner and _canonical(stem) in wanted:
-        return owner, wanted[_canonical(stem)]
-    if owner and stem.startswith(owner) and re.match(r"[-_. ]", stem[len(owner) :]):
-        modality = wanted.get(_canonical(stem[len(owner) + 1 :]))
-        if modality:
-            return owner, modality
-    return _in_modality_folder(stem, folders[-1], wanted)
+def _channels(raw: Path) -> dict[str, str] | None:
+    """nnU-Net's channel number → modality, from dataset.json in the folder or above it."""
+    for folder in (raw, raw.resolve().parent):
+        try:
+            content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+            held = content.get("channel_names") or content.get("modality")
+            return {f"{int(number):04d}": str(name) for number, name in held.items()}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            continue
+    return None
 
 
-def _in_modality_folder(stem: str, folder: str, wanted: dict[str, str]) -> tuple[str, str] | None:
-    """(subject, modality) of a file such as IXI-T1/IXI002-Guys-0828-T1.nii.gz."""
-    words = [_canonical(word) for word in re.split(r"[-_. ]", folder)]
-    named = [wanted[word] for word in words if word in wanted]
-    if len(named) != 1:
-        return None
-    head, _, last = re.sub(r"[-_. ](?=[^-_. ]*$)", "\0", stem).partition("\0")
-    if last and _canonical(last) == _canonical(named[0]):
-        return head, named[0]
-    return stem, named[0]
+def by_path(left: LeftOut) -> str:
+    return left.path.as_posix()
 
 
-def _canonical(name: str) -> str:
-    """A modality's name for comparing: T1w, t1 and T1 are one."""
-    lower = name.lower()
-    return lower[:-1] if len(lower) > 2 and lower.endswith("w") else lower
+def some(paths: Sequence[Path]) -> str:
+    shown = ", ".join(path.as_posix() for path in paths[:5])
+    return shown + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
-def _contents(raw: Path) -> str:
+def contents(raw: Path) -> str:
     """A few names of what a folder holds, for messages."""
-    names = sorted(p.name + "/" * p.is_dir() for p in raw.iterdir() if not p.name.startswith("."))
-    if not names:
+    held = sorted(p.name + "/" * p.is_dir() for p in raw.iterdir() if not p.name.startswith("."))
+    if not held:
         return "nothing"
-    shown = ", ".join(names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    shown = ", ".join(held[:5])
+    return shown + (f" and {len(held) - 5} more" if len(held) > 5 else "")

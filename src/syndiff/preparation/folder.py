@@ -35,11 +35,13 @@ class OutFolder:
         out: where it lies.
         options: what was asked for; a folder made with others is refused.
         source: where its slices come from.
+        skip_bad: scans that a finished folder left out as unusable may be left out again.
     """
 
     out: Path
     options: dict[str, Any]
     source: Source
+    skip_bad: bool = False
 
     @property
     def work(self) -> Path:
@@ -100,9 +102,10 @@ class OutFolder:
     def finish(self, content: Mapping[str, Any]) -> Manifest:
         """Write the manifest and clear away what was only needed on the way to it."""
         wanted = {entry["slices"] for entry in content["scans"]}
-        for path in (self.out / "slices").glob("*/*/*.npy"):  # of an interrupted run with others
-            if path.relative_to(self.out).as_posix() not in wanted:
-                path.unlink()
+        for note in self.work.glob("*.written.json"):  # of an interrupted run with other scans
+            made = read_json(note, "note").get("entry", {}).get("slices", "")
+            if made.startswith("slices/") and made not in wanted:
+                (self.out / made).unlink(missing_ok=True)
         write_manifest(self.out, dict(content))
         shutil.rmtree(self.work)
         return read_manifest(self.out)
@@ -136,7 +139,14 @@ class OutFolder:
         remedy = "choose another folder, or delete this one"
         files, splits = self.source.files, self.source.splits
         held = {(scan.subject, scan.modality): scan for scan in manifest.all_scans()}
-        wanted = {(s, m): splits[s] for s, of in files.items() for m in of}
+        skipped = manifest.content.get("left_out", {}).get("skipped", []) if self.skip_bad else []
+        gone = {(item["subject"], item["file"]) for item in skipped}
+        wanted = {
+            (s, m): splits[s]
+            for s, of in files.items()
+            for m, path in of.items()
+            if not gone & {(s, None), (s, path.as_posix())}
+        }
         if {place: scan.split for place, scan in held.items()} != wanted:
             raise OptionError(
                 f"{self.out} was prepared from other subjects or splits", remedy=remedy

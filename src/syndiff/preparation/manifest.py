@@ -65,6 +65,11 @@ class Scan:
         """Number of slices."""
         return len(self.slice_indices)
 
+    @property
+    def person(self) -> str:
+        """Whose scan it is; a person of several visits is several subjects."""
+        return str(self.record.get("person") or self.subject)
+
     def load(self) -> NDArray[np.float32]:
         """The slices (n, h, w), memory-mapped and read-only.
 

@@ -85,6 +85,8 @@ class ScanEntry(Checked):
     reference: ModalityName
     fingerprint: Annotated[list[float], Field(max_length=64)] | None = None
 
+    person: FileName | None = None
+    visit: Text | None = None
     count: Count | None = None
     interpolated: bool | None = None
     file: Text | None = None
@@ -99,6 +101,7 @@ class ScanEntry(Checked):
     unpaired_because: Text | None = None
     judged_by_cohort: bool | None = None
     slices_not_seen_by_all: Count | None = None
+    area_profile_mm2: Annotated[list[float], Field(max_length=LARGEST_SIDE)] | None = None
     spacing_yx_mm: Pair | None = None
     box_yx: list[list[int]] | None = None
     reference_mean: Positive | None = None
@@ -127,6 +130,7 @@ class ManifestModel(Checked):
     made_by: Text = ""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     unused_subjects: list[FileName] = Field(default_factory=list)
+    left_out: Notes = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:

@@ -30,12 +30,13 @@ from syndiff.preparation.intensity import (
     peak_value,
     reference_mean,
 )
+from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
 from syndiff.preparation.slices import area_profile, choose_slices, head_box
 from syndiff.preparation.values import field_doubts, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 4  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 5  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     """Read one scan and measure its head; every error names the file."""
     volume = read(path)
     ct = is_ct(modality)
+    if not ct:
+        refuse_labels(volume.array, f"{path}")
     unit: Unit = "HU" if ct else "a.u."
     try:
         values = understood(volume.array, unit, certain=options.units == "HU")

@@ -25,13 +25,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from syndiff.errors import DataError, OptionError
+from syndiff.errors import DataError, OptionError, UserError
 from syndiff.preparation.discover import Found
 from syndiff.preparation.intensity import acquired_quantiles, foreground_mask, is_ct
 from syndiff.preparation.manifest import SPLITS
 from syndiff.preparation.measure import file_stamp
 from syndiff.preparation.orientation import SliceOrientation
 from syndiff.preparation.slices import head_box
+from syndiff.preparation.source import Fault
 from syndiff.reporting import SILENT, Reporter
 
 NAME = re.compile(r"data_(train|val|test)_(.+)\.mat")
@@ -119,6 +120,26 @@ class MatFolder:
             "orientation": self.orientation.code,
             "paired": list(self.paired),
         }
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """Nothing: the files' names say all."""
+        return {}
+
+    def notes(self, subject: str) -> dict[str, Any]:
+        """Nothing: whose a slice is, the files do not know."""
+        return {}
+
+    def faults(self, subject: str, error: UserError) -> list[Fault]:
+        """The files of a split stand or fall together."""
+        return [Fault(subject, None, error)]
+
+    def without(self, faults: Sequence[Fault]) -> MatFolder:
+        """Refused: each file is a whole split."""
+        raise faults[0].error
+
+    def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Nothing: slices are not looked for in other files."""
 
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
         """What the cohort's decisions and the manifest need to know of a subject's files."""

@@ -11,7 +11,7 @@ run that was interrupted goes on where it stopped; a finished folder is left as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff import __version__
-from syndiff.errors import DataError, OptionError
+from syndiff.errors import DataError, OptionError, UserError
 from syndiff.preparation.decisions import choose_scales, choose_spacing, place, shared_boxes
+from syndiff.preparation.discover import Choice
 from syndiff.preparation.folder import WORK, OutFolder
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import PAPER, RULES, IntensityScale
@@ -29,9 +30,9 @@ from syndiff.preparation.judgement import judged
 from syndiff.preparation.manifest import Manifest, check_modality_names, slices_name
 from syndiff.preparation.measure import MeasureOptions
 from syndiff.preparation.official_mat import MatFolder, is_official
-from syndiff.preparation.scans import ScanFolder
-from syndiff.preparation.source import Source
-from syndiff.preparation.split import parse_split
+from syndiff.preparation.scans import Request, ScanFolder
+from syndiff.preparation.source import Fault, Source
+from syndiff.preparation.split import DEFAULT_SHARES, Counts, Shares, parse_split
 from syndiff.reporting import SILENT, Reporter
 
 __all__ = ["parse_split", "prepare"]
@@ -49,6 +50,7 @@ class Job:
     size: int
     spacing_mm: float | None  # of the slices to write; None: what the heads need
     report: Reporter
+    skip_bad: bool = False
 
     @property
     def steps(self) -> int:
@@ -61,8 +63,14 @@ def prepare(
     out: Path,
     *,
     modalities: Sequence[str],
-    split: Mapping[str, int] | None = None,
+    split: Counts | Shares | None = None,
     split_file: Path | None = None,
+    table: Path | None = None,
+    prefer: Sequence[str] = (),
+    unpaired_people: bool = False,
+    across_visits: bool = False,
+    allow_synthetic: bool = False,
+    skip_bad: bool = False,
     size: int = 256,
     spacing_mm: float | None = None,
     intensity: str = "robust",
@@ -82,8 +90,15 @@ def prepare(
             files, see `matfiles`; these know their split, and need no registration.
         out: folder to make; an unfinished one of the same options is continued.
         modalities: names to look for; the first is the reference that others are moved onto.
-        split: numbers of subjects, {"train": 8, "val": 2, "test": 2}, names in order; or
+        split: numbers of people, {"train": 8, "val": 2, "test": 2}, or shares in percent,
+            (80, 10, 10), which are the default; names in order; or
         split_file: a table of subject and split.
+        table: a table of scans in place of a layout, see `table`.
+        prefer: words of names to take first where a scan has several versions.
+        unpaired_people: equal names in two modalities are two people.
+        across_visits: scans of two visits of a person may make a pair.
+        allow_synthetic: take synthetic images for scans.
+        skip_bad: go on without scans that cannot be used; the manifest names them.
         size: pixels of the square training slices.
         spacing_mm: their pixel size; None takes the finest at which every head fits. Of .mat
             files it is their own pixel size, which must be given.
@@ -103,14 +118,14 @@ def prepare(
 
     Raises:
         OptionError: an option makes no sense, or `out` was made with other options.
-        UserError: a scan cannot be used; the message names it, and there is no manifest.
+        UserError: scans cannot be used; the message names all, and there is no manifest.
     """
     raw, out = Path(raw), Path(out)
     _check_options(modalities, size, spacing_mm, intensity, max_slices)
     _check_ct(ct_window, units)
     options = {
         "modalities": list(modalities),
-        "split": dict(split) if split is not None else "file",
+        "split": _split_said(split, split_file, table),
         "size": size,
         "spacing_mm": "auto" if spacing_mm is None else float(spacing_mm),
         "intensity": intensity,
@@ -118,7 +133,7 @@ def prepare(
     }
     source: Source
     if is_official(raw):
-        _check_unset(split=split, split_file=split_file, max_slices=max_slices)
+        _check_unset(split=split, split_file=split_file, table=table, max_slices=max_slices)
         source = MatFolder.find(
             raw, modalities, spacing_mm, orientation, paired or (), intensity, report
         )
@@ -134,17 +149,20 @@ def prepare(
             units=units,
             ct_window=ct_window,
         )
-        source = ScanFolder.find(raw, out / WORK, measure, split, split_file, report)
+        choice = Choice(tuple(prefer), unpaired_people, across_visits)
+        request = Request(split, split_file, table, choice, allow_synthetic)
+        source = ScanFolder.find(raw, out / WORK, measure, request, report)
     return _run(
         Job(
             source=source,
-            folder=OutFolder(out, options | source.options, source),
+            folder=OutFolder(out, options | source.options, source, skip_bad),
             modalities=tuple(modalities),
             intensity=intensity,
             ct_window=ct_window,
             size=size,
             spacing_mm=spacing_mm,
             report=report,
+            skip_bad=skip_bad,
         )
     )
 
@@ -155,15 +173,11 @@ def _run(job: Job) -> Manifest:
     if finished is not None:
         job.report.progress(job.steps, job.steps, "nothing to do")
         return finished
-    records: dict[str, dict[str, dict[str, Any]]] = {}
-    for done, subject in enumerate(job.source.files):
-        job.report.progress(done, job.steps, f"reading {subject}")
-        records[subject] = job.source.records(subject)
+    job, records = _read_all(job)
+    job.source.check_records(records)
     records = judged(records, job.source, job.report)
     spacing_mm = job.spacing_mm or choose_spacing(records, job.size, job.report)
-    scales = choose_scales(
-        records, job.source.splits, job.modalities, job.intensity, job.ct_window
-    )
+    scales = choose_scales(records, _scaling(job), job.modalities, job.intensity, job.ct_window)
     grids = {s: _grids(s, of, job.size, spacing_mm) for s, of in records.items()}
     entries = _write_all(job, records, grids, scales)
     manifest = job.folder.finish(
@@ -175,11 +189,69 @@ def _run(job: Job) -> Manifest:
             "spacing_mm": spacing_mm,
             "intensity": {m: scale.to_dict() for m, scale in scales.items()},
             "unused_subjects": job.source.unused,
+            "left_out": job.source.left_out,
             "scans": entries,
         }
     )
     job.report.progress(job.steps, job.steps, "done")
     return manifest
+
+
+def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
+    """The first pass over all subjects, and the job without what could not be used.
+
+    Raises:
+        UserError: scans that cannot be used, all of them, unless they are to be skipped.
+    """
+    records: dict[str, dict[str, dict[str, Any]]] = {}
+    left = list(job.source.files)
+    while left:
+        faults: list[Fault] = []
+        for subject in left:
+            job.report.progress(len(records), job.steps, f"reading {subject}")
+            try:
+                records[subject] = job.source.records(subject)
+            except UserError as error:
+                faults += job.source.faults(subject, error)
+        if not faults:
+            break
+        if not job.skip_bad:
+            raise _all_in_one(faults)
+        source = job.source.without(faults)
+        job = replace(job, source=source, folder=replace(job.folder, source=source))
+        left = [subject for subject in source.files if subject not in records]
+    return job, {subject: records[subject] for subject in job.source.files}
+
+
+def _all_in_one(faults: Sequence[Fault]) -> UserError:
+    """One line for everything that is wrong with a cohort."""
+    if len(faults) == 1:
+        return faults[0].error
+    return DataError(
+        f"{len(faults)} scans cannot be used: " + "; ".join(f"({f.error})" for f in faults),
+        remedy="mend them, or go on without them with `skip_bad`",
+    )
+
+
+def _scaling(job: Job) -> Mapping[str, str]:
+    """The splits that intensity scales are taken from: training, else what there is."""
+    splits = job.source.splits
+    if "train" in splits.values():
+        return splits
+    job.report.warn(
+        "nobody is for training: the intensity scales come from the people at hand, and the data "
+        "can only be translated and evaluated"
+    )
+    return dict.fromkeys(splits, "train")
+
+
+def _split_said(split: Counts | Shares | None, file: Path | None, table: Path | None) -> Any:
+    """How the split was asked for, as the manifest holds it."""
+    if isinstance(split, Mapping):
+        return dict(split)
+    if split is None and (file or table):
+        return "file" if file else "table"
+    return "/".join(f"{share:g}" for share in split or DEFAULT_SHARES)
 
 
 def _grids(
@@ -225,6 +297,7 @@ def _entry(
     quantiles = scale.normalise(np.asarray(record["foreground_quantiles"]), mean)
     return {
         "subject": subject,
+        **job.source.notes(subject),
         "modality": modality,
         "split": split,
         "slices": slices_name(split, modality, subject),

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from syndiff.preparation.discover import Found, find_scans, overlooked
+from syndiff.errors import DataError, UserError
+from syndiff.io.formats import read
+from syndiff.io.marks import synthetic_mark
+from syndiff.preparation.discover import Choice, Cohort, Found, find_cohort, overlooked
+from syndiff.preparation.identical import check_bytes, check_voxels
+from syndiff.preparation.intensity import is_ct
+from syndiff.preparation.labels import refuse_labels
+from syndiff.preparation.layouts import LeftOut
 from syndiff.preparation.measure import MeasureOptions, measured, restore_cache, slices_cache
-from syndiff.preparation.split import assign
+from syndiff.preparation.source import Fault
+from syndiff.preparation.split import Counts, Shares, assign, lacking
+from syndiff.preparation.table import names_files, read_table
 from syndiff.reporting import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class Request:
+    """Whose scans are wanted, and who is for what.
+
+    Attributes:
+        split: numbers of people, or shares in percent; None for 80/10/10.
+        split_file: a table of subject and split instead.
+        table: a table of scans, see `table`; of subjects and splits if it has no column `file`.
+        choice: where names leave a choice.
+        allow_synthetic: take synthetic images for acquired ones.
+    """
+
+    split: Counts | Shares | None = None
+    split_file: Path | None = None
+    table: Path | None = None
+    choice: Choice = field(default_factory=Choice)
+    allow_synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,6 +53,10 @@ class ScanFolder:
         measure: what the first pass depends on.
         work: folder for what was measured already.
         report: told in one line each what a person should know.
+        cohort: all that was found, the people in no split included.
+        lacking: people that validation and test passed over, who lack a modality.
+        synthetic: files that are synthetic and allowed.
+        skipped: what could not be used and is left out.
     """
 
     raw: Path
@@ -33,6 +66,10 @@ class ScanFolder:
     measure: MeasureOptions
     work: Path
     report: Reporter
+    cohort: Cohort
+    lacking: tuple[str, ...] = ()
+    synthetic: tuple[Path, ...] = ()
+    skipped: tuple[Fault, ...] = ()
 
     @classmethod
     def find(
@@ -40,26 +77,33 @@ class ScanFolder:
         raw: Path,
         work: Path,
         measure: MeasureOptions,
-        split: Mapping[str, int] | None,
-        split_file: Path | None,
+        request: Request,
         report: Reporter = SILENT,
     ) -> ScanFolder:
-        """Look for scans and divide their subjects; warns of what is left out.
+        """Look for scans and divide their people; tells what is left out.
 
         Raises:
-            DataError: there are none, or not those that the split needs.
-            OptionError: no split, or two.
+            DataError: there are none, or not those that the split needs; one scan in two splits;
+                synthetic ones that were not allowed.
+            OptionError: two splits.
         """
-        found = find_scans(raw, measure.modalities)
-        ordered = {s: {m: of[m] for m in measure.modalities if m in of} for s, of in found.items()}
-        splits = assign(ordered, measure.modalities, split, split_file)
-        unused = sorted(set(found) - set(splits))
+        modalities = measure.modalities
+        cohort, splits = found_and_split(raw, modalities, request)
+        files = {subject: cohort.files[subject] for subject in splits}
+        synthetic = _synthetic(raw, files, request.allow_synthetic, report)
+        check_bytes(raw, files, splits, report)
+        unused = sorted(set(cohort.files) - set(splits))
+        passed = [
+            p for p in lacking(cohort, modalities) if p in {cohort.people[s] for s in unused}
+        ]
         if unused:
             report.warn(f"{len(unused)} subjects are in no split and left out: {_some(unused)}")
-        missed = overlooked(raw, found)
+        missed = overlooked(raw, cohort) if request.table is None else []
         if missed:
-            report.warn(f"no readable scan in {len(missed)} subject folders: {_some(missed)}")
-        return cls(raw, {s: ordered[s] for s in splits}, splits, unused, measure, work, report)
+            report.warn(f"no scan taken in {len(missed)} subject folders: {_some(missed)}")
+        return cls(
+            raw, files, splits, unused, measure, work, report, cohort, tuple(passed), synthetic
+        )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -71,9 +115,74 @@ class ScanFolder:
             "units": self.measure.units,
         }
 
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What was not taken, as the manifest holds it."""
+        return {
+            "files": [_said(left) for left in self.cohort.left_out],
+            "people_lacking_a_modality": list(self.lacking),
+            "skipped": [
+                {
+                    "subject": fault.subject,
+                    "file": fault.path.as_posix() if fault.path else None,
+                    "reason": f"{fault.error}",
+                }
+                for fault in self.skipped
+            ],
+            "synthetic": [path.as_posix() for path in self.synthetic],
+        }
+
+    def notes(self, subject: str) -> dict[str, Any]:
+        """Person and visit of a subject, for its entries in the manifest."""
+        return {"person": self.cohort.people[subject], "visit": self.cohort.visits[subject]}
+
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
         """What was measured at a subject's scans; from the cache if it is in order."""
         return self._measured(subject, need_slices=False)
+
+    def faults(self, subject: str, error: UserError) -> list[Fault]:
+        """Every scan of a subject that cannot be used, after one of them raised an error."""
+        found = []
+        for modality, path in self.files[subject].items():
+            if f"{self.raw / path}" in f"{error}":
+                found.append(Fault(subject, path, error))
+                continue
+            try:
+                volume = read(self.raw / path)
+                if not is_ct(modality):
+                    refuse_labels(volume.array, f"{self.raw / path}")
+            except UserError as other:
+                found.append(Fault(subject, path, other))
+        return found or [Fault(subject, None, error)]
+
+    def without(self, faults: Sequence[Fault]) -> ScanFolder:
+        """The same without scans that cannot be used.
+
+        Raises:
+            DataError: nobody is left, or no training scan of a modality.
+        """
+        bad = {(fault.subject, fault.path) for fault in faults}
+        files = {
+            s: kept
+            for s, of in self.files.items()
+            if (s, None) not in bad
+            and (kept := {m: p for m, p in of.items() if (s, p) not in bad})
+        }
+        splits = {s: split for s, split in self.splits.items() if s in files}
+        training = [s for s, split in splits.items() if split == "train"]
+        for modality in self.measure.modalities:
+            if not any(modality in files[s] for s in training or files):
+                raise DataError(
+                    f"without the {len(bad)} scans that cannot be used no {modality} scan is left "
+                    f"{'for training' if training else 'at all'}"
+                )
+        for fault in faults:
+            self.report.warn(f"left out: {fault.error}")
+        return replace(self, files=files, splits=splits, skipped=(*self.skipped, *faults))
+
+    def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse scans of equal voxels in two splits; see `identical`."""
+        check_voxels(self.raw, self.files, self.splits, records, self.report)
 
     def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """The same once more, with scans (modality → why) that are no pair with the first."""
@@ -107,6 +216,48 @@ class ScanFolder:
             need_slices=need_slices,
             apart=apart,
         )
+
+
+def found_and_split(
+    raw: Path, modalities: Sequence[str], request: Request
+) -> tuple[Cohort, dict[str, str]]:
+    """The cohort of a folder or a table, and the split of each subject that is used."""
+    if not raw.is_dir():
+        raise DataError(f"no folder {raw}", "a folder with scans")
+    split, split_file = request.split, request.split_file
+    if request.table is not None and names_files(request.table):
+        cohort = read_table(request.table, raw, modalities)
+    else:
+        cohort = find_cohort(raw, modalities, request.choice)
+        split_file = split_file or request.table
+    return cohort, assign(cohort, modalities, split, split_file)
+
+
+def _synthetic(raw: Path, files: Found, allowed: bool, report: Reporter) -> tuple[Path, ...]:
+    """The files that carry the mark of a synthetic image; refused unless they are allowed."""
+    marked = [path for of in files.values() for path in of.values() if _is_marked(raw / path)]
+    if not marked:
+        return ()
+    said = _some([path.as_posix() for path in marked])
+    if not allowed:
+        raise DataError(
+            f"{len(marked)} synthetic images among the scans in {raw}: {said}",
+            "acquired scans",
+            "move them away; `allow_synthetic` takes them nevertheless, and the manifest says so",
+        )
+    report.warn(f"{len(marked)} synthetic images are taken for scans: {said}")
+    return tuple(marked)
+
+
+def _is_marked(path: Path) -> bool:
+    try:
+        return bool(synthetic_mark(nib.load(path).header, path))
+    except Exception:  # whatever is wrong with the file is said when it is read
+        return False
+
+
+def _said(left: LeftOut) -> dict[str, str]:
+    return {"file": left.path.as_posix(), "reason": left.reason}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syndiff.errors import UserError
 from syndiff.preparation.discover import Found
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A scan that cannot be used; with `path` None a subject whose scans do not fit together."""
+
+    subject: str
+    path: Path | None
+    error: UserError
 
 
 class Source(Protocol):
@@ -34,6 +45,22 @@ class Source(Protocol):
     @property
     def options(self) -> dict[str, Any]:
         """What was asked of this kind of source, as the manifest holds it."""
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What was not taken and why, as the manifest holds it."""
+
+    def notes(self, subject: str) -> dict[str, Any]:
+        """What the manifest says of a subject beside its records: person and visit."""
+
+    def faults(self, subject: str, error: UserError) -> list[Fault]:
+        """Every scan of a subject that cannot be used, after `records` raised an error."""
+
+    def without(self, faults: Sequence[Fault]) -> Source:
+        """The same without scans that cannot be used."""
+
+    def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse what only the records of all subjects together show."""
 
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
         """The first pass over a subject: modality → plain values, as `measure.measured` makes."""

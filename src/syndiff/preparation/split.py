@@ -1,23 +1,37 @@
-"""Who is for training, validation and test: always whole subjects, never slices."""
+"""Who is for training, validation and test: always whole people, never visits or slices."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError
-from syndiff.preparation.discover import Found
+from syndiff.preparation.discover import Cohort, counted
 from syndiff.preparation.manifest import SPLITS
 
+Counts = Mapping[str, int]
+Shares = tuple[float, float, float]  # of training, validation and test, in percent
+DEFAULT_SHARES: Shares = (80.0, 10.0, 10.0)
+SUBJECT_COLUMNS = ("subject", "participant_id", "subject_id", "participant", "id")
 
-def parse_split(text: str) -> dict[str, int]:
-    """Numbers of subjects from text such as "train=8,val=2,test=2"; what is not named is 0.
+
+def parse_split(text: str) -> dict[str, int] | Shares:
+    """Numbers of people from "train=8,val=2,test=2" (0 where not named), or shares "80/10/10".
 
     Raises:
         OptionError: the text says something else.
     """
-    expected = "something like train=8,val=2,test=2"
+    expected = "something like train=8,val=2,test=2 or 80/10/10"
+    if "/" in text:
+        try:
+            train, val, test = (float(part) for part in text.split("/"))
+        except ValueError as error:
+            raise OptionError(f"the split {text!r}", expected) from error
+        if min(train, val, test) < 0 or abs(train + val + test - 100) > 0.01:
+            raise OptionError(f"the split {text!r}", f"{expected}: percents that add up to 100")
+        return train, val, test
     counts: dict[str, int] = {}
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
@@ -28,97 +42,201 @@ def parse_split(text: str) -> dict[str, int]:
 
 
 def assign(
-    found: Found,
+    cohort: Cohort,
     modalities: Sequence[str],
-    counts: Mapping[str, int] | None,
-    split_file: Path | None,
+    split: Counts | Shares | None = None,
+    split_file: Path | None = None,
 ) -> dict[str, str]:
-    """Subject → split, for the subjects that are used; training first, names in order.
+    """Subject → split, for the subjects that are used; names in order.
+
+    Training comes first, then validation, then test; numbers and shares are people, and all visits
+    of a person go together. Validation and test take people who have every modality, and pass the
+    others over, as long as anybody has every modality; where nobody has, they have no pairs.
 
     Args:
-        found: subject → modality → file.
-        modalities: all that validation and test subjects must have.
-        counts: how many subjects for each split, or
-        split_file: a table of subject and split.
+        cohort: what was found.
+        modalities: wanted.
+        split: numbers of people, or shares in percent; None takes 80/10/10.
+        split_file: a table of subject (or person) and split instead.
 
     Raises:
-        OptionError: neither or both are given, or nobody is left for training.
-        DataError: too few subjects, or a validation or test subject lacks a modality.
+        OptionError: both are given, or nobody is left.
+        DataError: too few people, or no training scan of a modality.
     """
-    if (counts is None) == (split_file is None):
-        raise OptionError(
-            "no split" if counts is None else "both a split and a split file",
-            "one of `split` train=8,val=2,test=2 and `split_file`",
-        )
+    if split is not None and split_file is not None:
+        raise OptionError("both a split and a split file", "one of `split` and `split_file`")
     if split_file is not None:
-        splits = _from_file(split_file, found)
+        splits = _from_file(split_file, cohort)
+    elif cohort.splits and split is None:
+        splits = {s: cohort.splits[p] for s, p in cohort.people.items() if p in cohort.splits}
     else:
-        splits = _in_order(found, counts or {})
-    if "train" not in splits.values():
-        raise OptionError("a split without training subjects", "at least one")
-    _check_complete(found, modalities, splits)
+        chosen = DEFAULT_SHARES if split is None else split
+        people = _by_counts(cohort, modalities, _counts(chosen, cohort, modalities))
+        splits = {s: people[p] for s, p in cohort.people.items() if p in people}
+    if not splits:
+        raise OptionError("a split without anybody", "at least one person")
+    _check_training(cohort, modalities, splits)
+    return dict(sorted(splits.items()))
+
+
+def lacking(cohort: Cohort, modalities: Sequence[str]) -> list[str]:
+    """People without any visit that has every modality, sorted."""
+    whole = {cohort.people[s] for s, of in cohort.files.items() if set(modalities) <= set(of)}
+    return [person for person in cohort.persons if person not in whole]
+
+
+def _counts(split: Counts | Shares, cohort: Cohort, modalities: Sequence[str]) -> Counts:
+    """Numbers of people, from shares where shares are asked for."""
+    if isinstance(split, Mapping):
+        unknown = [name for name in split if name not in SPLITS]
+        if unknown or min(split.values(), default=0) < 0:
+            raise OptionError(f"the split {dict(split)}", "numbers of train, val and test people")
+        return split
+    n = len(cohort.persons)
+    whole = n - len(lacking(cohort, modalities)) or n
+    held: dict[str, int] = {}
+    for name, share in (("test", split[2]), ("val", split[1])):
+        wanted = max(1, round(n * share / 100)) if share and n > len(held) + 1 else 0
+        held[name] = min(wanted, max(whole - sum(held.values()), 0))
+    if split[0] == 0:  # nobody is to train: what rounding left goes to the larger part
+        held["test" if split[2] >= split[1] else "val"] += n - sum(held.values())
+        return {"train": 0, **held}
+    return {"train": n - sum(held.values()), **held}
+
+
+def _by_counts(cohort: Cohort, modalities: Sequence[str], counts: Counts) -> dict[str, str]:
+    """Person → split: the first people for training, the next for validation, then for test."""
+    incomplete = set(lacking(cohort, modalities))
+    people = cohort.persons
+    paired = len(incomplete) < len(people)
+    if not paired and len(modalities) > 1:
+        people = _alternating(cohort, modalities)  # so that each part gets each modality
+    asked = " + ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
+    total = sum(counts.get(name, 0) for name in SPLITS)
+    if total > len(people):
+        left_out = counted(cohort.left_out)
+        raise DataError(
+            f"{len(people)} people found" + (f" (left out: {left_out})" if left_out else ""),
+            f"{total} ({asked})",
+            "ask for fewer in `split`",
+        )
+    splits: dict[str, str] = {}
+    spare = sum(counts.get(name, 0) for name in ("val", "test")) if paired else 0
+    left = list(people)
+    for _ in range(counts.get("train", 0)):
+        whole = [person for person in left if person not in incomplete]
+        others = [person for person in left if person in incomplete]
+        # Complete people are kept for validation and test where there are just enough of them.
+        first = others[0] if others and len(whole) <= spare else left[0]
+        splits[first] = "train"
+        left.remove(first)
+    for name in ("val", "test"):
+        fitting = [person for person in left if not paired or person not in incomplete]
+        wanted = counts.get(name, 0)
+        if len(fitting) < wanted:
+            raise DataError(
+                f"{len(fitting)} people are left for the {name} split who have "
+                f"{' and '.join(modalities)} ({len(incomplete)} of {len(people)} lack one)",
+                f"{wanted} ({asked})",
+                "ask for fewer in `split`, or name people with `split_file`",
+            )
+        for person in fitting[:wanted]:
+            splits[person] = name
+            left.remove(person)
     return splits
 
 
-def _in_order(found: Found, counts: Mapping[str, int]) -> dict[str, str]:
-    """The first subjects for training, the next for validation, the next for test."""
-    unknown = [name for name in counts if name not in SPLITS]
-    if unknown or min(counts.values(), default=0) < 0:
-        raise OptionError(f"the split {dict(counts)}", "numbers of train, val and test subjects")
-    wanted = [name for name in SPLITS for _ in range(counts.get(name, 0))]
-    if len(wanted) > len(found):
-        asked = " + ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
-        raise DataError(
-            f"{len(found)} subjects found", f"{len(wanted)} ({asked})", "ask for fewer in `split`"
-        )
-    return dict(zip(sorted(found), wanted, strict=False))
+def _alternating(cohort: Cohort, modalities: Sequence[str]) -> list[str]:
+    """People in turn by modality: the first of each, the second of each …"""
+    holders: dict[str, list[str]] = {modality: [] for modality in modalities}
+    for subject, of in cohort.files.items():
+        for modality in of:
+            if cohort.people[subject] not in holders[modality]:
+                holders[modality].append(cohort.people[subject])
+    turns = zip_longest(*holders.values())
+    return list(dict.fromkeys(person for turn in turns for person in turn if person))
 
 
-def _from_file(path: Path, found: Found) -> dict[str, str]:
-    """Subject → split of a table with two columns, separated by tab, comma or semicolon."""
+def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of a table separated by tab, comma or semicolon; comments left out.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the split file {path} cannot be read ({error})") from error
+        raise DataError(f"the {what} {path} cannot be read ({error})") from error
     delimiter = next((d for d in "\t,;" if d in text), "\t")
-    splits: dict[str, str] = {}
+    rows = []
     for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1):
-        cells = [cell.strip() for cell in row if cell.strip()]
-        if not cells or cells[0].startswith("#") or _is_header(number, cells):
-            continue
-        if len(cells) != 2 or cells[1] not in SPLITS or cells[0] in splits:
+        cells = [cell.strip() for cell in row]
+        if any(cells) and not cells[0].startswith("#"):
+            rows.append((number, cells))
+    return rows
+
+
+def _from_file(path: Path, cohort: Cohort) -> dict[str, str]:
+    """Subject → split of a table: two columns, or columns named subject and split among others."""
+    rows = read_rows(path, "split file")
+    known = set(cohort.people) | set(cohort.people.values())
+    header = [cell.lower() for cell in rows[0][1]] if rows else []
+    name_at, split_at = 0, 1
+    if "split" in header:
+        split_at = header.index("split")
+        name_at = next((header.index(c) for c in SUBJECT_COLUMNS if c in header), 1 - split_at)
+        rows = rows[1:]
+    named: dict[str, str] = {}
+    for number, row in rows:
+        cells = row if "split" in header else [cell for cell in row if cell]
+        cells += [""] * (max(name_at, split_at) + 1 - len(cells))
+        name, split = cells[name_at], cells[split_at]
+        if "split" in header and not split:
+            continue  # a person that is not to be used
+        again = named.get(name, split) != split or ("split" not in header and name in named)
+        if not name or split not in SPLITS or again or ("split" not in header and len(cells) > 2):
             raise DataError(
                 f"line {number} of {path}: {' '.join(row)!r}",
                 "each subject once, with train, val or test in the second column",
             )
-        splits[cells[0]] = cells[1]
-    missing = sorted(set(splits) - set(found))
+        named[name] = split
+    missing = sorted(set(named) - known)
     if missing:
         raise DataError(
             f"{path} names {', '.join(missing[:5])}, of which no scan was found",
-            f"names such as {next(iter(sorted(found)))}",
+            f"names such as {next(iter(sorted(known)))}",
         )
-    return dict(sorted(splits.items()))
+    return _of_people(named, cohort, path)
 
 
-def _is_header(number: int, cells: list[str]) -> bool:
-    return number == 1 and (len(cells) < 2 or cells[1] not in SPLITS) and "split" in cells
+def _of_people(named: Mapping[str, str], cohort: Cohort, path: Path) -> dict[str, str]:
+    """Subject → split from names of people or of their visits; a person is in one split."""
+    splits: dict[str, str] = {}
+    parts: dict[str, dict[str, str]] = {}
+    for subject, person in cohort.people.items():
+        split = named.get(subject, named.get(person))
+        if split is not None:
+            splits[subject] = split
+            parts.setdefault(person, {})[split] = subject
+    torn = {person: of for person, of in parts.items() if len(of) > 1}
+    if torn:
+        person, of = next(iter(torn.items()))
+        where = " and ".join(f"{subject} in {split}" for split, subject in of.items())
+        more = f" and {len(torn) - 1} people more" if len(torn) > 1 else ""
+        raise DataError(
+            f"{path} puts visits of {person} into several splits ({where}){more}",
+            "all visits of a person in one split",
+        )
+    return splits
 
 
-def _check_complete(found: Found, modalities: Sequence[str], splits: Mapping[str, str]) -> None:
-    """Validation and test compare modalities: their subjects must have them all."""
-    for subject, split in splits.items():
-        lacking = [m for m in modalities if m not in found[subject]]
-        if lacking and split != "train":
-            raise DataError(
-                f"{subject} of the {split} split has no {' and no '.join(lacking)}",
-                "validation and test subjects with all modalities",
-                "name such subjects with `split_file`",
-            )
+def _check_training(cohort: Cohort, modalities: Sequence[str], splits: Mapping[str, str]) -> None:
+    """Each modality needs a scan, and where anybody trains a training scan."""
+    training = [s for s, split in splits.items() if split == "train"]
     for modality in modalities:
-        if not any(modality in found[s] for s, split in splits.items() if split == "train"):
+        if not any(modality in cohort.files[s] for s in training or splits):
             raise DataError(
-                f"no training subject has a {modality} scan",
+                f"no {'training ' if training else ''}subject has a {modality} scan",
                 "at least one",
                 "choose training subjects with `split_file`",
             )

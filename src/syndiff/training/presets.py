@@ -99,11 +99,17 @@ _SMALL = SynDiffSettings(
     cycle_one_shot=2.0,
     cycle_diffusive=5.0,
     structure=5.0,
+    detach_one_shot=True,
 )
 
 PRESETS: dict[str, TrainSettings] = {
     "default": TrainSettings(
-        objective=replace(_FULL, one_shot=ResNetSettings(upsampling="resize"), structure=5.0),
+        objective=replace(
+            _FULL,
+            one_shot=ResNetSettings(upsampling="resize"),
+            structure=5.0,
+            detach_one_shot=True,
+        ),
         batch_size=4,
     ),
     "small": TrainSettings(

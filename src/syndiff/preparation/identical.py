@@ -1,0 +1,105 @@
+"""The same scan under two names: what would carry a test person into training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syndiff.errors import DataError, UserError
+from syndiff.io.formats import read
+from syndiff.preparation.discover import Found
+from syndiff.reporting import Reporter
+
+Place = tuple[str, str]  # subject, modality
+SAME = ("file_shape", "reference_mean", "peak", "foreground_quantiles")
+
+
+def check_bytes(raw: Path, files: Found, splits: Mapping[str, str], report: Reporter) -> None:
+    """Refuse files of equal bytes in two splits, and warn of those within one.
+
+    Raises:
+        DataError: there are some; all are named.
+    """
+    sizes: dict[int, list[Place]] = defaultdict(list)
+    for subject, of in files.items():
+        for modality, path in of.items():
+            if (raw / path).is_file():
+                sizes[(raw / path).stat().st_size].append((subject, modality))
+    groups = [
+        group
+        for held in sizes.values()
+        if len(held) > 1
+        for group in _grouped(held, lambda place: _digest(raw / files[place[0]][place[1]]))
+    ]
+    _tell(groups, files, splits, report)
+
+
+def check_voxels(
+    raw: Path,
+    files: Found,
+    splits: Mapping[str, str],
+    records: Mapping[str, Mapping[str, Any]],
+    report: Reporter,
+) -> None:
+    """The same for scans of equal voxels in files of other bytes (compressed or named anew).
+
+    Only scans whose measurements are equal to the last digit are read again and compared.
+
+    Raises:
+        DataError: as `check_bytes`.
+    """
+    places = [(subject, modality) for subject, of in records.items() for modality in of]
+    likely = _grouped(places, lambda p: repr([records[p[0]][p[1]].get(key) for key in SAME]))
+    groups = []
+    for held in likely:
+        path = {place: raw / files[place[0]][place[1]] for place in held}
+        if len({_digest(path[place]) for place in held}) > 1:  # else `check_bytes` has spoken
+            groups += _grouped(held, lambda place, path=path: _voxels(path[place]))  # type: ignore[misc]
+    _tell(groups, files, splits, report)
+
+
+def _grouped(places: Iterable[Place], key: Callable[[Place], Any]) -> list[list[Place]]:
+    """The groups of more than one place that share a key."""
+    groups: dict[Any, list[Place]] = defaultdict(list)
+    for place in places:
+        groups[key(place)].append(place)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _tell(
+    groups: list[list[Place]], files: Found, splits: Mapping[str, str], report: Reporter
+) -> None:
+    faults = []
+    for group in groups:
+        said = " = ".join(f"{files[s][m].as_posix()} ({splits[s]})" for s, m in group)
+        if len({splits[subject] for subject, _ in group}) > 1:
+            faults.append(said)
+        else:
+            report.warn(f"the same scan under {len(group)} names: {said}")
+    if faults:
+        raise DataError(
+            f"the same scan is in two splits: {'; '.join(faults)}",
+            "each scan once",
+            "remove one of them, or put them into one split with `split_file`",
+        )
+
+
+def _digest(path: Path) -> str:
+    """Of the file, or of the image beside a header."""
+    if path.suffix.lower() == ".hdr":
+        images = [path.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img")]
+        path = next((image for image in images if image.is_file()), path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _voxels(path: Path) -> str:
+    return hashlib.sha256(np.ascontiguousarray(read(path).array).tobytes()).hexdigest()
