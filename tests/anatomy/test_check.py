@@ -129,13 +129,13 @@ def test_several_pixels_mean_do_not_use_it(person) -> None:
     check = checked(person, np.roll(person["T2"], 3, axis=1))
     (warning, *_) = check.warnings("it")
     assert "3.0 px" in warning
-    assert "do not use this model" in warning
+    assert "do not use the image" in warning
     assert check.to_dict()["source_offset_mm"] == pytest.approx(3.5 * 3, abs=0.7)
 
 
 def test_a_pixel_names_the_remedy(person) -> None:
     (warning,) = checked(person, np.roll(person["T2"], -1, axis=2)).warnings("it")
-    assert "register the training data" in warning
+    assert "train one on registered scans" in warning
     assert "--structure" in warning
     assert "do not use" not in warning
 

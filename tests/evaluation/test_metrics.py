@@ -59,7 +59,10 @@ def test_a_gain_matters_to_the_fixed_profile(pair):
     assert metrics.psnr(0.8 * image, reference, "fixed") < metrics.psnr(image, reference, "fixed")
 
 
-@pytest.mark.parametrize("profile", metrics.PROFILES)
+OF_SLICES = [name for name in metrics.PROFILES if not name.startswith("head")]  # no mask needed
+
+
+@pytest.mark.parametrize("profile", OF_SLICES)
 def test_equal_images_reach_the_ceiling(pair, profile):
     _, reference = pair
     assert metrics.psnr(reference, reference, profile) == metrics.PSNR_CEILING_DB
@@ -67,7 +70,7 @@ def test_equal_images_reach_the_ceiling(pair, profile):
     assert metrics.mae(reference, reference, profile) == 0
 
 
-@pytest.mark.parametrize("profile", metrics.PROFILES)
+@pytest.mark.parametrize("profile", OF_SLICES)
 def test_blank_references_have_no_score_and_blank_images_a_bad_one(pair, profile):
     _, reference = pair
     blank = np.zeros_like(reference)

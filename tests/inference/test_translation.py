@@ -199,7 +199,7 @@ def test_doubts_are_told_in_words() -> None:
     assert "finer than the 4.00 mm" in told(head(spacing=2.0), mean)
     assert "coarser" in told(head(spacing=7.0), mean)
     assert "is it a head?" in told(head(spacing=0.5), mean)
-    assert "look like T2" in told(fine, mean * 6)
+    assert "looks like T2" in told(fine, mean * 6)
     assert "right modality" in told(fine, mean / 2)
 
 
@@ -239,7 +239,7 @@ def test_damaged_translators_are_refused(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     for change, words in (
         ({"format": 99}, "format 99"),
-        ({"kind": "other"}, "does not describe"),
+        ({"kind": "other"}, "kind is 'other'"),
         ({"network": {**config["network"], "channels": 16}}, "do not fit"),
     ):
         (folder / "config.json").write_text(json.dumps(config | change))

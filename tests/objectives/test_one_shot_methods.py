@@ -120,7 +120,8 @@ def test_two_sources_make_one_target(name: str, tmp_path: Path) -> None:
     terms = objective.discriminator_losses(images, fakes.detached(), draw)
     terms |= objective.generator_losses(images, fakes, draw)
     assert all(torch.isfinite(term) for term in terms.values())
-    card = CARD | {"sources": ["T1", "PD"]}
+    intensity = CARD["intensity"] | {"PD": CARD["intensity"]["T1"]}
+    card = CARD | {"sources": ["T1", "PD"], "intensity": intensity}
     translator = objective.translator(objective.generators, "target", card)
     slices = np.random.default_rng(0).random((1, 2, 32, 32), np.float32)
     made = translate_slices(translator, slices, TranslationOptions(device="cpu"))

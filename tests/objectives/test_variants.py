@@ -305,7 +305,7 @@ def test_a_variant_trains_resumes_and_translates(
 
 def test_a_stopped_module_stays_as_it_is_and_the_rest_goes_on(data: Path, tmp_path: Path) -> None:
     free = run_of(data, tmp_path / "free", 2)
-    stopped = run_of(data, tmp_path / "stopped", 4, one_shot_epochs=0.4)  # two of five steps
+    stopped = run_of(data, tmp_path / "stopped", 4, one_shot_epochs=0.2)  # two of ten steps
     for player in ("generators", "discriminators"):
         assert equal(networks(stopped, player, "one_shot"), networks(free, player, "one_shot"))
         assert not equal(networks(stopped, player, "diffus"), networks(free, player, "diffus"))
@@ -350,7 +350,7 @@ def test_what_cannot_be_begun_with_is_refused(
         assert not (tmp_path / "run").exists()
     run = run_of(data, tmp_path / "with", 1, one_shot=one_shot_run)
     with pytest.raises(OptionError, match="one_shot"):
-        run_of(data, run, 2, resume=True)
+        run_of(data, run, 2, resume=True, one_shot=tmp_path / "other")
 
 
 # --- a chain cut short ----------------------------------------------------------------------

@@ -108,9 +108,16 @@ def save_cohort(raw: Path, people: list[dict[str, Volume]]) -> Path:
     return raw
 
 
+def scanned_anew(volume: Volume) -> Volume:
+    """The same head with other noise."""
+    noise = np.random.default_rng(1).normal(0, 1, volume.array.shape)
+    return volume.like(volume.array + np.abs(noise))
+
+
 def test_wrong_pairs_are_left_out_of_a_cohort_and_named(people, tmp_path: Path) -> None:
     one, two = people
-    wrong = {"T1": one["T1"], "CT": two["CT"]}
+    # Scanned anew: equal voxels under two names would be refused before.
+    wrong = {"T1": scanned_anew(one["T1"]), "CT": scanned_anew(two["CT"])}
     raw = save_cohort(tmp_path / "raw", [one, two, wrong])
     heard = Remembering()
     options = {"modalities": ("T1", "CT"), "split": {"train": 1, "val": 1, "test": 1}, "size": 32}
@@ -135,7 +142,9 @@ def planted(monkeypatch, outcome: Found | Exception) -> None:
 
 
 def test_a_failed_registration_never_pairs_by_the_headers(people, tmp_path, monkeypatch) -> None:
-    raw = save_cohort(tmp_path / "raw", [people[0]] * 2)
+    raw = save_cohort(
+        tmp_path / "raw", [people[0], {m: scanned_anew(v) for m, v in people[0].items()}]
+    )
     planted(monkeypatch, RuntimeError("no gradient"))
     heard = Remembering()
     split = {"train": 1, "test": 1}

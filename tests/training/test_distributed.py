@@ -23,6 +23,7 @@ from syndiff.objectives.methods import METHODS
 from syndiff.training.engine import _places
 from syndiff.training.processes import gathered, is_loss, launched, on_rank_zero, pooled_means
 from syndiff.training.run import train
+from syndiff.training.stored import Average
 from syndiff.training.watch import LAST, load_state
 from tests.helpers.processes import SETTINGS
 from tests.helpers.reporters import Watching
@@ -142,7 +143,7 @@ def pair(data: Path) -> tuple[list[Ended], Path]:
 
 
 def test_processes_have_the_same_parameters(pair: tuple[list[Ended], Path]) -> None:
-    first, second = (load_state(pair[1] / f"whole/rank{rank}.pt") for rank in (0, 1))
+    first, second = (load_state(pair[1] / f"whole/rank{rank}.pt", Average) for rank in (0, 1))
     assert first["step"] == second["step"] == 6
     assert same(first, second)
     assert first["losses"] == second["losses"]
@@ -150,7 +151,7 @@ def test_processes_have_the_same_parameters(pair: tuple[list[Ended], Path]) -> N
 
 def test_each_gradient_is_exchanged_once_per_step(pair: tuple[list[Ended], Path]) -> None:
     """But for the bucket in which the two players meet, which is sent in both turns."""
-    state = load_state(pair[1] / "whole/rank0.pt")
+    state = load_state(pair[1] / "whole/rank0.pt", Average)
     players = ("generators", "discriminators")
     needed = state["step"] * sum(t.nbytes for p in players for t in state[p].values())
     assert needed <= state["exchanged"] < 1.2 * needed
@@ -167,15 +168,15 @@ def test_parts_of_a_batch_and_compiled_networks_on_two_processes(
     lines.append(command(data, tmp_path / "compiled", "--max-steps", "3", "--compile"))
     ends = two(" then ".join(lines), as_torchrun)
     assert [end.code for end in ends] == [0, 0], ends[0].err
-    whole, parts = (load_state(tmp_path / f"of_{n}/rank0.pt") for n in "12")
+    whole, parts = (load_state(tmp_path / f"of_{n}/rank0.pt", Average) for n in "12")
     assert parts["losses"][0] == pytest.approx(whole["losses"][0], rel=ROUNDED)
     assert changed(parts, whole) < 0.02
-    assert same(parts, load_state(tmp_path / "of_2/rank1.pt"))
+    assert same(parts, load_state(tmp_path / "of_2/rank1.pt", Average))
     assert parts["exchanged"] == whole["exchanged"]
-    compiled = load_state(tmp_path / "compiled/rank0.pt")
+    compiled = load_state(tmp_path / "compiled/rank0.pt", Average)
     assert compiled["losses"][0] == pytest.approx(whole["losses"][0], rel=ROUNDED)
     assert changed(compiled, whole) < 0.02
-    assert same(compiled, load_state(tmp_path / "compiled/rank1.pt"))
+    assert same(compiled, load_state(tmp_path / "compiled/rank1.pt", Average))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,7 @@ def eight(data: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_the_same_parameters_in_both_processes(name: str, eight: Path) -> None:
-    first, second = (load_state(eight / name / f"rank{rank}.pt") for rank in (0, 1))
+    first, second = (load_state(eight / name / f"rank{rank}.pt", Average) for rank in (0, 1))
     assert first["step"] == second["step"] == 3
     assert same(first, second)
     assert first["losses"] == second["losses"]
@@ -219,7 +220,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     data: Path, pair: tuple[list[Ended], Path], tmp_path: Path
 ) -> None:
     """To rounding; Adam makes whole steps of it where a gradient is nearly 0."""
-    whole = load_state(pair[1] / "whole/rank0.pt")
+    whole = load_state(pair[1] / "whole/rank0.pt", Average)
     losses = one_process(data, tmp_path / "one", batch_size=4)
     for of_two, of_one, tolerance in zip(whole["losses"], losses, (ROUNDED, 1e-2), strict=True):
         assert of_two == pytest.approx(of_one, rel=tolerance)
@@ -263,7 +264,7 @@ def test_a_run_goes_on_with_fewer_processes_and_larger_batches(
         one_process(data, run, batch_size=2, resume=True)
     one_process(data, run, batch_size=4, resume=True)
     resumed = load_state(run / "checkpoints/last.pt")
-    assert changed(resumed, load_state(pair[1] / "whole/rank0.pt")) < 0.02
+    assert changed(resumed, load_state(pair[1] / "whole/rank0.pt", Average)) < 0.02
 
 
 def test_what_one_process_meets_stops_all_at_one_step(pair: tuple[list[Ended], Path]) -> None:

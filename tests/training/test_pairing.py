@@ -166,7 +166,7 @@ def test_who_is_left_out_is_said(data: Path) -> None:
         ({"train1": "T1|T2"}, "paired", "no training subject has T1 and T2 on one grid"),
         ({"train1": "T1|T2"}, "paired", "register_training"),
         ({"train1": "T1|T2"}, "mixed", "no training subject has T1 and T2 on one grid"),
-        ({"train1": "T1 T2"}, "mixed", "use --pairing paired"),
+        ({"train1": "T1 T2"}, "mixed", "use `pairing` paired"),
         ({"train1": "T2"}, "unpaired", "no training subject has T1"),
     ],
 )

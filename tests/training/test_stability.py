@@ -20,6 +20,7 @@ from syndiff.networks.step_discriminator import StepDiscriminator
 from syndiff.objectives.base import Batch, Draw, Fakes
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
+from syndiff.reporting import SILENT
 from syndiff.training import watch
 from syndiff.training.guard import NEVER, DivergedError, Guard
 from syndiff.training.module import TranslationModule, frozen
@@ -27,6 +28,7 @@ from syndiff.training.presets import TrainSettings, choose
 from syndiff.training.progress import Progress
 from syndiff.training.run import train
 from syndiff.training.slice_files import MIN_RANGE, sound_slices
+from syndiff.training.stored import Average
 from syndiff.training.subjects import stacks
 from syndiff.training.watch import load_state
 from syndiff.translators import load_translator
@@ -237,7 +239,7 @@ def test_nearly_constant_slices_are_skipped_and_counted(data: Path, tmp_path: Pa
     np.save(slices_file(data, "train1", "T1"), array)
     said = Watching()
     run = run_of(data, tmp_path / "run", report=said)
-    assert f"skipped 2 of {COUNT} T1 slices that are nearly constant" in said.warnings
+    assert f"skipped 2 of {2 * COUNT} T1 slices that are nearly constant" in said.warnings
     for name in ("T1_to_T2", "T2_to_T1"):
         training = load_translator(run / "translators" / name).config["training"]
         assert (training["slices"], training["slices_skipped"]) == (2 * COUNT - 2, 2)
@@ -250,7 +252,7 @@ def test_what_is_skipped_is_never_drawn(data: Path) -> None:
     array[2] = 0.0
     np.save(path, array)
     pairs = list(stacks(read_manifest(data), "train", ("T1", "T2")).values())
-    slices = sound_slices(pairs, lambda message: None)
+    slices = sound_slices(pairs, SILENT)
     assert len(slices) == 2 * COUNT - 1
     assert slices.name(2) == "train1 T1+T2 slice 3"  # a pair goes if either of it is dull
     np.testing.assert_array_equal(slices[2][1], array[3])
@@ -259,7 +261,7 @@ def test_what_is_skipped_is_never_drawn(data: Path) -> None:
 def test_a_modality_is_never_left_empty(data: Path, tmp_path: Path) -> None:
     for subject in ("train1", "train2"):
         np.save(slices_file(data, subject, "T2"), np.zeros((COUNT, 16, 16), np.float32))
-    with pytest.raises(DataError, match=f"all {COUNT} T2 training slices are nearly constant"):
+    with pytest.raises(DataError, match=f"all {2 * COUNT} T2 training slices are nearly constant"):
         run_of(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -311,7 +313,7 @@ def test_the_best_validation_is_exported_not_the_last(
 
     monkeypatch.setattr(watch, "validate", graded)
     run = run_of(validated, tmp_path / "run", settings=settings(max_steps=6))
-    best, last = (load_state(run / f"checkpoints/{n}.pt") for n in ("best", "last"))
+    best, last = (load_state(run / f"checkpoints/{n}.pt", Average) for n in ("best", "last"))
     assert (best["step"], last["step"], last["best_step"]) == (4, 6, 4)
     translator = load_translator(run / "translators/T1_to_T2")
     assert translator.config["training"]["steps"] == 4

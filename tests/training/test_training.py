@@ -22,6 +22,7 @@ from syndiff.training.presets import PRESETS, choose, preset
 from syndiff.training.progress import Progress
 from syndiff.training.run import train
 from syndiff.training.slice_files import Slices
+from syndiff.training.stored import Average
 from syndiff.training.subjects import training_scans
 from syndiff.training.views import SliceStore, View
 from syndiff.training.watch import load_state
@@ -267,7 +268,7 @@ def test_a_run_leaves_what_it_promises(run: Path) -> None:
 
 
 def test_export_is_the_best_average(run: Path) -> None:
-    best = load_state(run / "checkpoints/best.pt")
+    best = load_state(run / "checkpoints/best.pt", Average)
     translator = load_translator(run / "translators/T1_to_T2")
     state = translator.network.state_dict()
     for name, tensor in state.items():

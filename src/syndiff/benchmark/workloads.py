@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
@@ -209,9 +210,13 @@ class OurTranslation:
     def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
         self.setup, self.device = setup, device
         self.translator = _translator(setup, device)
-        self.ready = self.translator.for_precision(setup.precision)
         self.source, _ = setup.images(device)
         self.networks: dict[str, nn.Module] = {"translator": self.translator}
+
+    @cached_property
+    def ready(self) -> Translator:
+        """The translator with its weights converted once, as who translates much has it."""
+        return self.translator.for_precision(self.setup.precision)
 
     def __call__(self, number: int) -> None:
         with freed_memory(kept=True):
