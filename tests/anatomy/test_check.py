@@ -136,7 +136,7 @@ def test_several_pixels_mean_do_not_use_it(person) -> None:
 def test_a_pixel_names_the_remedy(person) -> None:
     (warning,) = checked(person, np.roll(person["T2"], -1, axis=2)).warnings("it")
     assert "train one on registered scans" in warning
-    assert "--structure" in warning
+    assert "structure term" in warning
     assert "do not use" not in warning
 
 

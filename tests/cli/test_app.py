@@ -40,7 +40,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     [
         (("phantom", "{tmp}/raw", "--modalities", "T1,T9"), "T9"),
         (("prepare", "{tmp}/none", "{tmp}/data", "--split", "train=1"), "no folder"),
-        (("prepare", "{cohort}", "{tmp}/data", "--split", "some"), "--split"),
+        (("prepare", "{cohort}", "{tmp}/data", "--split", "some"), "80/10/10"),
         (("prepare", "{cohort}", "{tmp}/data", "--split", "train=1", "--spacing-mm", "x"), "mm"),
         (("prepare", "{cohort}", "{tmp}/data", "--split", "train=99"), "99"),
         (("prepare", "{cohort}", "{tmp}/data", "--split", "train=1", "--modalities", "CT"), "CT"),

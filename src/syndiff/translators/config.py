@@ -376,5 +376,6 @@ def checked_config(content: Any, path: Path, remedy: str) -> None:
     model = MODELS.get(kind) if isinstance(kind, str) else None
     if model is None:
         known = ", ".join((*MODELS, *EXPORTED))
-        raise ModelError(f"{path}: kind is {str(kind)[:60]!r}", f"one of {known}", remedy)
+        found = "there is no kind" if kind is None else f"kind is {str(kind)[:60]!r}"
+        raise ModelError(f"{path}: {found}", f"one of {known}", remedy)
     checked(model, content, path, remedy, ModelError)
