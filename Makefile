@@ -5,7 +5,7 @@
 # Paths stay relative, so that the folder's own path may hold spaces.
 
 PYTHON ?= python3
-PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 STAMP := .venv/.installed
 

@@ -16,19 +16,13 @@ settings.register_profile("syndiff", deadline=None, derandomize=True)
 settings.load_profile("syndiff")
 
 
-LONGEST = {"test_readme.py", "test_export.py", "test_distributed.py"}
-
-
 def _test_data() -> Path | None:
     folder = os.environ.get("SYNDIFF_TEST_DATA")
     return Path(folder) if folder else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; tests marked real_data are skipped where there is no folder of scans."""
-    # The longest files first: started last, they would keep one worker busy while the others idle.
-    # Sorting is stable, so that all else stays in its order.
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Skip the tests marked real_data where SYNDIFF_TEST_DATA names no folder."""
     folder = _test_data()
     if folder is not None and not folder.is_dir():
         raise pytest.UsageError(f"SYNDIFF_TEST_DATA={folder} is no folder")
