@@ -59,24 +59,28 @@ def test_a_gain_matters_to_the_fixed_profile(pair):
     assert metrics.psnr(0.8 * image, reference, "fixed") < metrics.psnr(image, reference, "fixed")
 
 
-OF_SLICES = [name for name in metrics.PROFILES if not name.startswith("head")]  # no mask needed
-
-
-@pytest.mark.parametrize("profile", OF_SLICES)
+@pytest.mark.parametrize("profile", metrics.PROFILES)
 def test_equal_images_reach_the_ceiling(pair, profile):
     _, reference = pair
-    assert metrics.psnr(reference, reference, profile) == metrics.PSNR_CEILING_DB
-    assert metrics.ssim(reference, reference, profile) == pytest.approx(1)
-    assert metrics.mae(reference, reference, profile) == 0
+    inside = reference > 0
+    assert metrics.psnr(reference, reference, profile, inside) == metrics.PSNR_CEILING_DB
+    assert metrics.ssim(reference, reference, profile, inside) == pytest.approx(1)
+    assert metrics.mae(reference, reference, profile, inside) == 0
 
 
-@pytest.mark.parametrize("profile", OF_SLICES)
+@pytest.mark.parametrize("profile", metrics.PROFILES)
 def test_blank_references_have_no_score_and_blank_images_a_bad_one(pair, profile):
     _, reference = pair
-    blank = np.zeros_like(reference)
-    assert np.isnan(metrics.psnr(reference, blank, profile))
-    assert np.isnan(metrics.ssim(reference, blank, profile))
-    assert metrics.psnr(blank, reference, profile) < 15
+    blank, inside = np.zeros_like(reference), reference > 0
+    assert np.isnan(metrics.psnr(reference, blank, profile, inside))
+    assert np.isnan(metrics.ssim(reference, blank, profile, inside))
+    assert metrics.psnr(blank, reference, profile, inside) < 15
+
+
+@pytest.mark.parametrize("profile", ["head", "head_hu"])
+def test_a_profile_of_the_head_asks_for_the_head(pair, profile):
+    with pytest.raises(OptionError, match="without a mask"):
+        metrics.psnr(*pair, profile)
 
 
 def test_ssim_equals_that_of_torchmetrics_inside_the_border(pair):

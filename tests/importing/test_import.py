@@ -141,14 +141,14 @@ def test_direction(
     if right:
         assert imported(tmp_path, name=name, **asked).name == f"{source}_to_{target}"
     else:
-        with pytest.raises(UserError, match=f"expected --source {target} --target {source}"):
+        with pytest.raises(UserError, match=f"expected `source` {target} and `target` {source}"):
             imported(tmp_path, name=name, **asked)
 
 
 def test_direction_is_never_guessed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="makes contrast 1 FROM contrast 2"):
         imported(tmp_path, contrast1="")
-    with pytest.raises(UserError, match="--generator 1"):
+    with pytest.raises(UserError, match="say `generator` 1"):
         imported(tmp_path, name="best.pth")
     with pytest.raises(UserError, match="as the name"):
         imported(tmp_path, generator=2)
@@ -187,13 +187,13 @@ def test_content_pth(tmp_path: Path, source: str, target: str, number: int, aver
 
 
 def test_content_pth_says_what_it_was_trained_with(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--contrast1 T1 --contrast2 T2"):
+    with pytest.raises(UserError, match="contrast1 T1 and contrast2 T2"):
         imported(tmp_path, content(), "content.pth", source="PD", contrast1="")
-    with pytest.raises(UserError, match="--contrast1 T2; expected T1"):
+    with pytest.raises(UserError, match="`contrast1` T2; expected T1"):
         imported(tmp_path, content(), "content.pth", contrast1="T2")
     with pytest.raises(UserError, match="progressive_input=input_skip"):
         imported(tmp_path, content(progressive_input="input_skip"), "content.pth")
-    with pytest.raises(UserError, match="no --contrast1"):
+    with pytest.raises(UserError, match="no `contrast1`"):
         imported(tmp_path, content(args=False), "content.pth", contrast1="")
     assert not (tmp_path / "out").exists()
 
@@ -204,10 +204,10 @@ def test_options(tmp_path: Path) -> None:
     assert torch.equal(translator.schedule.gamma, want.gamma)
     assert translator.config["size"] == [64, 64]  # attention at 16 on the third level
     for wrong, words in (
-        ({"nz": 5}, "--nz 5; expected 6"),
-        ({"ch_mult": [1, 2, 4]}, "--ch-mult 1 2 4; expected 1 2 2"),
+        ({"nz": 5}, "`nz` 5; expected 6"),
+        ({"ch_mult": [1, 2, 4]}, "`ch_mult` 1 2 4; expected 1 2 2"),
         ({"image_size": 34}, "multiple of 4"),
-        ({"attn_resolutions": [32]}, "--attn-resolutions 32; expected 16"),
+        ({"attn_resolutions": [32]}, "`attn_resolutions` 32; expected 16"),
     ):
         with pytest.raises(UserError, match=words):
             imported(tmp_path / "other", options=wrong)
@@ -217,13 +217,13 @@ def test_options(tmp_path: Path) -> None:
 def test_what_no_file_knows_must_be_said() -> None:
     with pytest.raises(UserError) as caught:
         training_data("T2", "T1")
-    for option in ("--spacing-mm", "--orientation", "--source-scale", "--target-scale"):
+    for option in ("`spacing_mm`", "`orientation`", "`source_scale`", "`target_scale`"):
         assert option in str(caught.value)
-    with pytest.raises(UserError, match="no --hu-window:"):
+    with pytest.raises(UserError, match="no `hu_window`:"):
         training_data("T1", "CT", **(KNOWN | {"target_scale": None}))
-    with pytest.raises(UserError, match="--data and --spacing-mm"):
+    with pytest.raises(UserError, match="`data` and `spacing_mm`"):
         training_data("T2", "T1", **KNOWN, data=Path("data"))
-    with pytest.raises(UserError, match="--spacing-mm -1"):
+    with pytest.raises(UserError, match="`spacing_mm` -1"):
         training_data("T2", "T1", **(KNOWN | {"spacing_mm": -1.0}))
     known = training_data("MR", "CT", **(KNOWN | {"hu_window": (-1000, 2000)}))
     np.testing.assert_array_equal(known.intensity["CT"].restore(np.array([0, 1])), [-1000, 2000])

@@ -125,14 +125,14 @@ def official_options(
     size = config["image_size"]
     if size % 2 ** (len(seen["ch_mult"]) - 1):
         raise OptionError(
-            f"--image-size {size} with {len(seen['ch_mult'])} levels",
+            f"`image_size` {size} with {len(seen['ch_mult'])} levels",
             f"a multiple of {2 ** (len(seen['ch_mult']) - 1)}",
         )
     seen["attn_resolutions"] = [size // 2**level for level in levels]
     for name, value in wanted.items():
         if name in seen and value != seen[name]:
             raise OptionError(
-                f"--{name.replace('_', '-')} {_words(value)}",
+                f"`{name}` {_words(value)}",
                 f"{_words(seen[name])}, as the shapes of the weights say",
                 "leave the option out",
             )

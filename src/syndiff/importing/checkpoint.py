@@ -78,8 +78,8 @@ def choose(
     if number != wanted:
         raise OptionError(
             f"gen_diffusive_{number} makes contrast {number} from contrast {3 - number}: with "
-            f"--contrast1 {first} it makes {source} from {target}",
-            f"--source {target} --target {source}",
+            f"`contrast1` {first} it makes {source} from {target}",
+            f"`source` {target} and `target` {source}",
             f"or import gen_diffusive_{wanted}, which makes {target} from {source}",
         )
     return Weights(content, {}, (_direction(number, source, target),))
@@ -88,21 +88,21 @@ def choose(
 def _first_contrast(
     options: Mapping[str, Any], path: Path, modalities: tuple[str, str], contrast1: str
 ) -> str:
-    """What the official training had as --contrast1: one of the two modalities."""
+    """What the official training had as contrast1: one of the two modalities."""
     trained = tuple(str(options.get(name, "")) for name in ("contrast1", "contrast2"))
     if any(trained) and set(trained) != set(modalities):
         raise OptionError(
-            f"{path.name} was trained with --contrast1 {trained[0]} --contrast2 {trained[1]}",
-            f"these two as --source and --target, not {' and '.join(modalities)}",
+            f"{path.name} was trained with contrast1 {trained[0]} and contrast2 {trained[1]}",
+            f"these two as `source` and `target`, not {' and '.join(modalities)}",
         )
     first = trained[0] or contrast1
     if contrast1 not in ("", first):
-        raise OptionError(f"--contrast1 {contrast1}", f"{first}, as {path.name} says")
+        raise OptionError(f"`contrast1` {contrast1}", f"{first}, as {path.name} says")
     if first not in modalities:
         raise OptionError(
-            f"{f'--contrast1 {first}' if first else 'no --contrast1'}: gen_diffusive_1 makes "
+            f"{f'`contrast1` {first}' if first else 'no `contrast1`'}: gen_diffusive_1 makes "
             "contrast 1 FROM contrast 2, and gen_diffusive_2 the reverse",
-            " or ".join(f"--contrast1 {name}" for name in modalities),
+            " or ".join(f"`contrast1` {name}" for name in modalities),
             "give what the official training was given",
         )
     return first
@@ -153,10 +153,10 @@ def _number_of(name: str, generator: int | None) -> int:
         raise OptionError(
             f"the name {name} does not say which generator it is",
             "gen_diffusive_1_….pth (makes contrast 1 from contrast 2) or gen_diffusive_2_….pth",
-            "say --generator 1 or --generator 2",
+            "say `generator` 1 or 2",
         )
     if generator not in (None, number):
-        raise OptionError(f"--generator {generator}", f"{number}, as the name {name} says")
+        raise OptionError(f"`generator` {generator}", f"{number}, as the name {name} says")
     return number
 
 

@@ -57,30 +57,30 @@ def training_data(
         OptionError: something is missing or makes no sense; names every missing option.
         DataError: `data` was not prepared from such files, or lacks a modality.
     """
-    scales = {"--source-scale": (source, source_scale), "--target-scale": (target, target_scale)}
-    needed: dict[str, Any] = {"--spacing-mm": spacing_mm, "--orientation": orientation or None}
-    for option, (modality, scale) in scales.items():
-        needed |= {"--hu-window": hu_window} if is_ct(modality) else {option: scale}
-    missing = [option for option, value in needed.items() if value is None]
+    scales = {"source_scale": (source, source_scale), "target_scale": (target, target_scale)}
+    needed: dict[str, Any] = {"spacing_mm": spacing_mm, "orientation": orientation or None}
+    for name, (modality, scale) in scales.items():
+        needed |= {"hu_window": hu_window} if is_ct(modality) else {name: scale}
+    missing = [name for name, value in needed.items() if value is None]
     if data is not None:
         if len(missing) < len(needed):
-            given = ", ".join(option for option in needed if option not in missing)
-            raise OptionError(f"both --data and {given}", "one of them")
+            given = ", ".join(f"`{name}`" for name in needed if name not in missing)
+            raise OptionError(f"both `data` and {given}", "one of them")
         return _of_folder(data, source, target)
     if missing:
         raise OptionError(
-            f"no {', '.join(missing)}: a checkpoint does not know how its training slices were "
-            "spaced, lay and were scaled",
-            remedy="give these options, or --data with its prepared .mat files "
+            f"no {', '.join(f'`{name}`' for name in missing)}: a checkpoint does not know how its "
+            "training slices were spaced, lay and were scaled",
+            remedy="give these, or `data` with its prepared .mat files "
             "(docs/importing.md explains)",
         )
-    for option, value in needed.items():
+    for name, value in needed.items():
         if isinstance(value, int | float) and not 0.001 <= value <= 1000:
-            raise OptionError(f"{option} {value:g}", "a number from 0.001 to 1000")
+            raise OptionError(f"`{name}` {value:g}", "a number from 0.001 to 1000")
     if rule not in RULES:
         raise OptionError(f"the intensity rule {rule!r}", " or ".join(RULES))
     return TrainingData(
-        spacing_mm=float(needed["--spacing-mm"]),
+        spacing_mm=float(needed["spacing_mm"]),
         orientation=SliceOrientation(orientation),
         intensity={name: _scale(name, rule, scale, hu_window) for name, scale in scales.values()},
         tissue_quantiles={},
@@ -94,7 +94,7 @@ def _of_folder(folder: Path, source: str, target: str) -> TrainingData:
         raise DataError(
             f"{folder} was not prepared from the official code's .mat files",
             "the files that the checkpoint was trained on, prepared with 'syndiff prepare'",
-            "else give --spacing-mm, --orientation, --source-scale and --target-scale",
+            "else give `spacing_mm`, `orientation`, `source_scale` and `target_scale`",
         )
     return TrainingData(
         spacing_mm=float(made["spacing_mm"]),
@@ -114,5 +114,5 @@ def _scale(
         return IntensityScale(rule, "a.u.", float(scale or 0), 1.0)  # type: ignore[arg-type]
     low, high = hu_window or (0.0, 0.0)
     if not low < high:
-        raise OptionError(f"--hu-window {low:g},{high:g}", "two HU, the lower first")
+        raise OptionError(f"`hu_window` {low:g},{high:g}", "two HU, the lower first")
     return IntensityScale("window", "HU", 1.0, 0.0, (float(low), float(high)))

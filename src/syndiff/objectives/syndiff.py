@@ -72,6 +72,7 @@ from syndiff.networks.patchgan import PatchDiscriminator, PatchSettings
 from syndiff.networks.resnet import ResNetSettings
 from syndiff.networks.spectral import normalise_spectrally
 from syndiff.networks.step_discriminator import StepDiscriminator, StepDiscriminatorSettings
+from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
@@ -368,31 +369,6 @@ def by_channel(x_0: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
     return left.flatten(0, 2)[:, None], right.flatten(0, 2)[:, None]
 
 
-# The names before each network had settings of its own: in old runs, and in users' habits.
-RENAMED = {
-    name: f"generator.{name}"
-    for name in (
-        "channels",
-        "multipliers",
-        "blocks",
-        "attention_levels",
-        "time_dim",
-        "latent_dim",
-        "latent_embedding",
-        "latent_layers",
-    )
-} | {
-    "one_shot_channels": "one_shot.channels",
-    "one_shot_blocks": "one_shot.blocks",
-    "upsampling": "one_shot.upsampling",
-    "step_stem": "step_discriminator.stem",
-    "step_widths": "step_discriminator.widths",
-    "step_time_dim": "step_discriminator.time_dim",
-    "deviation_group": "step_discriminator.deviation_group",
-    "patch_channels": "patch_discriminator.channels",
-    "patch_halvings": "patch_discriminator.halvings",
-}
-
 METHOD = Method(
     name="syndiff",
     title="SynDiff",
@@ -402,5 +378,5 @@ METHOD = Method(
     stochastic=True,
     pairs=True,
     unconditional=True,
-    renamed=RENAMED,
+    renamed=old_names.SYNDIFF,
 )

@@ -1,11 +1,11 @@
 """Prepare a cohort: raw scans → slices in [0, 1] on one grid, and the manifest.
 
     1  every subject by itself: read, register, find the head, choose slices   (measure.py, cached)
-    2  the cohort: pixel size, intensity scales                                (cohort.py)
+    2  the cohort: pixel size, intensity scales                                (decisions.py)
     3  every scan: normalise, bring onto the grid, write; at last the manifest (folder.py)
 
-Slices come from a folder of scans (scans.py) or from the official code's files (matfiles.py). A
-run that was interrupted goes on where it stopped; a finished folder is left as it is.
+Slices come from a folder of scans (scans.py) or from the official code's files (official_mat.py).
+A run that was interrupted goes on where it stopped; a finished folder is left as it is.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def prepare(
 
     Args:
         raw: folder of scans, see `discover` for the layouts, or of the official code's .mat
-            files, see `matfiles`; these know their split, and need no registration.
+            files, see `official_mat`; these know their split, and need no registration.
         out: folder to make; an unfinished one of the same options is continued.
         modalities: names to look for; the first is the reference that others are moved onto.
         split: numbers of people, {"train": 8, "val": 2, "test": 2}, or shares in percent,
@@ -109,7 +109,7 @@ def prepare(
         register: find the affine between the scans of a subject (validation and test).
         register_training: the same for training subjects that have several modalities.
         max_slices: at most so many slices per scan, the uppermost ones.
-        orientation: of .mat files, how their slices lie; see `matfiles`.
+        orientation: of .mat files, how their slices lie; see `official_mat`.
         paired: of .mat files, the splits whose slices of one index belong together.
         report: told the phases, subjects done, and in one line each what a person should know.
 
