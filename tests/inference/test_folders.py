@@ -125,7 +125,9 @@ def test_two_processes_make_the_same(model: Path, scans: Path, tmp_path: Path) -
             TranslationOptions(device="cpu"),
             workers=workers,
         )
-    for path in (tmp_path / "1").rglob("*.nii.gz"):
+    made = sorted((tmp_path / "1").rglob("*.nii.gz"))
+    assert len(made) == 3
+    for path in made:
         other = tmp_path / "2" / path.relative_to(tmp_path / "1")
         np.testing.assert_array_equal(volumes.read(path).array, volumes.read(other).array)
 

@@ -274,5 +274,4 @@ def test_on_a_gpu() -> None:
     options = TranslationOptions(batch_size=2, device="cuda")
     expected = translate_slices(plain, images, options)
     found = translate_slices(plain, images, replace(options, compiled=True))
-    # TensorFloat-32 keeps ten bits of each factor, float32 23.
-    assert np.abs(found - expected).max() <= 2**13 * of_translation(plain.cpu(), images)
+    assert np.abs(found - expected).max() <= 1e-2  # TensorFloat-32 keeps ten bits of a factor

@@ -74,7 +74,9 @@ def test_other_data_are_refused(data: Path, run: Path, tmp_path: Path) -> None:
     identity = data_identity(read_manifest(data))
     assert json.loads(before)["data"] == identity
     assert load_state(run / "checkpoints/last.pt")["data"] == identity
-    for config in (run / "translators").glob("*/config.json"):
+    configs = list((run / "translators").glob("*/config.json"))
+    assert len(configs) == 2
+    for config in configs:
         assert json.loads(config.read_text())["training"]["data_identity"] == identity
 
 

@@ -296,7 +296,7 @@ def test_a_finished_run_exports_again(prepared: Path, run: Path, tmp_path: Path)
 
 def test_an_existing_run_is_refused(prepared: Path, run: Path) -> None:
     before = (run / "settings.json").read_text()
-    with pytest.raises(OptionError, match="resume"):
+    with pytest.raises(OptionError, match="add `resume` to continue"):
         run_of(prepared, run)
     with pytest.raises(OptionError, match="generator_lr"):
         run_of(prepared, run, settings=settings(generator_lr=0.5), resume=True)
@@ -359,7 +359,7 @@ def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
         ({"source": "T1", "target": "T1"}, OptionError, "modalities that differ"),
         ({"source": "T1", "target": "CT"}, DataError, "holds no CT"),
         ({"precision": "16"}, OptionError, "precision"),
-        ({"devices": "tpu"}, OptionError, "devices"),
+        ({"devices": "tpu"}, OptionError, "`devices` tpu"),
         ({"settings": settings(batch_size=2, accumulate=3)}, OptionError, "divides the batch"),
         ({"resume": True}, UserError, "no run"),
     ],

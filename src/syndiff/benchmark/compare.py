@@ -49,9 +49,9 @@ def read_benchmark(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or is something else.
     """
-    content = read_json(path, "benchmark", "make one with syndiff benchmark --out FILE")
+    content = read_json(path, "benchmark", "make one with `out` of syndiff benchmark")
     if not isinstance(content, dict) or content.get("format") != FORMAT or "cases" not in content:
-        raise UserError(f"{path} is no benchmark", "a file of syndiff benchmark --out")
+        raise UserError(f"{path} is no benchmark", "a file that `out` of syndiff benchmark named")
     return content
 
 

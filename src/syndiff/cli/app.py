@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from syndiff import __version__
-from syndiff.cli.command import Application
+from syndiff.cli.command import Application, running_spelling, spelling
 from syndiff.errors import OptionError
 
 app = Application(
@@ -103,18 +103,14 @@ def named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[
 
 @cache
 def _spellings() -> dict[str, str]:
-    """Argument of a library function → how the command line spells it."""
+    """Argument of a library function → how some command spells it."""
     found: dict[str, str] = {}
     for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
         for parameter in command.params:
-            if parameter.param_type_name == "argument":
-                found.setdefault(parameter.name, (parameter.metavar or parameter.name).upper())
-            else:
-                longest = max(parameter.opts, key=len)
-                found.setdefault(parameter.name, longest)
+            found.setdefault(parameter.name, spelling(parameter))
     return found
 
 
 def option_of(field: str) -> str:
     """The option or argument that sets a field: "batch_size" → "--batch-size"."""
-    return _spellings().get(field, f"--{field.replace('_', '-')}")
+    return running_spelling(field) or _spellings().get(field, f"--{field.replace('_', '-')}")

@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from syndiff.errors import OptionError
 
 _hushed = {"": False}  # of the command that runs
+_running: dict[str, str] = {}  # field → spelling, of the command that runs
 LARGEST = 2**63 - 1  # of a whole number that torch and numpy take
 
 # The most that makes sense, by the option's name; its own `max` holds where it has one.
@@ -48,28 +49,35 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse empty values before they are converted: an empty path is the working folder."""
+        _running.clear()
+        _running.update({p.name: spelling(p) for p in self.params})
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         for name, value in given.items():
             values = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(v, str) and not v.strip() for v in values):
                 raise OptionError(
-                    f"an empty {self._spelled(name)}",
+                    f"an empty {_running[name]}",
                     "a value",
                     "perhaps a variable of the shell is not set",
                 )
         return super().parse_args(ctx, args)
 
-    def _spelled(self, name: str) -> str:
-        """This command's own spelling; two commands may have MODEL and --model."""
-        (parameter,) = (p for p in self.params if p.name == name)
-        if parameter.param_type_name == "argument":
-            return str(parameter.metavar or name).upper()
-        return max(parameter.opts, key=len)
-
     def invoke(self, ctx: Any) -> Any:
         for name, value in ctx.params.items():
             check_number(name, value)
         return super().invoke(ctx)
+
+
+def spelling(parameter: Any) -> str:
+    """How the command line spells a parameter: an argument in capitals, an option with dashes."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name).upper()
+    return str(max(parameter.opts, key=len))
+
+
+def running_spelling(field: str) -> str | None:
+    """The spelling in the command that runs; two commands may have DATA and --data."""
+    return _running.get(field)
 
 
 def check_number(name: str, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import platform
 import shlex
@@ -24,6 +23,7 @@ from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import Evaluation, summarise_model
 from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
+from syndiff.io.digest import sha256_of
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME
 
@@ -173,7 +173,7 @@ def origin(path: Path, anonymous: bool) -> dict[str, Any]:
     left_out = {"fingerprints", "tissue_quantiles"} | ({"imported"} if anonymous else set())
     told = {key: value for key, value in content.items() if key not in left_out}
     weights = path / "model.safetensors"
-    identity = f"weights SHA-256 {_digest(weights)}" if weights.is_file() else "no weights file"
+    identity = f"weights SHA-256 {sha256_of(weights)}" if weights.is_file() else "no weights file"
     return {"path": identity if anonymous else str(path), "config": told}
 
 
@@ -190,7 +190,7 @@ def provenance(
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "data": str(data.resolve()),
     }
-    manifest = f"manifest SHA-256 {_digest(data / FILE_NAME)}"
+    manifest = f"manifest SHA-256 {sha256_of(data / FILE_NAME)}"
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         **({"data": manifest} if anonymous else named),
@@ -202,11 +202,6 @@ def provenance(
         },
         "seconds_per_slice": {n: round(s / count, 4) for n, s in evaluation.seconds.items()},
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:

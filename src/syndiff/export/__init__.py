@@ -22,8 +22,8 @@ from torch import Tensor
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.export.trace import inputs_of, program_of, random_inputs, unrolled
-from syndiff.inference import digest
 from syndiff.io.atomic import write_json
+from syndiff.io.digest import sha256_of
 from syndiff.io.outputs import check_folder
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
@@ -105,7 +105,7 @@ def export(
     with _whole_folder(out) as folder, torch.no_grad():
         write = {"onnx": _write_onnx, "torch": _write_program}[format]
         write(translator, explicit, part, folder / FORMATS[format].weights)
-        origin = digest(locate(model) / translator.weights)
+        origin = sha256_of(locate(model) / translator.weights)
         write_json(folder / CONFIG, _config(translator, explicit, format, part, origin))
         run = _runner(folder, format)
         report.phase("comparing with torch")

@@ -13,7 +13,6 @@ training slices, how they lay and how their intensities were scaled.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from syndiff.errors import ModelError, OptionError
 from syndiff.importing import official as legacy
 from syndiff.importing.checkpoint import choose, read
 from syndiff.importing.training_data import TrainingData, training_data
+from syndiff.io.digest import sha256_of
 from syndiff.preparation.manifest import check_modality_names
 from syndiff.translators import AdversarialDiffusionTranslator
 
@@ -89,7 +89,7 @@ def import_checkpoint(
         "schedule": schedule,
         "training": {"imported from": checkpoint.name},
         "imported": {
-            "sha256": _digest(checkpoint),
+            "sha256": sha256_of(checkpoint),
             "official_options": config,
             "notes": list(weights.notes),
         },
@@ -182,8 +182,3 @@ def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "none"
     return str(value)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import (
     Model,
     describe,
-    digest,
     load_model,
     save,
     shipped,
@@ -24,7 +23,6 @@ __all__ = [
     "TranslationOptions",
     "choose_device",
     "describe",
-    "digest",
     "doubts",
     "load_model",
     "sample",

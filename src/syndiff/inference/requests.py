@@ -5,7 +5,6 @@ The command line, folders and Python all go through `translate`.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ from syndiff.errors import OptionError
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.translation import Translation, translate_volume
 from syndiff.io.atomic import write_json
+from syndiff.io.digest import sha256_of
 from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.preparation.intensity import IntensityScale
@@ -64,7 +64,7 @@ class Model:
             ModelError: it is none, or damaged.
         """
         translator = load_translator(path)
-        weights = digest(locate(path) / translator.weights)
+        weights = sha256_of(locate(path) / translator.weights)
         return cls(translator, other_direction(path, translator), weights, only_for(path))
 
     def for_precision(self, precision: str) -> Model:
@@ -206,12 +206,6 @@ def versions() -> dict[str, str]:
     return {"syndiff": __version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def describe(model: str | Path) -> list[tuple[str, str]]:
     """What a translator does and where it comes from, as (name, value) lines."""
     translator = load_translator(model)
@@ -231,7 +225,7 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("output", f"0 to {top:.4g} {target.unit}" if target.unit != "HU" else "HU"),
         ("training", ", ".join(f"{k} {v}" for k, v in training.items())),
         ("written by", f"syndiff {config.get('syndiff_version')}"),
-        ("weights SHA-256", digest(locate(model) / translator.weights)),
+        ("weights SHA-256", sha256_of(locate(model) / translator.weights)),
     ]
     return lines + _card(config.get("card") or {})
 

@@ -29,6 +29,9 @@ IGNORED = {"derivatives", "sourcedata", "__macosx"}
 Found = dict[str, dict[str, Path]]  # subject → modality → file, relative to the raw folder
 
 
+SHOWN = 5  # names in one line
+
+
 @dataclass(frozen=True)
 class Choice:
     """How scans are chosen where names leave a choice.
@@ -232,14 +235,36 @@ def subjects_of(
     of: dict[str, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     for reading in chosen:
         of[labels[reading.owner]]["_".join(reading.visit)][reading.modality] = reading.path
+    for person, held in of.items():
+        if choice.across_visits and not any(set(modalities) <= set(v) for v in held.values()):
+            of[person] = {"": {m: p for v in reversed(sorted(held)) for m, p in held[v].items()}}
+    return by_subject(of, modalities)
+
+
+def by_subject(
+    held: Mapping[str, Mapping[str, Mapping[str, Path]]], modalities: Sequence[str]
+) -> tuple[Found, dict[str, str], dict[str, str]]:
+    """Files, people and visits by subject, whose name is the person's, or person and visit.
+
+    Args:
+        held: person → visit → modality → file.
+        modalities: the order of the files.
+
+    Raises:
+        DataError: two visits would have one name: "A_1" is a person, and A has a visit 1.
+    """
     files: Found = {}
     people: dict[str, str] = {}
     visits: dict[str, str] = {}
-    for person, held in sorted(of.items()):
-        if choice.across_visits and not any(set(modalities) <= set(v) for v in held.values()):
-            held = {"": {m: p for v in reversed(sorted(held)) for m, p in held[v].items()}}
-        for visit, scans in sorted(held.items()):
-            subject = f"{person}_{visit}" if len(held) > 1 and visit else person
+    for person, of in sorted(held.items()):
+        for visit, scans in sorted(of.items()):
+            subject = f"{person}_{visit}" if len(of) > 1 and visit else person
+            if subject in files:
+                raise DataError(
+                    f"{subject} would be both {people[subject]} and visit {visit} of {person}",
+                    "names that tell people and visits apart",
+                    "rename one of them, or give a table",
+                )
             files[subject] = {m: scans[m] for m in modalities if m in scans}
             people[subject], visits[subject] = person, visit
     return dict(sorted(files.items())), people, visits
@@ -298,9 +323,10 @@ def by_path(left: LeftOut) -> str:
     return left.path.as_posix()
 
 
-def some(paths: Sequence[Path]) -> str:
-    shown = ", ".join(path.as_posix() for path in paths[:5])
-    return shown + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+def some(names: Sequence[str | Path]) -> str:
+    """The first few of many names, and how many more there are."""
+    shown = ", ".join(n.as_posix() if isinstance(n, Path) else n for n in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def contents(raw: Path) -> str:
@@ -308,5 +334,4 @@ def contents(raw: Path) -> str:
     held = sorted(p.name + "/" * p.is_dir() for p in raw.iterdir() if not p.name.startswith("."))
     if not held:
         return "nothing"
-    shown = ", ".join(held[:5])
-    return shown + (f" and {len(held) - 5} more" if len(held) > 5 else "")
+    return some(held)

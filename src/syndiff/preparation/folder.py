@@ -129,7 +129,7 @@ class OutFolder:
         for name, value in self.options.items():
             if options.get(name) != _plain(value):
                 raise OptionError(
-                    f"{self.out} was prepared with {name.replace('_', '-')} {options.get(name)}, "
+                    f"{self.out} was prepared with `{name}` {options.get(name)}, "
                     f"not {_plain(value)}",
                     remedy="choose another folder, or delete this one",
                 )

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from syndiff.errors import DataError, UserError
+from syndiff.errors import DataError
+from syndiff.io.digest import sha256_of
 from syndiff.io.formats import read
 from syndiff.preparation.discover import Found
 from syndiff.reporting import Reporter
@@ -94,11 +95,7 @@ def _digest(path: Path) -> str:
     if path.suffix.lower() == ".hdr":
         images = [path.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img")]
         path = next((image for image in images if image.is_file()), path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    return sha256_of(path)
 
 
 def _voxels(path: Path) -> str:

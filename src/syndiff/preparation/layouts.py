@@ -139,7 +139,8 @@ def _named(
     behind = [stem[a:b] for a, b in places[last:]]
     folders = _without_modality(folders, modality, modalities)
     owner = [folder for folder in folders if folder.lower() not in names.NEUTRAL]
-    before = "-".join([before] if before and before.lower() not in names.NEUTRAL else [])
+    if before.lower() in names.NEUTRAL:
+        before = ""
     if before and owner and _begins(before, owner[-1]):
         rest = before[len(owner[-1]) :].strip("-_. ")
         if not rest or rest.lower() in names.NEUTRAL:

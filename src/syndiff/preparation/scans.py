@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from syndiff.errors import DataError, UserError
 from syndiff.io.formats import read
 from syndiff.io.marks import synthetic_mark
-from syndiff.preparation.discover import Choice, Cohort, Found, find_cohort, overlooked
+from syndiff.preparation.discover import Choice, Cohort, Found, find_cohort, overlooked, some
 from syndiff.preparation.identical import check_bytes, check_voxels
 from syndiff.preparation.intensity import is_ct
 from syndiff.preparation.labels import refuse_labels
@@ -97,10 +97,10 @@ class ScanFolder:
             p for p in lacking(cohort, modalities) if p in {cohort.people[s] for s in unused}
         ]
         if unused:
-            report.warn(f"{len(unused)} subjects are in no split and left out: {_some(unused)}")
+            report.warn(f"{len(unused)} subjects are in no split and left out: {some(unused)}")
         missed = overlooked(raw, cohort) if request.table is None else []
         if missed:
-            report.warn(f"no scan taken in {len(missed)} subject folders: {_some(missed)}")
+            report.warn(f"no scan taken in {len(missed)} subject folders: {some(missed)}")
         return cls(
             raw, files, splits, unused, measure, work, report, cohort, tuple(passed), synthetic
         )
@@ -238,7 +238,7 @@ def _synthetic(raw: Path, files: Found, allowed: bool, report: Reporter) -> tupl
     marked = [path for of in files.values() for path in of.values() if _is_marked(raw / path)]
     if not marked:
         return ()
-    said = _some([path.as_posix() for path in marked])
+    said = some(marked)
     if not allowed:
         raise DataError(
             f"{len(marked)} synthetic images among the scans in {raw}: {said}",
@@ -258,7 +258,3 @@ def _is_marked(path: Path) -> bool:
 
 def _said(left: LeftOut) -> dict[str, str]:
     return {"file": left.path.as_posix(), "reason": left.reason}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from syndiff.preparation.discover import some
 from syndiff.preparation.manifest import SPLITS, Manifest
-
-SHOWN = 5  # names in one line
 
 
 def summary(manifest: Manifest, out: Path, holders: str = "subjects") -> list[str]:
@@ -86,15 +85,9 @@ def _lost_slices(manifest: Manifest) -> list[str]:
     total = sum(lost.values())
     return [
         f"left out: {total} slices that another scan of the person has not seen (a narrower field "
-        f"of view): {_some(names)}"
+        f"of view): {some(names)}"
     ]
 
 
 def _counted(names: list[str], what: str) -> str:
-    return f"{len(names)} {what}: {_some(names)}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (
-        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    )
+    return f"{len(names)} {what}: {some(names)}"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from syndiff.errors import DataError, OptionError
 from syndiff.io.atomic import write_text
-from syndiff.preparation.discover import Cohort, Found
+from syndiff.preparation.discover import Cohort, by_subject
 from syndiff.preparation.layouts import LeftOut
 from syndiff.preparation.manifest import SPLITS
 from syndiff.preparation.names import canonical
@@ -69,7 +69,7 @@ def read_table(table: Path, raw: Path, modalities: Sequence[str]) -> Cohort:
         path = _located(file, table, raw) if file else None
         split = row.get("split", "")
         scans = held[person][row.get("session", "")]
-        fault = _fault(person, modality, file, path, split, scans, splits)
+        fault = _fault(person, row.get("session", ""), modality, file, path, split, scans, splits)
         if fault:
             faults.append(f"line {number}: {fault}")
             continue
@@ -87,6 +87,7 @@ def read_table(table: Path, raw: Path, modalities: Sequence[str]) -> Cohort:
 
 def _fault(
     person: str,
+    visit: str,
     modality: str,
     file: str,
     path: Path | None,
@@ -95,8 +96,11 @@ def _fault(
     splits: dict[str, str],
 ) -> str:
     """What is wrong with a row, empty if nothing is."""
-    if not person or "/" in person or "\\" in person or person.startswith("."):
-        return f"a subject named {person!r}"
+    for what, name in (("subject", person), ("session", visit)):
+        if "/" in name or "\\" in name or name.startswith("."):
+            return f"a {what} named {name!r}"
+    if not person:
+        return "no subject is named"
     if path is None:
         return f"no file {file}" if file else "no file is named"
     if split and split not in SPLITS:
@@ -123,14 +127,7 @@ def _cohort(
     left_out: list[LeftOut],
     table: Path,
 ) -> Cohort:
-    files: Found = {}
-    people: dict[str, str] = {}
-    visits: dict[str, str] = {}
-    for person, of in sorted(held.items()):
-        for visit, scans in sorted(of.items()):
-            subject = f"{person}_{visit}" if len(of) > 1 and visit else person
-            files[subject] = {m: scans[m] for m in modalities if m in scans}
-            people[subject], visits[subject] = person, visit
+    files, people, visits = by_subject(held, modalities)
     if not files:
         raise DataError(f"the table {table} names no scan of {', '.join(modalities)}")
     return Cohort(files, people, visits, tuple(left_out), splits)

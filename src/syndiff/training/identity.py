@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
-from syndiff.errors import DataError
+from syndiff.io.digest import sha256_of
 from syndiff.preparation.manifest import Manifest
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -34,22 +33,9 @@ def data_identity(manifest: Manifest) -> str:
                 list(scan.slice_indices),
                 scan.foreground_mean,
                 scan.grid.to_dict(),
-                _file_hash(scan.slices_path),
+                sha256_of(scan.slices_path),
             ]
             for scan in manifest.all_scans()
         ),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror})", remedy="prepare the data again"
-        ) from error
-    return digest.hexdigest()

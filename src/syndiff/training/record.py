@@ -17,7 +17,6 @@ from syndiff.training.presets import TrainSettings
 from syndiff.training.stored import check_settings
 
 SETTINGS = "settings.json"
-# These may change without changing the steps already made.
 # What a record that lacks the field stands for.
 BEFORE = {
     "method": "syndiff",
@@ -26,6 +25,7 @@ BEFORE = {
     "processes": 1,
     "shared_subjects": False,
 }
+# These may change without changing the steps already made.
 FREE = {"max_steps", "epochs", "validate_every", "accumulate", "recompute"}
 
 

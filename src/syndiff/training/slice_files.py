@@ -34,6 +34,7 @@ class Slices:
     kind: str = ""
     chosen: tuple[tuple[int, int], ...] = ()
     skipped: int = 0
+    persons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.chosen:
@@ -47,6 +48,7 @@ class Slices:
             tuple(tuple(scan.load() for scan in stack) for stack in stacks),
             tuple(stack[0].subject for stack in stacks),
             "+".join(scan.modality for scan in stacks[0]),
+            persons=tuple(stack[0].person for stack in stacks),
         )
 
     def __len__(self) -> int:
@@ -54,8 +56,9 @@ class Slices:
 
     @property
     def people(self) -> int:
-        """How many subjects have a slice here."""
-        return len({volume for volume, _ in self.chosen})
+        """How many people have a slice here; the visits of one count once."""
+        held = {volume for volume, _ in self.chosen}
+        return len({self.persons[v] for v in held} if self.persons else held)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         """(c, h, w) in [0, 1], a channel for each modality."""

@@ -115,17 +115,20 @@ def deal(
     shared: bool,
     report: Reporter = SILENT,
 ) -> tuple[list[Stack], list[Stack]]:
-    """Divide the subjects between source and target unless all serve both; sorted by name."""
+    """Divide the people between source and target unless all serve both; sorted by subject.
+
+    A person of several visits is several subjects, which all go to one side.
+    """
     if not shared:
-        chosen_source = [s for s in sorted(sources) if s not in targets]
-        chosen_target = [s for s in sorted(targets) if s not in sources]
-        for subject in sorted(set(sources) & set(targets)):
-            fewer = len(chosen_source) <= len(chosen_target)
-            (chosen_source if fewer else chosen_target).append(subject)
-        if chosen_source and chosen_target:
+        give = {stack[0].person for stack in sources.values()}
+        take = {stack[0].person for stack in targets.values()}
+        givers, takers = sorted(give - take), sorted(take - give)
+        for person in sorted(give & take):
+            (givers if len(givers) <= len(takers) else takers).append(person)
+        if givers and takers:
             return (
-                [sources[s] for s in sorted(chosen_source)],
-                [targets[s] for s in sorted(chosen_target)],
+                [sources[s] for s in sorted(sources) if sources[s][0].person in givers],
+                [targets[s] for s in sorted(targets) if targets[s][0].person in takers],
             )
         report.warn(
             "too few training subjects to divide between the modalities: "
