@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from real_pairs import MixedPairs
+from virtual_pairs import VirtualTraining, train
 
 from syndiff.networks.context_unet import ContextUNet
 from syndiff.phantom.head_slices import Head, draw_pair
-from syndiff.training.real_pairs import MixedPairs
-from syndiff.training.virtual_pairs import VirtualTraining, train
 
 
 def main() -> None:

@@ -9,7 +9,11 @@ import pytest
 import typer.main
 
 from syndiff import __version__, cli
+from syndiff.cli.app import whole_numbers
+from syndiff.cli.training_console import training_console
+from syndiff.errors import OptionError
 from syndiff.inference import sidecar
+from syndiff.training.progress import Progress
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -82,3 +86,29 @@ def test_a_mistyped_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sidecar_stands_beside_the_volume() -> None:
     assert sidecar("a/scan.T2w.nii.gz") == Path("a/scan.T2w.json")
     assert sidecar("scan.nii") == Path("scan.json")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1.5", "x", "²"])
+def test_whole_numbers_are_whole(text: str) -> None:
+    with pytest.raises(OptionError, match="--batch"):
+        whole_numbers("--batch", f"2,{text}")
+
+
+def test_messages_are_spelled_by_the_command_that_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`data` is DATA for most commands, and --data for `import`."""
+    asked = ("import", "gen_diffusive_1_50.pth", "out", "--source", "T1", "--target", "T2")
+    assert call(monkeypatch, *asked, "--contrast1", "T1") == 2
+    assert "or --data with" in capsys.readouterr().err
+
+
+def test_a_quiet_training_tells_warnings_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("syndiff.cli.training_console.is_quiet", lambda: True)
+    with training_console() as report:
+        report.phase("reading the slices")
+        report.step(Progress(1, 2))
+        report.warn("look here")
+    assert capsys.readouterr().err == "warning: look here\n"

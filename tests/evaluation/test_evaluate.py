@@ -1,6 +1,7 @@
 """Scoring, baselines, and the three result files, without networks."""
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from syndiff.errors import DataError, ModelError, OptionError, UserError
-from syndiff.evaluation import baselines, candidates, evaluate, metrics, verdict
+from syndiff.evaluation import baselines, candidates, evaluate, metrics, results, verdict
 from syndiff.evaluation.candidates import How
 from syndiff.evaluation.scoring import (
     Case,
@@ -28,6 +29,7 @@ from syndiff.preparation import manifest
 from syndiff.preparation.geometry import SliceGrid
 from syndiff.preparation.intensity import IntensityScale, window_scale
 from syndiff.reporting import Silent
+from syndiff.translators import load_translator, locate
 
 PAPER = metrics.PROFILES["paper"]
 MR_SCALE = IntensityScale("robust", "a.u.", 2.0, 300.0)
@@ -255,8 +257,9 @@ def translator(sources=("T1",), target="T2", spacing_mm=3.5, scale=MR_SCALE):
     intensity = {name: scale.to_dict() for name in (*sources, target)}
     if target == "CT" or "CT" in sources:
         intensity["CT"] = window_scale().to_dict()
-    config = {"intensity": intensity}
+    config = {"intensity": intensity, "training": {"steps": 1234}}
     return SimpleNamespace(
+        weights="model.safetensors",
         sources=sources,
         source="+".join(sources),
         target=target,
@@ -279,9 +282,9 @@ def room(tmp_path, monkeypatch):
         predict={"good": perfect, "moved": lambda s: np.roll(perfect(s), 1, axis=2)},
         back={},
     )
-    config = tmp_path / "T1_to_T2" / "config.json"
-    config.parent.mkdir()
-    config.write_text('{"training": {"steps": 1234}}')
+    folder = tmp_path / "T1_to_T2"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setattr(candidates, "load", lambda name, path: held.translators[name])
     monkeypatch.setattr(candidates, "other_direction", lambda path, t: held.back.get(path.name))
     monkeypatch.setattr(
@@ -293,7 +296,7 @@ def room(tmp_path, monkeypatch):
     )
 
     def run(models=("good", "moved"), **options):
-        paths = {name: config.parent for name in models}
+        paths = {name: folder for name in models}
         return evaluate.evaluate(data, held.out, models=paths, **options)
 
     held.run = run
@@ -339,7 +342,8 @@ def test_results_are_written_as_promised(room):
     assert good["offset_px"] < 0.05
     assert moved["offset_px"] == pytest.approx(1, abs=0.1)
     assert moved["offset_mm"] == pytest.approx(3.5, abs=0.35)
-    assert good["config"] == {"training": {"steps": 1234}}
+    assert good["config"] == room.translators["good"].config
+    assert good["config"]["training"] == {"steps": 1234}
     assert any("moved places its images" in warning for warning in stored["warnings"])
     assert not any("good" in warning for warning in stored["warnings"])
 
@@ -660,3 +664,13 @@ def test_a_translator_from_its_folder(tmp_path):
     assert heard.steps[-1] == (3, 3)
     with pytest.raises(ModelError, match="model mine: no translator folder"):
         evaluate.evaluate(tmp_path / "data", tmp_path / "out", models={"mine": tmp_path / "no"})
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_a_report_says_which_weights_a_shipped_model_has(anonymous):
+    translator = load_translator("demo")
+    told = results.origin(Path("demo"), translator, anonymous)
+    assert told["config"]["target"] == "T2"
+    assert "fingerprints" not in told["config"]
+    digest = hashlib.sha256((locate("demo") / translator.weights).read_bytes()).hexdigest()
+    assert told["path"] == (f"weights SHA-256 {digest}" if anonymous else "demo")

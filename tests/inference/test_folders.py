@@ -14,6 +14,7 @@ from syndiff.inference import TranslationOptions, requests, sidecar, translate_f
 from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translate_folder
 from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json
+from syndiff.preparation.selection import scans_of
 from syndiff.reporting import Remembering
 from syndiff.translators.sampling import Sampling
 from tests.helpers.translators import build
@@ -203,3 +204,8 @@ def test_acquired_scans_are_never_replaced(model: Path, scans: Path, tmp_path: P
     results = translate_folder(model, scans, out, options, overwrite=True)
     assert not any(result.problem for result in results)
     assert volumes.read(acquired).synthetic
+
+
+def test_a_pattern_chooses_one_modality_only(scans: Path) -> None:
+    with pytest.raises(OptionError, match=r"`pattern` .* together"):
+        scans_of(scans, ["T1", "PD"], pattern="*T1w*")

@@ -380,3 +380,10 @@ def test_the_demo_says_what_it_is_for(tmp_path: Path) -> None:
     assert made.record["warnings"][0] == made.warnings[0]
     assert made.record["translator"]["only_for"].startswith("virtual heads")
     assert dict(describe("demo"))["only for"].startswith("virtual heads")
+
+
+def test_a_side_car_never_speaks_of_the_input(folder: Path, tmp_path: Path) -> None:
+    volumes.write(head(), tmp_path / "scan.nii")
+    with pytest.raises(OptionError, match="would say of the input"):
+        translate_file(folder, tmp_path / "scan.nii", tmp_path / "scan.nii.gz")
+    assert [path.name for path in tmp_path.glob("scan*")] == ["scan.nii"]

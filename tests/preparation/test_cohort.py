@@ -191,6 +191,15 @@ def test_all_faults_of_a_table_are_named(raw: Path, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["../../out", "1/2", "..", "a\\b"])
+def test_no_name_in_a_table_leads_elsewhere(raw: Path, tmp_path: Path, name: str) -> None:
+    table = tmp_path / "scans.tsv"
+    for row in (f"anna\t{name}\tT1\tp1/T1.nii.gz", f"{name}\t1\tT1\tp1/T1.nii.gz"):
+        table.write_text("subject\tsession\tmodality\tfile\n" + row)
+        with pytest.raises(DataError, match=r"line 2: a (session|subject) named"):
+            read_table(table, raw, ("T1",))
+
+
 def test_files_of_others_in_an_unfinished_folder_are_left_alone(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (raw / "p1" / "T2.nii.gz").write_bytes(b"")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syndiff.errors import DataError
-from syndiff.preparation.discover import find_cohort, find_scans, overlooked
+from syndiff.preparation.discover import by_subject, find_cohort, find_scans, overlooked
 from tests.helpers.scan_folders import touch
 
 
@@ -80,3 +80,9 @@ def test_nothing_found_says_what_was_there_and_what_is_looked_for(tmp_path: Path
 def test_subject_folders_without_a_scan_are_noticed(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", "sub-2/notes.txt")
     assert overlooked(tmp_path, find_cohort(tmp_path, ("T1",))) == ["sub-2"]
+
+
+def test_a_person_and_a_visit_never_share_a_name() -> None:
+    held = {"A": {"1": {"T1": Path("a")}, "2": {"T1": Path("c")}}, "A_1": {"": {"T1": Path("b")}}}
+    with pytest.raises(DataError, match="A_1 would mean visit 1 of A and A_1"):
+        by_subject(held, ("T1",))

@@ -22,7 +22,7 @@ from syndiff.training.record import kept_request, read_record
 from syndiff.training.run import train
 from syndiff.training.watch import load_state
 from tests.helpers.reporters import Watching
-from tests.helpers.runs import settings
+from tests.helpers.runs import run_of, settings
 from tests.helpers.tiny import COUNT, TINY, write_prepared
 
 SUBJECTS = {"train1": "T1 T2", "train2": "T1 T2", "val1": "T1 T2"}
@@ -195,3 +195,11 @@ def test_a_batch_is_not_larger_than_the_data(data: Path, tmp_path: Path) -> None
     with pytest.raises(OptionError, match=rf"expected 1 to {most}"):
         train(data, tmp_path / "run", source="T1", target="T2", settings=wrong, devices="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_its_precision(data: Path, tmp_path: Path) -> None:
+    run = run_of(data, tmp_path / "bf16", precision="bf16", devices="cpu")
+    assert json.loads((run / "settings.json").read_text())["precision"] == "bf16"
+    assert kept_request(run).precision == "bf16"
+    with pytest.raises(OptionError, match="precision 32; expected precision bf16"):
+        train(data, run, resume=True, precision="32", devices="cpu")

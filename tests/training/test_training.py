@@ -14,6 +14,7 @@ import torch
 
 from syndiff.errors import DataError, ModelError, OptionError, UserError
 from syndiff.objectives.base import Batch, Draw
+from syndiff.objectives.methods import method_named
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import UnpairedBatches, training_batches
@@ -422,3 +423,39 @@ def test_settings_are_kept_with_the_run(run: Path) -> None:
     kept = json.loads((run / "settings.json").read_text())
     assert kept["objective"]["generator"]["channels"] == TINY.generator.channels
     assert (kept["source"], kept["target"], kept["batch_size"]) == ("T1", "T2", 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"validate_every": 0}, "validate_every is 0"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"generator_lr": float("nan")}, "generator_lr"),
+        ({"adam_betas": (0.5, 1.5)}, "adam_betas"),
+        ({"ema_decay": 2.0}, "ema_decay"),
+        ({"max_steps": -5}, "max_steps"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_numbers_of_a_training_have_ranges(values: dict, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"beta_min": float("nan")}, "beta_min"),
+        ({"beta_max": 0.0}, "beta_max"),
+        ({"one_shot": replace(TINY.one_shot, blocks=-2)}, "blocks=-2"),
+    ],
+)
+def test_hyper_parameters_have_ranges(change: dict, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        replace(TINY, **change)
+
+
+def test_networks_that_cannot_be_built_are_one_line() -> None:
+    wrong = replace(TINY, generator=replace(TINY.generator, channels=7))
+    with pytest.raises(OptionError, match="cannot be built with these sizes"):
+        method_named("syndiff").build(wrong)

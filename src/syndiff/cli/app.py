@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Annotated
@@ -87,9 +88,19 @@ def numbers(option: str, text: str, count: int | None = None) -> list[float]:
         found = [float(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
         raise OptionError(f"{option} {text}", "numbers, separated by commas") from error
+    if not all(math.isfinite(value) for value in found):
+        raise OptionError(f"{option} {text}", "finite numbers")
     if count is not None and len(found) != count:
         raise OptionError(f"{option} {text}", f"{count} numbers, separated by commas")
     return found
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """ "1 2,4" → [1, 2, 4]; fractions are refused."""
+    found = numbers(option, text)
+    if any(value != int(value) for value in found):
+        raise OptionError(f"{option} {text}", "whole numbers, separated by commas")
+    return [int(value) for value in found]
 
 
 def named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import Device, app, listed
-from syndiff.errors import OptionError
+from syndiff.cli.app import Device, app, listed, whole_numbers
+from syndiff.cli.command import is_quiet
 from syndiff.reporting import Silent
 
 
@@ -26,7 +26,7 @@ def benchmark(
         str, typer.Option(help="Training preset: default, small, paper or github.")
     ] = "default",
     networks: Annotated[
-        str, typer.Option(help="small or full networks with any preset; empty: the preset's.")
+        str, typer.Option(help="small or full networks with any preset; default: the preset's.")
     ] = "",
     size: Annotated[int, typer.Option(help="Rows and columns of a cross-section.")] = 256,
     batch: Annotated[str, typer.Option(help="Batch sizes, by commas.")] = "1",
@@ -63,7 +63,7 @@ def benchmark(
         preset=preset,
         networks=networks,
         size=size,
-        batches=tuple(_whole(part) for part in listed(batch)),
+        batches=tuple(whole_numbers("--batch", batch)),
         precision=precision,
         device=device,
         warmup=warmup,
@@ -84,10 +84,5 @@ class _Phases(Silent):
     """A line for each phase."""
 
     def phase(self, name: str) -> None:
-        typer.echo(name, err=True)
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise OptionError(f"`batch` {text}", "whole numbers, by commas")
-    return int(text)
+        if not is_quiet():
+            typer.echo(name, err=True)

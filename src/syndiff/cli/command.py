@@ -25,7 +25,6 @@ MOST: dict[str, int] = {
     "accumulate": 65_536,
     "batch_size": 65_536,
     "count": 1_000_000,
-    "devices": 65_536,
     "lesions": 10_000,
     "max_minutes": 5_000_000,  # ten years
     "max_slices": 1_000_000,

@@ -39,14 +39,17 @@ def phantom(
         typer.Option(help="Folder of label maps (BrainWeb's, FreeSurfer's, SynthSeg's) to scan."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="With --anatomy: ixi, mprage, clinical2d or random.")
-    ] = "ixi",
+        str | None,
+        typer.Option(help="With --anatomy: ixi (the default), mprage, clinical2d or random."),
+    ] = None,
 ) -> None:
     """Make virtual subjects with exact ground truth: images, tissue labels."""
     from syndiff.phantom import write_cohort, write_heads
 
     if anatomy and (lesions or misregistration_mm):
         raise OptionError("--lesions or --misregistration-mm with --anatomy", "neither")
+    if protocol and not anatomy:
+        raise OptionError(f"--protocol {protocol} without --anatomy", "label maps to scan")
     chosen = listed(modalities)
     with console_reporter("virtual subjects") as report:
         common: dict[str, Any] = {
@@ -57,8 +60,8 @@ def phantom(
                 out,
                 anatomy,
                 subjects=subjects or 0,
-                spacing_mm=spacing_mm or 1.0,
-                protocol=protocol,
+                spacing_mm=1.0 if spacing_mm is None else spacing_mm,
+                protocol=protocol or "ixi",
                 **common,
             )
         else:
@@ -160,7 +163,7 @@ def prepare(
         str,
         typer.Option(
             help=".mat only: where rows and columns grow to in the official code's pictures; "
-            "empty: PL (anterior at the top, the patient's right on the left)."
+            "default: PL (anterior at the top, the patient's right on the left)."
         ),
     ] = "",
     paired: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from syndiff.cli.app import Seed, app
+from syndiff.cli.command import is_quiet
 
 
 @app.command()
@@ -20,4 +21,10 @@ def demo(
     """Virtual cohort → prepare → train → translate → evaluate → report, in one command."""
     from syndiff.demo import run
 
-    run(out, minutes=minutes, subjects=subjects, seed=seed, say=typer.echo)
+    run(
+        out,
+        minutes=minutes,
+        subjects=subjects,
+        seed=seed,
+        say=(lambda line: None) if is_quiet() else typer.echo,
+    )

@@ -18,6 +18,7 @@ from syndiff.cli.app import (
     app,
     named,
     numbers,
+    whole_numbers,
 )
 from syndiff.cli.console import console_reporter, warn
 from syndiff.errors import OptionError
@@ -35,13 +36,13 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Subjects to evaluate on: test, val or train.")
     ] = "test",
-    source: Annotated[str, typer.Option(help="Source modality; empty: the models'.")] = "",
-    target: Annotated[str, typer.Option(help="Target modality; empty: the models'.")] = "",
+    source: Annotated[str, typer.Option(help="Source modality; default: the models'.")] = "",
+    target: Annotated[str, typer.Option(help="Target modality; default: the models'.")] = "",
     profile: Annotated[
         str,
         typer.Option(
             help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
-            "(whole slices); empty: head_hu for CT, else head."
+            "(whole slices); default: head_hu for CT, else head."
         ),
     ] = "",
     whole_volumes: Annotated[
@@ -272,10 +273,9 @@ def import_(
         options={
             "image_size": image_size,
             "num_channels_dae": num_channels_dae,
-            "ch_mult": [round(n) for n in numbers("--ch-mult", ch_mult)] or None,
+            "ch_mult": whole_numbers("--ch-mult", ch_mult) or None,
             "num_res_blocks": num_res_blocks,
-            "attn_resolutions": [round(n) for n in numbers("--attn-resolutions", attn_resolutions)]
-            or None,
+            "attn_resolutions": whole_numbers("--attn-resolutions", attn_resolutions) or None,
             "nz": nz,
             "z_emb_dim": z_emb_dim,
             "n_mlp": n_mlp,

@@ -42,7 +42,7 @@ def train(
         str, typer.Option(help="default, small (two CPU cores), paper or github (SynDiff only).")
     ] = "default",
     networks: Annotated[
-        str, typer.Option(help="small or full networks with any preset; empty: the preset's.")
+        str, typer.Option(help="small or full networks with any preset; default: the preset's.")
     ] = "",
     max_steps: Annotated[
         int, typer.Option(min=0, help="Batches in all; 0: the preset's number of epochs.")
@@ -164,7 +164,7 @@ def train(
             one_shot=one_shot,
             preset=given("preset", preset) if kept else preset,
             max_minutes=max_minutes or None,
-            precision=precision,
+            precision=given("precision", precision),
             compiled=compiled,
             devices=devices,
             nodes=nodes,

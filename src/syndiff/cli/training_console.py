@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from syndiff.cli.command import is_quiet
 from syndiff.cli.console import is_rank_zero, warn
 
 QUIET = ("training", "validating", "saving")  # phases that the lines of the steps stand for
@@ -37,6 +38,16 @@ class Lines:
             typer.echo(f"step {state.step}/{state.total}  {state.line()}", err=True)
 
 
+class Quiet(Lines):
+    """Warnings alone."""
+
+    def phase(self, name: str) -> None:
+        pass
+
+    def step(self, state: Any) -> None:
+        pass
+
+
 class Bar(Lines):
     """The same as a bar that names the phase."""
 
@@ -57,7 +68,10 @@ class Bar(Lines):
 
 @contextmanager
 def training_console() -> Iterator[Lines]:
-    """The reporter of a training."""
+    """The reporter of a training; with --quiet it tells warnings alone."""
+    if is_quiet():
+        yield Quiet()
+        return
     if not sys.stderr.isatty() or not is_rank_zero():
         yield Lines()
         return

@@ -7,6 +7,7 @@ evaluate_predictions  (scoring.py) the same from any functions of slices; needs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,9 @@ def evaluate(
         cases,
         predictors,
         chosen,
-        of_subject=_whole_volumes(translators, manifest, split, whole_volumes, how),
+        of_subject=_whole_volumes(
+            translators, manifest, split, whole_volumes, how, allow_synthetic
+        ),
         checks=checks,
         find_head=head_finder(scale),
         beside=beside(scale),
@@ -105,7 +108,7 @@ def evaluate(
     found: dict[str, Any] = head | {"target": target, "split": split}
     found |= results.scores(evaluation, scale, spacing_mm)
     for name, path in paths.items():
-        found["models"][name] |= results.origin(path, anonymous)
+        found["models"][name] |= results.origin(path, translators[name], anonymous)
     found["whole_volumes"] = whole_volumes is not None
     found["synthetic_scans"] = len(synthetic)
     found["warnings"] = (
@@ -152,12 +155,17 @@ def _whole_volumes(
     split: str,
     raw: Path | None,
     how: How,
+    allow_synthetic: bool,
 ) -> dict[str, Callable[[str], Slices]]:
     """Name → function of a subject for every model, where whole scans are translated."""
     if raw is None:
         return {}
+    options = {
+        name: replace(how.options(translator), allow_synthetic=allow_synthetic)
+        for name, translator in translators.items()
+    }
     return {
-        name: whole_volume(translator, manifest, split, Path(raw), how.options(translator))
+        name: whole_volume(translator, manifest, split, Path(raw), options[name])
         for name, translator in translators.items()
     }
 

@@ -74,8 +74,8 @@ def scores(
                     held[f"{part}_hu_std"] = held[f"{part}_std"] * width
         checks = evaluation.checks.get(name, {})
         entry["anatomy"] = combine(list(checks.values())).to_dict() if checks else None
-        for subject, check in checks.items():
-            entry["subjects"][subject]["anatomy"] = check.to_dict()
+        for subject in checks.keys() & entry["subjects"].keys():  # others have no usable slice
+            entry["subjects"][subject]["anatomy"] = checks[subject].to_dict()
         models[name] = entry
     for verdict in verdicts(models):
         models[verdict.name]["verdict"] = verdict.to_dict()
@@ -160,20 +160,17 @@ def spacing_warnings(translators: Mapping[str, Translator], spacing_mm: float | 
     return found
 
 
-def origin(path: Path, anonymous: bool) -> dict[str, Any]:
+def origin(path: Path, translator: Translator, anonymous: bool) -> dict[str, Any]:
     """Where a model came from: what it is, and its own account of its training.
 
     The numbers of its training scans are left out. An anonymous account has no path, no notes on
     an import (they name files), and names the weights by their hash.
     """
-    config = path / "config.json"
-    content = {}
-    if config.is_file():
-        content = files.read_json(config, "translator configuration")
+    from syndiff.translators import locate
+
     left_out = {"fingerprints", "tissue_quantiles"} | ({"imported"} if anonymous else set())
-    told = {key: value for key, value in content.items() if key not in left_out}
-    weights = path / "model.safetensors"
-    identity = f"weights SHA-256 {sha256_of(weights)}" if weights.is_file() else "no weights file"
+    told = {key: value for key, value in translator.config.items() if key not in left_out}
+    identity = f"weights SHA-256 {sha256_of(locate(path) / translator.weights)}"
     return {"path": identity if anonymous else str(path), "config": told}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -128,7 +129,8 @@ def plan(
     Files that are not taken (other modalities, masks) are counted and named to `report`.
 
     Raises:
-        DataError: the folder holds no such scan, or lies in `out` or around it.
+        DataError: the folder holds no such scan, or two results would have one name.
+        OptionError: `out` is the folder itself.
     """
     config = read_config(locate(model))
     sources, target = list(config["sources"]), str(config["target"])
@@ -143,7 +145,7 @@ def plan(
         Job(tuple(folder / name for name in group), out / renamed(group[0], sources[0], target))
         for group in selection.groups
     ]
-    twice = {job.output for job in jobs if sum(j.output == job.output for j in jobs) > 1}
+    twice = [output for output, count in Counter(j.output for j in jobs).items() if count > 1]
     if twice:
         raise DataError(f"two scans would both become {sorted(twice)[0]}", "different names")
     return jobs

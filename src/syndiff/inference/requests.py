@@ -123,15 +123,15 @@ def translate(
     report.phase("reading")
     volume = _volume(source)
     others = {modality: _volume(scan) for modality, scan in (also or {}).items()}
-    started = time.monotonic()
     limit = f"this translator is only for {model.only_for}" if model.only_for else ""
     if limit:
         report.warn(limit)
     with turn or nullcontext():
+        started = time.monotonic()
         made = translate_volume(
             model.translator, volume, options, also=others, back=model.back, report=report
         )
-    seconds = round(time.monotonic() - started, 2)
+        seconds = round(time.monotonic() - started, 2)
     origin = {"translator": model.record(), "versions": versions(), "seconds": seconds}
     warnings = (*([limit] if limit else []), *made.warnings)
     record = {**made.record, **origin, "warnings": list(warnings)}
@@ -165,9 +165,14 @@ def translate_file(
     from syndiff.io.formats import check_output_name
 
     check_output_name(output)
-    inputs = [Path(file).resolve() for file in (image, *(also or {}).values())]
-    if Path(output).resolve() in inputs:
+    inputs = [Path(file) for file in (image, *(also or {}).values())]
+    if Path(output).resolve() in [file.resolve() for file in inputs]:
         raise OptionError(f"the output {output} is the input", "another name")
+    if sidecar(output).resolve() in [sidecar(file).resolve() for file in inputs]:
+        raise OptionError(
+            f"{sidecar(output).name} would say of the input, too, that it is synthetic",
+            "an output whose name differs in more than its ending",
+        )
     outputs = (output, sidecar(output))
     check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
     made = translate(model, image, options, also=also, turn=turn, report=report)

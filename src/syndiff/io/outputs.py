@@ -78,7 +78,11 @@ def check_folder(folder: str | Path, expected_bytes: int = 0) -> None:
         UserError: it may not be written, or the disk is too full.
     """
     folder = Path(folder)
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if _is(place))
+    there = next(
+        place
+        for place in (folder.absolute(), *folder.absolute().parents)
+        if os.path.lexists(place)
+    )
     if not there.is_dir():
         raise OptionError(f"{there} is a file", f"a folder, so that {folder} can be written")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -92,10 +96,6 @@ def check_folder(folder: str | Path, expected_bytes: int = 0) -> None:
             f"{expected_bytes / 1e6:.0f} MB for the results",
             "free some space or choose another folder",
         )
-
-
-def _is(place: Path) -> bool:
-    return os.path.lexists(place)
 
 
 def expected_image_bytes(source: str | Path) -> int:

@@ -9,6 +9,9 @@ from typing import Any
 from syndiff.errors import OptionError
 from syndiff.objectives.base import Objective
 
+# What layers raise that are given sizes which no network has.
+IMPOSSIBLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -49,7 +52,8 @@ class Method:
         """The objective with freshly drawn weights.
 
         Raises:
-            OptionError: it cannot take several sources or none, or pairs.
+            OptionError: it cannot take several sources or none, or pairs; or there is no network
+                of such sizes.
         """
         if source_channels > 1 and not self.several_sources:
             raise OptionError(f"{source_channels} sources with {self.name}", "one")
@@ -62,4 +66,11 @@ class Method:
         )
         if supervised:
             options["supervised"] = True
-        return self.objective(settings, **options)
+        try:
+            return self.objective(settings, **options)
+        except IMPOSSIBLE as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise OptionError(
+                f"{self.name}'s networks cannot be built with these sizes ({reason})",
+                remedy="leave out what was set, or choose sizes near the preset's",
+            ) from error

@@ -142,6 +142,18 @@ class SynDiffSettings:
         for name, least in LEAST.items():
             if not getattr(self, name) >= least:
                 raise OptionError(f"{name}={getattr(self, name)}", f"{least} or more")
+        if not 0 <= self.beta_min < self.beta_max:  # NaN fails too
+            raise OptionError(
+                f"beta_min={self.beta_min} and beta_max={self.beta_max}",
+                "0 or more, and the second one larger",
+            )
+        for network in (
+            self.generator, self.one_shot, self.step_discriminator, self.patch_discriminator
+        ):  # fmt: skip
+            for name, value in vars(network).items():
+                sizes = value if isinstance(value, tuple) else (value,)
+                if any(isinstance(size, int) and size < 0 for size in sizes):
+                    raise OptionError(f"{name}={value}", "0 or more")
 
     @property
     def network(self) -> dict[str, Any]:

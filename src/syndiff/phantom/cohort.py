@@ -255,17 +255,30 @@ def _check(subjects: int, modalities: Sequence[str], settings: Settings) -> None
     for modality in modalities:
         if modality not in PROTOCOLS:
             raise OptionError(f"unknown modality {modality!r}", f"one of {', '.join(PROTOCOLS)}")
+    check_numbers(
+        modalities,
+        subjects=(subjects, 1, 999),
+        seed=(settings.seed, 0, 2**63),
+        spacing=(settings.spacing_mm, 1, 8),
+        lesions=(settings.lesions, 0, 200),
+        misregistration=(settings.misregistration_mm, 0, 20),
+        noise=(settings.noise, 0, 1),
+        bias=(settings.bias, 0, 1),
+    )
+
+
+def check_numbers(modalities: Sequence[str], **ranges: tuple[float, float, float]) -> None:
+    """Refuse a modality that is named twice, and numbers out of their ranges.
+
+    Args:
+        modalities: of a cohort.
+        ranges: name → value, the least and the most that it may be.
+
+    Raises:
+        OptionError: the first that does not fit.
+    """
     if len(set(modalities)) < len(modalities):
         raise OptionError(f"modalities {','.join(modalities)}", "each one once")
-    ranges: dict[str, tuple[float, float, float]] = {
-        "subjects": (subjects, 1, 999),
-        "seed": (settings.seed, 0, 2**63),
-        "spacing": (settings.spacing_mm, 1, 8),
-        "lesions": (settings.lesions, 0, 200),
-        "misregistration": (settings.misregistration_mm, 0, 20),
-        "noise": (settings.noise, 0, 1),
-        "bias": (settings.bias, 0, 1),
-    }
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:  # NaN fails too
             raise OptionError(f"{name} {value}", f"a value from {low} to {high}")

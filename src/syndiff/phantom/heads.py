@@ -19,7 +19,7 @@ from syndiff.io import formats
 from syndiff.io.atomic import write_text
 from syndiff.io.volume import Volume
 from syndiff.phantom import head_signal
-from syndiff.phantom.cohort import claim_folder, scan_paths, subject_name
+from syndiff.phantom.cohort import check_numbers, claim_folder, scan_paths, subject_name
 from syndiff.phantom.head_signal import signal_of, with_scalp
 from syndiff.phantom.head_slices import source_signal
 from syndiff.phantom.label_maps import INDEX, TISSUES, read_label_map, tissues_of_labels
@@ -102,6 +102,15 @@ def write_heads(
     unknown = [m for m in modalities if m not in MODALITIES]
     if unknown or not modalities:
         raise OptionError(f"the modalities {', '.join(modalities)!r}", ", ".join(MODALITIES))
+    check_numbers(
+        modalities,
+        subjects=(subjects, 0, 999),
+        seed=(seed, 0, 2**63),
+        spacing_mm=(spacing_mm, 0.1, 8),
+        noise=(noise, 0, 1),
+        bias=(bias, 0, 1),
+    )
+    _step(spacing_mm, read_label_map(maps[0])[1])  # before there is a folder
     settings = {
         "maps": [path.name for path in maps], "modalities": list(modalities), "seed": seed,
         "spacing_mm": spacing_mm, "protocol": protocol, "noise": noise, "bias": bias,
@@ -134,6 +143,18 @@ def find_label_maps(anatomy: Path) -> list[Path]:
     return maps
 
 
+def _step(spacing_mm: float, own_mm: float) -> int:
+    """Voxels of a label map along one voxel of its image.
+
+    Raises:
+        OptionError: it is no whole number.
+    """
+    step = max(1, round(spacing_mm / own_mm))
+    if abs(step * own_mm - spacing_mm) > 0.01 * spacing_mm:
+        raise OptionError(f"voxels of {spacing_mm:g} mm", f"a multiple of {own_mm:g} mm")
+    return step
+
+
 def scan_head(
     path: Path,
     index: int,
@@ -152,9 +173,7 @@ def scan_head(
         OptionError: a voxel size that is no multiple of the map's own.
     """
     labels, own_mm, affine = read_label_map(path)
-    step = max(1, round(spacing_mm / own_mm))
-    if abs(step * own_mm - spacing_mm) > 0.01 * spacing_mm:
-        raise OptionError(f"voxels of {spacing_mm:g} mm", f"a multiple of {own_mm:g} mm")
+    step = _step(spacing_mm, own_mm)
     thick = round(PROTOCOLS[protocol].slice_mm / own_mm) or step
     block = (max(thick, step), step, step)
     tissues = tissues_of_labels(labels, own_mm)

@@ -260,8 +260,12 @@ def by_subject(
         for visit, scans in sorted(of.items()):
             subject = f"{person}_{visit}" if len(of) > 1 and visit else person
             if subject in files:
+                first, second = (
+                    f"visit {v} of {p}" if v else p
+                    for p, v in ((people[subject], visits[subject]), (person, visit))
+                )
                 raise DataError(
-                    f"{subject} would be both {people[subject]} and visit {visit} of {person}",
+                    f"the name {subject} would mean {first} and {second}",
                     "names that tell people and visits apart",
                     "rename one of them, or give a table",
                 )

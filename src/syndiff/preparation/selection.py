@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from syndiff.errors import DataError
+from syndiff.errors import DataError, OptionError
 from syndiff.io.formats import stem_of
 from syndiff.preparation import layouts
 from syndiff.preparation.discover import (
@@ -53,7 +53,14 @@ def scans_of(
 
     Raises:
         DataError: there is none, or it is unclear which.
+        OptionError: a pattern, which can choose one modality only.
     """
+    if pattern and len(modalities) > 1:
+        raise OptionError(
+            f"`pattern` {pattern} for {' and '.join(modalities)} together",
+            "a translator of one source",
+            "name the files so that each says its modality",
+        )
     also = {modality: modalities[0]} if modality else {}
     readings, left_out = read_folder(folder, modalities, also)
     if pattern:

@@ -27,6 +27,7 @@ from syndiff.objectives.method import Method
 from syndiff.objectives.methods import method_named
 from syndiff.objectives.syndiff import SynDiffSettings
 from syndiff.training.hyperparameters import changed, read_like
+from syndiff.training.stored import check_ranges
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class TrainSettings:
     augment: bool = True
     validate_every: int = 500
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        del values["objective"], values["pairing"]  # judged by the method and by the data
+        check_ranges(values | {"adam_betas": list(self.adam_betas)})
 
 
 _FULL = SynDiffSettings()

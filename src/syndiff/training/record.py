@@ -23,6 +23,7 @@ BEFORE = {
     "preset": "",
     "one_shot": "",
     "processes": 1,
+    "precision": "32",
     "shared_subjects": False,
 }
 # These may change without changing the steps already made.
@@ -38,6 +39,7 @@ class Request:
         settings: objective and optimisation.
         preset: its name.
         one_shot: earlier run whose one-shot module it begins with; empty for none.
+        precision: "32" or "bf16".
     """
 
     sources: tuple[str, ...]
@@ -45,6 +47,7 @@ class Request:
     settings: TrainSettings
     preset: str = ""
     one_shot: str = ""
+    precision: str = "32"
 
     def record(self, processes: int = 1, data: str = "") -> dict[str, Any]:
         """What `settings.json` holds of it, the number of processes and the data's identity."""
@@ -54,6 +57,7 @@ class Request:
             "preset": self.preset,
             "method": method_of(self.settings.objective).name,
             "one_shot": self.one_shot,
+            "precision": self.precision,
             **asdict(self.settings),
             "processes": processes,
             "data": data,
@@ -75,7 +79,9 @@ def kept_request(run: Path) -> Request:
     }
     sources = tuple(known["source"].split("+")) if known["source"] else ()
     settings = TrainSettings(**values)
-    return Request(sources, known["target"], settings, known["preset"], known["one_shot"])
+    return Request(
+        sources, known["target"], settings, known["preset"], known["one_shot"], known["precision"]
+    )
 
 
 def check_folder(run: Path, resume: bool, asked: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def train(
     one_shot: Path | None = None,
     preset: str | None = None,
     max_minutes: float | None = None,
-    precision: str = "32",
+    precision: str | None = None,
     compiled: bool = False,
     devices: str = "auto",
     nodes: int = 0,
@@ -85,7 +85,7 @@ def train(
         one_shot: an earlier run whose one-shot module this one begins with.
         preset: its name, for the record.
         max_minutes: stop after this many minutes of this invocation.
-        precision: "32" or "bf16".
+        precision: "32" (which is what a new run takes) or "bf16".
         compiled: have torch compile the networks, see `networks.compiled`.
         devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
             number, there are as many as torchrun or srun has started processes for, else one.
@@ -106,10 +106,12 @@ def train(
             process of the run is gone.
     """
     data, run = Path(data), Path(run)
-    request = _request(run if resume else None, source, target, settings, preset, one_shot)
+    request = _request(
+        run if resume else None, source, target, settings, preset, one_shot, precision
+    )
     manifest = read_manifest(data)
-    _check(manifest, request, precision)
-    trainer = build_trainer(run, devices, nodes, precision)
+    _check(manifest, request)
+    trainer = build_trainer(run, devices, nodes, request.precision)
     rank = trainer.global_rank
     identity = data_identity(manifest) if rank == 0 else ""
     asked = request.record(trainer.world_size, identity)
@@ -147,6 +149,7 @@ def _request(
     settings: TrainSettings | None,
     preset: str | None,
     one_shot: Path | None,
+    precision: str | None,
 ) -> Request:
     """What is asked for; a resumed run gives what is left out."""
     sources = (source,) if isinstance(source, str) else None if source is None else tuple(source)
@@ -156,6 +159,7 @@ def _request(
         "settings": settings,
         "preset": preset,
         "one_shot": None if one_shot is None else str(one_shot),
+        "precision": precision,
     }
     known = {name: value for name, value in given.items() if value is not None}
     if run is not None:
@@ -289,7 +293,7 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches) -> Non
         ) from error
 
 
-def _check(manifest: Manifest, request: Request, precision: str) -> None:
+def _check(manifest: Manifest, request: Request) -> None:
     """Raise before anything is written if the options make no sense."""
     sources, target, settings = request.sources, request.target, request.settings
     if len({*sources, target}) <= len(sources):
@@ -309,8 +313,10 @@ def _check(manifest: Manifest, request: Request, precision: str) -> None:
         raise OptionError(f"`pairing` {pairing} without a source", "unpaired")
     if pairing != "unpaired" and not method.pairs:
         raise OptionError(f"`pairing` {pairing} with {method.name}", "unpaired")
-    if precision not in PRECISIONS:
-        raise OptionError(f"the precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
+    if request.precision not in PRECISIONS:
+        raise OptionError(
+            f"the precision {request.precision!r}", f"one of {', '.join(PRECISIONS)}"
+        )
     if settings.batch_size % settings.accumulate:
         parts = f"`accumulate` {settings.accumulate} of a batch of {settings.batch_size}"
         raise OptionError(parts, "a number that divides the batch size")

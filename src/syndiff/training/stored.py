@@ -5,28 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, ValidationError
 from torch import Tensor
 
-from syndiff.errors import ModelError, UserError
-from syndiff.io.checked import Checked, Count, Text, checked
+from syndiff.errors import ModelError, OptionError, UserError
+from syndiff.io.checked import Checked, Count, Text, checked, in_words
 
 REMEDY = "continue from another checkpoint, or start a new run"
 Rate = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class StoredSettings(Checked):
-    """See `record.record`; what an older version did not know of may be missing."""
-
-    source: Text
-    target: Text
-    preset: Text = ""
-    method: Text = "syndiff"
-    one_shot: str = ""  # a path
-    data: Text = ""
-    processes: Annotated[int, Field(ge=1)] = 1
-    objective: dict[str, JsonValue] = Field(default_factory=dict)
+class Ranges(Checked):
+    """What the numbers of `presets.TrainSettings` may be."""
 
     epochs: Count = 1
     max_steps: Count = 0
@@ -42,11 +33,25 @@ class StoredSettings(Checked):
     )
     ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     ema_warmup: Count = 0
-    pairing: Literal["unpaired", "paired", "mixed"] = "unpaired"
     shared_subjects: bool = False
     augment: bool = True
     validate_every: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
+
+
+class StoredSettings(Ranges):
+    """See `record.record`; what an older version did not know of may be missing."""
+
+    source: Text
+    target: Text
+    preset: Text = ""
+    method: Text = "syndiff"
+    one_shot: str = ""  # a path
+    data: Text = ""
+    processes: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["32", "bf16"] = "32"
+    objective: dict[str, JsonValue] = Field(default_factory=dict)
+    pairing: Literal["unpaired", "paired", "mixed"] = "unpaired"
 
 
 Weights = dict[str, InstanceOf[Tensor]]
@@ -78,6 +83,18 @@ class Whole(Average):
     optimizers: list[Parameters]
     best_psnr_db: float
     best_step: Count
+
+
+def check_ranges(values: dict[str, Any]) -> None:
+    """Refuse numbers of a training that make no sense.
+
+    Raises:
+        OptionError: the first that does not fit.
+    """
+    try:
+        Ranges.model_validate(values)
+    except ValidationError as problem:
+        raise OptionError(*in_words(problem)) from None
 
 
 def check_settings(content: Any, path: Path) -> None:

@@ -1,7 +1,9 @@
 """Supervised training of a one-pass translator on pairs that are drawn from virtual heads.
 
 Nothing is stored but tissues: each step renders new slices. A run can be stopped at any time and
-goes on from its last checkpoint; which slices a step draws follows from the seed and the step.
+goes on from its last checkpoint; which slices a step draws follows from the seed and the step. The
+learning rate follows the clock, and warms up anew after a stop: a run that went on is not the same
+bit for bit as one that was never stopped.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from experiments.real_pairs import MixedPairs
+from experiments.virtual_pairs import VirtualTraining, loss_of, train
 
 from syndiff.networks.context_unet import ContextUNet, folded
 from syndiff.phantom.head_slices import Head
 from syndiff.phantom.label_maps import tissues_of_labels
-from syndiff.training.real_pairs import MixedPairs
-from syndiff.training.virtual_pairs import VirtualTraining, loss_of, train
 from tests.helpers import label_maps
 
 WIDTHS = (4, 8, 8)
