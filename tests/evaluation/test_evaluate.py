@@ -674,3 +674,14 @@ def test_a_report_says_which_weights_a_shipped_model_has(anonymous):
     assert "fingerprints" not in told["config"]
     digest = hashlib.sha256((locate("demo") / translator.weights).read_bytes()).hexdigest()
     assert told["path"] == (f"weights SHA-256 {digest}" if anonymous else "demo")
+
+
+def test_results_replace_results_and_nothing_else(room):
+    room.out.mkdir()
+    (room.out / "report.html").write_text("somebody's own")
+    with pytest.raises(OptionError, match="would be replaced"):
+        room.run()
+    assert [path.name for path in room.out.iterdir()] == ["report.html"]
+    assert (room.out / "report.html").read_text() == "somebody's own"
+    room.run(overwrite=True)
+    room.run()  # an earlier evaluation may be replaced

@@ -212,6 +212,8 @@ def test_a_batch_without_pairs_is_what_it_was() -> None:
     again = both_losses(build(), Batch(source, target, torch.zeros(4, dtype=torch.bool)))
     assert all(torch.equal(terms[k], again[k]) for k in terms)
     assert set(terms) == set(again)
+    # The sum that the losses had before there were pairs; rounding is far below this.
+    assert float(sum(terms.values()).detach()) == pytest.approx(19.0873966, rel=1e-4)  # type: ignore[union-attr]
 
 
 def test_paired_samples_are_conditioned_on_the_acquired_image() -> None:

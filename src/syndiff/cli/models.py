@@ -58,6 +58,9 @@ def evaluate(
     anonymous: Annotated[
         bool, typer.Option(help="Write no path, file name or command line into the results.")
     ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in OUT that are no results of ours.")
+    ] = False,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -88,6 +91,7 @@ def evaluate(
             whole_volumes=whole_volumes,
             allow_synthetic=allow_synthetic,
             anonymous=anonymous,
+            overwrite=overwrite,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
         )

@@ -42,6 +42,7 @@ def evaluate(
     whole_volumes: Path | None = None,
     allow_synthetic: bool = False,
     anonymous: bool = True,
+    overwrite: bool = False,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def evaluate(
             slices lie. Otherwise the prepared slices are translated.
         allow_synthetic: score data among whose scans are synthetic ones; the results say so.
         anonymous: write no path, no command line and no file name into the results.
+        overwrite: replace files of the results' names that no evaluation has written, too.
         how: how the models translate.
         report: told how far the work is.
 
@@ -74,6 +76,7 @@ def evaluate(
     data, out = Path(data), Path(out)
     paths = {name: Path(path) for name, path in models.items()}
     _check_names(paths)
+    results.check(out, overwrite)
     manifest = read_manifest(data)
     synthetic = _synthetic_scans(manifest, allow_synthetic)
     translators = {name: candidates.load(name, path) for name, path in paths.items()}

@@ -24,6 +24,7 @@ from syndiff.evaluation.scoring import Evaluation, summarise_model
 from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
 from syndiff.io.digest import sha256_of
+from syndiff.io.outputs import check_outputs
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME
 
@@ -40,14 +41,34 @@ ANATOMY_COLUMNS = (
 )  # fmt: skip
 
 
+WRITTEN = ("metrics.json", "metrics.csv", "anatomy.csv", "report.html")
+
+
+def check(out: Path, overwrite: bool) -> None:
+    """Make sure that the results can be written; those of an earlier evaluation may be replaced.
+
+    Raises:
+        OptionError: `out` is a file, or holds a file of such a name that is somebody else's.
+        UserError: it cannot be written.
+    """
+    ours = _is_evaluation(out / WRITTEN[0])
+    check_outputs([out / name for name in WRITTEN], overwrite=overwrite, ours=lambda path: ours)
+
+
+def _is_evaluation(path: Path) -> bool:
+    try:
+        content = files.read_json(path, "evaluation")
+    except UserError:
+        return False
+    return isinstance(content, dict) and {"format", "models", "provenance"} <= content.keys()
+
+
 def write(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
     """Write metrics.json, metrics.csv, anatomy.csv and report.html; each is whole or absent.
 
     Raises:
-        UserError: `out` is a file, or cannot be written.
+        UserError: `out` cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file", "a folder for the results", "choose another OUT")
     page = render(results, evaluation)
     files.write_json(out / "metrics.json", results)
     files.write_text(out / "metrics.csv", _csv(evaluation))
