@@ -156,7 +156,7 @@ def test_a_second_run_does_nothing_and_a_changed_file_is_refused(tmp_path: Path)
     slices.write_bytes(good[:200])
     assert run(raw, out).content == first.content
     assert slices.read_bytes() == good
-    with pytest.raises(OptionError, match="orientation PL, not PR"):
+    with pytest.raises(OptionError, match="`orientation` PL, not PR"):
         run(raw, out, orientation="PR")
     write_mat(raw, "val", "T1", pictures(2, 99))
     with pytest.raises(OptionError, match=r"data_val_T1\.mat has changed"):

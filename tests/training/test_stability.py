@@ -97,6 +97,13 @@ def test_a_slice_that_goes_bad_is_named_and_spoils_nothing(data: Path, tmp_path:
         assert all(s["exp_avg_sq"].isfinite().all() for s in optimizer["state"].values())
 
 
+@pytest.fixture
+def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning rates that nobody may ask for, and that diverge at once."""
+    monkeypatch.setattr("syndiff.training.presets.check_ranges", lambda values: None)
+
+
+@pytest.mark.usefixtures("unbounded")
 def test_a_step_too_far_leaves_no_checkpoint_that_is_not_finite(
     data: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +118,7 @@ def test_a_step_too_far_leaves_no_checkpoint_that_is_not_finite(
     assert all(t.isfinite().all() for t in state["generators"].values())
 
 
+@pytest.mark.usefixtures("unbounded")
 def test_images_that_are_not_finite_end_a_run(validated: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="diverged at step 0: images of T1_to_T2 not finite"):
         run_of(

@@ -97,10 +97,10 @@ def numbers(option: str, text: str, count: int | None = None) -> list[float]:
 
 def whole_numbers(option: str, text: str) -> list[int]:
     """ "1 2,4" → [1, 2, 4]; fractions are refused."""
-    found = numbers(option, text)
-    if any(value != int(value) for value in found):
-        raise OptionError(f"{option} {text}", "whole numbers, separated by commas")
-    return [int(value) for value in found]
+    try:
+        return [int(part) for part in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise OptionError(f"{option} {text}", "whole numbers, separated by commas") from error
 
 
 def named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
