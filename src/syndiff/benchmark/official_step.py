@@ -231,7 +231,7 @@ def plain_layers() -> Iterator[None]:
         "fir_down": _down,
         "fir_up": _up,
         "norm_silu": _norm_silu,
-        "channels_innermost": lambda x: x,
+        "to_channels_last": lambda x: x,
         "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
     }
     places = [
