@@ -214,11 +214,7 @@ class SynDiff(Objective):
         return not self.supervised and (epochs < 0 or step < epochs * self.steps_per_epoch)
 
     def _check_losses(self) -> None:
-        """Make sure that every module has a loss.
-
-        Raises:
-            OptionError: one has none.
-        """
+        """Raise OptionError unless every module has a loss."""
         s, one_shot = self.settings, self.one_shot_learns(0)
         if not self.diffuses and not one_shot:
             raise OptionError("diffusive=false", "a one-shot module that is trained, unpaired")
