@@ -1,4 +1,4 @@
-"""What a person watching the command line sees: bars, lines for logs, warnings; all on stderr."""
+"""Progress bars, log lines and warnings of the command line; all on stderr."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _in_words(message: str) -> str:
 
 
 class Warnings:
-    """A reporter that passes on warnings and nothing else: --quiet."""
+    """A reporter that prints only warnings, for --quiet."""
 
     def phase(self, name: str) -> None:
         pass
