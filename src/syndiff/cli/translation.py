@@ -78,6 +78,11 @@ def translate(
     ] = "",
 ) -> Outcome:
     """Translate a volume, or a folder of them; each result lies on the grid of its source."""
+    from syndiff.io.formats import check_output_name
+
+    folder = image.is_dir() and not any(image.glob("*.dcm"))  # a DICOM series is one volume
+    if not folder:
+        check_output_name(output)
     from syndiff.inference import TranslationOptions, sidecar, translate_file
     from syndiff.translators.sampling import Sampling
 
@@ -92,7 +97,7 @@ def translate(
         check=check,
         allow_synthetic=allow_synthetic,
     )
-    if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
+    if folder:
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
         return _translate_folder(

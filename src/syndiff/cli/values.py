@@ -13,7 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from syndiff.errors import DataError, ModelError, OptionError
+from syndiff.errors import DataError, ModelError, OptionError, VolumeError
+from syndiff.io.dicom import conversion, first_dicom, is_dicom
 
 Method = Literal["syndiff", "cyclegan", "unit", "munit", "attgan", "sagan", "ddpm", "unit_ddpm"]
 Preset = Literal["default", "small", "paper", "github"]
@@ -26,11 +27,13 @@ Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]
 Units = Literal["auto", "HU"]
 Protocol = Literal["ixi", "mprage", "clinical2d", "random"]
+Scanned = Literal["T1", "T2", "PD", "FLAIR", "CT"]
 Format = Literal["onnx", "torch"]
 Part = Literal["chain", "step"]
 Shipped = Literal["demo", "brain-t1-t2"]
 What = Literal["train", "translate", "volume", "export", "all"]
 
+IMAGES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DEVICES = re.compile(r"auto|cpu|cuda|[1-9]\d*")
 
@@ -57,7 +60,9 @@ def check_values(command: str, values: dict[str, Any]) -> None:
         check = CHECKS.get(f"{command}.{name}", CHECKS.get(name))
         if check is not None and value is not None:
             check(name, value)
-    if command == "train" and not values["resume"]:
+    if command == "train" and values["resume"]:
+        _check_run(values["run"])
+    elif command == "train":
         _check_modalities(values["data"], values["source"], values["target"])
 
 
@@ -105,6 +110,16 @@ def _check_there(name: str, path: Path) -> None:
         raise OptionError(f"`{name}` {path} does not exist", "a path that does", "check it")
 
 
+def _check_image(name: str, path: Path) -> None:
+    """Refuse what is not there, and DICOM."""
+    _check_there(name, path)
+    scans = (file for file in path.rglob("*") if file.name.lower().endswith(IMAGES))
+    if path.is_file() or next(scans, None) is None:
+        found = first_dicom(path) if path.is_dir() else path if is_dicom(path) else None
+        if found is not None:
+            raise VolumeError(f"{path} is DICOM", "NIfTI", f"convert it: {conversion(found)}")
+
+
 def _check_directory(name: str, path: Path) -> None:
     if not path.is_dir():
         raise OptionError(f"`{name}` {path} is no folder", "a folder that exists")
@@ -121,6 +136,26 @@ def _check_what(name: str, text: str) -> None:
     for word in (part.strip() for part in text.split(",")):
         if word not in get_args(What):
             raise OptionError(f"`what` {text}", f"of {', '.join(get_args(What))}, by commas")
+
+
+def _check_run(run: Path) -> None:
+    if not run.is_dir():
+        remedy = "check the path, or start without `resume`"
+        raise OptionError(f"no run at {run}", "a folder that 'syndiff train' made", remedy)
+
+
+def _check_benchmark_size(name: str, size: int) -> None:
+    if size < 64 or size % 32:
+        raise OptionError(f"`{name}` {size}", "a multiple of 32, 64 or more")
+
+
+def _check_scanned(name: str, text: str) -> None:
+    """Modalities of virtual subjects."""
+    known = list(get_args(Scanned))
+    for asked in (part.strip() for part in text.split(",") if part.strip()):
+        if asked not in known:
+            remedy = nearest(asked, known)
+            raise OptionError(f"`{name}` {asked}", f"some of {', '.join(known)}", remedy)
 
 
 def _check_modalities(data: Path, source: str, target: str) -> None:
@@ -141,14 +176,16 @@ def _check_modalities(data: Path, source: str, target: str) -> None:
 # Parameter → its check; "command.parameter" where commands differ.
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "assignments": _check_assignments,
+    "benchmark.size": _check_benchmark_size,
     "checkpoint": _check_there,
     "compare": _check_there,
     "data": _check_prepared,
     "device": _check_device,
     "devices": _check_device,
     "evaluate.model": _check_translators,
-    "image": _check_there,
+    "image": _check_image,
     "model": _check_translator,
+    "phantom.modalities": _check_scanned,
     "one_shot": _check_directory,
     "what": _check_what,
     "whole_volumes": _check_directory,
