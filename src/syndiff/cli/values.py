@@ -91,8 +91,11 @@ def _check_translator(name: str, path: Path) -> None:
 
 
 def _check_translators(name: str, items: list[str]) -> None:
-    for item in items:
-        _, mark, path = item.partition("=")
+    pairs = [item.partition("=") for item in items]
+    names = [model for model, _, _ in pairs]
+    for model, mark, path in pairs:
+        if names.count(model) > 1:
+            raise OptionError(f"two models named {model!r}", "different names")
         if mark and path:  # what is no NAME=PATH is told by the command
             _check_translator(name, Path(path))
 
