@@ -85,7 +85,8 @@ def _misused(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     help_of = f"; see '{context.command_path} --help'" if context is not None else ""
-    return _end(f"error: {error.format_message().rstrip('.')}{help_of}", int(error.exit_code))
+    words = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's
+    return _end(f"error: {words}{help_of}", int(error.exit_code))
 
 
 def _of_memory(error: Exception) -> bool:
