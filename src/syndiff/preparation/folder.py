@@ -1,4 +1,4 @@
-"""The folder that `prepare` writes: begun, taken up again, finished; never mixed with others.
+"""The output folder of `prepare`: it can be started, resumed and finished.
 
 OUT/.work/options.json      what was asked for, while it is unfinished
 OUT/.work/….written.json    what a file of slices was made of, written after the slices
@@ -49,10 +49,13 @@ class OutFolder:
         return self.out / WORK
 
     def take_up(self) -> Manifest | None:
-        """Make the folder or go on with it; its manifest if there is nothing left to do.
+        """Make the folder or resume it.
+
+        Returns:
+            The manifest if the folder is finished, else None.
 
         Raises:
-            OptionError: it holds something else, or was made with other options.
+            OptionError: the folder holds other data, or was made with other options or scans.
         """
         for part in (self.out, *self.out.glob("slices/*/*")):
             clear_leftovers(part)
@@ -80,7 +83,7 @@ class OutFolder:
         return is_leftover(path) or (path == self.work and not in_use(path))
 
     def is_written(self, entry: Mapping[str, Any], scale: IntensityScale) -> bool:
-        """Whether a scan's slices are there, whole, and made as its entry says."""
+        """Whether a scan's slices exist, are whole, and were made as the entry says."""
         note = self._note(entry)
         if not note.is_file() or not _in_order(self.out / entry["slices"], entry):
             return False
@@ -116,7 +119,7 @@ class OutFolder:
         return read_manifest(self.out)
 
     def _reopen(self, manifest: Manifest) -> None:
-        """Slices of a finished folder are gone or damaged: take it up again as unfinished."""
+        """Turn a finished folder with missing or damaged slices back into an unfinished one."""
         records: dict[str, dict[str, Any]] = {}
         for entry in manifest.content["scans"]:
             records.setdefault(entry["subject"], {})[entry["modality"]] = entry
@@ -170,7 +173,7 @@ def _made_of(entry: Mapping[str, Any], scale: IntensityScale) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As the value looks after a trip through JSON: tuples are lists."""
+    """The value after writing to JSON and reading back: tuples become lists."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
