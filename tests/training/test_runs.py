@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from syndiff.errors import OptionError, UserError
-from syndiff.io import locks
 from syndiff.io.locks import LOCK, only_writer
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training import history
@@ -132,26 +130,6 @@ def test_a_second_writer_is_refused(data: Path, run: Path) -> None:
     with only_writer(run), pytest.raises(OptionError, match="another process is writing"):
         train(data, run, resume=True, devices="cpu")
     assert not (run / LOCK).exists()
-
-
-def test_the_lock_of_a_dead_process_does_not_hold(tmp_path: Path) -> None:
-    (tmp_path / LOCK).write_text("")
-    with only_writer(tmp_path):
-        with pytest.raises(TimeoutError):
-            FileLock(tmp_path / LOCK, timeout=0).acquire()
-        assert tmp_path.exists()
-
-
-def test_a_file_system_without_locks_gets_a_lock_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Unsupported(FileLock):
-        def acquire(self, *args: object, **options: object) -> None:  # type: ignore[override]
-            raise NotImplementedError("no locks here")
-
-    monkeypatch.setattr(locks, "FileLock", Unsupported)
-    with only_writer(tmp_path), pytest.raises(OptionError), only_writer(tmp_path):
-        pass
 
 
 def test_leftovers_are_no_dead_end(data: Path, tmp_path: Path) -> None:
