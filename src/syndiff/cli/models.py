@@ -98,7 +98,7 @@ def evaluate(
     for name, values in results["models"].items():
         offset = values.get("offset_px")
         typer.echo(
-            f"{name:12} {scores_in_words(values['subject_means'])}, "
+            f"{name:12} {scores_in_words(values['person_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
     for values in results["models"].values():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from syndiff.errors import GeometryError, OptionError, VolumeError
 from syndiff.inference.frames import head_part
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.values import field_doubts, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
@@ -53,9 +54,12 @@ class Acquired:
             frame_mm: the shorter side of the training's frames.
 
         Raises:
-            VolumeError: it holds no tissue, or values of another kind: see `values`.
+            VolumeError: it holds no tissue, is a mask or a label map, or holds values of another
+                kind: see `values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
+        if scale.unit != "HU":
+            refuse_labels(volume.array, volume.name, "give the scan that it belongs to")
         try:
             values = understood(volume.array, scale.unit)
         except VolumeError as error:
