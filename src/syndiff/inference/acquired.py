@@ -1,4 +1,4 @@
-"""The acquired scans that a translator is given: their order, their grid, their tissue."""
+"""Source scans of a translation: their order, and the measurements that normalise them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
-from syndiff.inference.frames import head_part
+from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.values import field_doubts, understood
@@ -18,19 +18,21 @@ from syndiff.preparation.values import field_doubts, understood
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
 
+HEAD_OF_FRAME = 0.7  # height of the part that places the frames, relative to a frame's side
+
 
 @dataclass(frozen=True)
 class Acquired:
-    """A source volume and what its normalisation needs.
+    """A source volume and the measurements that normalise it.
 
     Attributes:
-        modality: as the translator calls it.
-        volume: in acquired units.
-        scale: its intensity rule.
+        modality: the translator's name of the modality.
+        volume: the volume in acquired units (HU for CT).
+        scale: the modality's intensity rule.
         mask: (x, y, z) the tissue.
-        head: (x, y, z) the tissue of its uppermost part, see `head_part`.
-        mean: what intensities are divided by, taken over the head.
-        notes: what its values were taken to mean, and what is doubtful, in words.
+        head: (x, y, z) the tissue by which frames are placed.
+        mean: by which intensities are divided: over the head, see `preparation.head`.
+        notes: sentences on how the values were interpreted and on what is doubtful.
     """
 
     modality: str
@@ -48,14 +50,14 @@ class Acquired:
         """Measure a volume.
 
         Args:
-            modality: as the translator calls it.
-            volume: in acquired units.
+            modality: the translator's name of the modality.
+            volume: the volume in acquired units.
             intensity: the modality's entry in `config.json`.
-            frame_mm: the shorter side of the training's frames.
+            frame_mm: the shorter side of the training slices in mm.
 
         Raises:
-            VolumeError: it holds no tissue, is a mask or a label map, or holds values of another
-                kind: see `values`.
+            VolumeError: the volume holds no tissue, is a mask or a label map, or its values are
+                not those of the modality, see `preparation.values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
         if scale.unit != "HU":
@@ -70,17 +72,16 @@ class Acquired:
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
-        # Found again close to the head: the threshold of air depends on how much air there is.
-        part = tuple(head_part(mask, volume.spacing_mm, frame_mm))
-        found = foreground_mask(volume.array[part], scale.unit)
-        head = np.zeros_like(mask)
-        head[part] = found if found.any() else mask[part]
-        mean = scale.reference_mean(volume.array, head)
+        placed = HEAD_OF_FRAME * frame_mm
+        head = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit, placed)
+        # As `prepare` takes it (preparation/measure.py), whatever the size of the frames.
+        bright = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit)
+        mean = scale.reference_mean(volume.array, bright)
         notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
         return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:
-        """The chosen axial slices, normalised; (n, y, x)."""
+        """The axial slices of the indices `chosen` (n,), normalised: (n, y, x)."""
         from syndiff.io.volume import to_slices
 
         return self.scale.normalise(to_slices(self.volume)[chosen], self.mean)
@@ -92,13 +93,13 @@ def in_order(
     """Source modality → volume, in the order of a translator's sources.
 
     Args:
-        sources: its source modalities.
-        volume: of the first one.
-        also: modality → volume of the others.
+        sources: the translator's source modalities.
+        volume: the volume of the first source modality.
+        also: modality → volume of the other source modalities.
 
     Raises:
-        OptionError: one is missing, or the translator knows no such source.
-        GeometryError: one lies on another grid than the first.
+        OptionError: a source modality is missing, or the translator does not have it.
+        GeometryError: a volume lies on another grid than the first.
     """
     from syndiff.io.volume import same_grid
 

@@ -1,4 +1,4 @@
-"""Masks and label maps that are named like scans: told by their values."""
+"""Recognise masks and label maps with names like scans, by their values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUT_AWAY = "move it out of the folder of scans, or leave it out of the table"
 
 
 def refuse_labels(array: NDArray[Any], name: str, remedy: str = PUT_AWAY) -> None:
-    """Refuse values that are no MR image.
+    """Refuse masks and label maps.
 
     Args:
         array: (x, y, z) in acquired units.
@@ -25,7 +25,7 @@ def refuse_labels(array: NDArray[Any], name: str, remedy: str = PUT_AWAY) -> Non
         remedy: what to do about it.
 
     Raises:
-        VolumeError: it is a mask, or almost all neighbours inside it are equal.
+        VolumeError: the values are those of a mask, or most neighbouring voxels are equal.
     """
     what = what_labels(array)
     if what:
