@@ -94,7 +94,7 @@ def scores(
         if scale.window is not None:
             width = scale.window[1] - scale.window[0]
             for part in (m.name for m in METRICS.values() if m.of_intensity):
-                for held in (entry, entry["subject_means"]):
+                for held in (entry, entry["person_means"]):
                     held[f"{part}_hu"] = held[part] * width
                     held[f"{part}_hu_std"] = held[f"{part}_std"] * width
         checks = evaluation.checks.get(name, {})
@@ -109,6 +109,7 @@ def scores(
         "profile": evaluation.profile.parameters(),
         "range": intensity_range(scale, evaluation.profile),
         "subjects": evaluation.subjects,
+        "people": evaluation.people,
         "blank_slices_left_out": evaluation.blank_slices,
         "models": models,
     }
@@ -146,8 +147,8 @@ def score_warnings(results: Mapping[str, Any]) -> list[str]:
         for name, offset in shifted.items()
         if offset >= OFFSET_WARNING_PX and name not in baselines.BASELINES
     ]
-    if len(results["subjects"]) == 1:
-        found.append("one test subject: the scores say little about other people")
+    if len(results["people"]) == 1:
+        found.append("one test person: the scores say little about other people")
     return found
 
 
