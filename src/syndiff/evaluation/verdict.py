@@ -33,7 +33,7 @@ class Measure:
             best_baseline: the baseline's name.
             standing: of the model.
     =======
-            key: the key of the value in a model's entry, or in its `subject_means`.
+            key: the key of the value in a model's entry, or in its `person_means`.
             title: the measure's name in sentences.
             model, baseline: the two values as text, with their unit.
             best_baseline: the name of the better baseline.
