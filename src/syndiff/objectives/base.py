@@ -135,12 +135,14 @@ class Objective(nn.Module, ABC):
         makes: the modalities that there are translators towards, the one asked for first.
         steps_per_epoch: steps of a pass over the data, which training tells; a method may change
             its course after some passes.
+        spacing_mm: pixel size, which training tells.
     """
 
     generators: nn.ModuleDict
     discriminators: nn.ModuleDict
     makes: tuple[str, ...] = ("target", "source")
     steps_per_epoch: int = 1
+    spacing_mm: float = 1.0
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:

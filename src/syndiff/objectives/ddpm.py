@@ -75,6 +75,7 @@ class DDPMSettings:
         cycle: λ_cyc, weight of the one-shot cycle-consistency.
         adversarial: λ_adv, weight of the one-shot adversarial terms.
         structure: weight of the structure term between an image and its one-shot translation.
+        structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
         channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
             `UNet`.
         one_shot_channels, one_shot_blocks, upsampling: of the one-shot generators, see
@@ -87,6 +88,7 @@ class DDPMSettings:
     cycle: float = 1.0
     adversarial: float = 1.0
     structure: float = 0.0
+    structure_radius_mm: float = 0.0
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 2
@@ -120,6 +122,7 @@ class DDPMSettings:
 SMALL = DDPMSettings(
     cycle=2.0,
     structure=5.0,
+    structure_radius_mm=2.0,
     channels=16,
     multipliers=(1, 2, 3, 4),
     blocks=1,
@@ -191,7 +194,9 @@ class DDPM(Objective):
             )  # S Eq. 17
             terms[f"cycle_{m}"] = s.cycle * losses.cycle(fakes["round_trip"][m], x_0)  # S Eq. 22
             if s.structure:
-                terms[f"structure_{m}"] = s.structure * losses.structure(x_0, guess)
+                terms[f"structure_{m}"] = s.structure * losses.structure(
+                    x_0, guess, s.structure_radius_mm, self.spacing_mm
+                )
         return terms
 
     def _bound(self, m: str, x_0: Tensor, fakes: Fakes) -> Tensor:

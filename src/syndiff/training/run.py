@@ -125,6 +125,7 @@ def train(
         state = load_state(run / LAST) if resume and (run / LAST).exists() else None
         batches = _batches(manifest, request, trainer, told)
         objective = _objective(request, batches, state)
+        objective.spacing_mm = manifest.spacing_mm
         if rank == 0:
             write_json(run / SETTINGS, asked)  # from here on there is a run
         module = _module(objective, request.settings, batches, compiled, state, told)
