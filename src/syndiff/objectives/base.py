@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -136,6 +137,7 @@ class Objective(nn.Module, ABC):
         steps_per_epoch: steps of a pass over the data, which training tells; a method may change
             its course after some passes.
         spacing_mm: pixel size, which training tells.
+        kept: what a method remembers from step to step, by name; part of a checkpoint.
     """
 
     generators: nn.ModuleDict
@@ -143,6 +145,7 @@ class Objective(nn.Module, ABC):
     makes: tuple[str, ...] = ("target", "source")
     steps_per_epoch: int = 1
     spacing_mm: float = 1.0
+    kept: Mapping[str, Tensor] = MappingProxyType({})
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:

@@ -24,14 +24,14 @@ the image of m.
 | v                              | I v        | reverse variance: 0 is β̃_t, 1 is β_t            |
 | variational                    | I λ        | weight of the bound, 0.001                      |
 
-L_vlb is estimated by one t per sample, drawn uniformly, times T, in nats and as a mean over the
-pixels. Its gradient flows through the variance, not through the noise estimate (I Sec. 3.1).
+L_vlb is estimated by one t per sample, drawn uniformly, times T, in bits and as a mean over the
+pixels, as in Nichol and Dhariwal's code. Its gradient flows through the variance, not through the
+noise estimate (I Sec. 3.1). L_0 is the probability of one of 256 grey levels, as there
+(`GaussianDiffusion.bound_term`), though a scan's values need not lie on them.
 
-Departures. L_0 is the density of a Gaussian, not its integral over one of 256 grey levels
-(`GaussianDiffusion.bound_term`). λ_adv is 1 as in SynDiff, for want of a value in the text. The
-diffusive reconstruction |x_0 - x̂_0|_1 of S 22 is left out: L_hybrid is the loss that the text
-adopts for that module. `structure` adds a term to the one-shot module that neither paper has; it
-is 0 but in `SMALL`.
+Departures. λ_adv is 1 as in SynDiff, for want of a value in the text. The diffusive reconstruction
+|x_0 - x̂_0|_1 of S 22 is left out: L_hybrid is the loss that the text adopts for that module.
+`structure` adds a term to the one-shot module that neither paper has; it is 0 but in `SMALL`.
 """
 
 from __future__ import annotations
