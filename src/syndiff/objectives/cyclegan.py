@@ -20,7 +20,7 @@ For each modality m, the other one being o:
 The adversarial loss is least squares: SynDiff's text adopts [21]'s losses, and that is theirs, as
 it is Zhu et al.'s.
 
-Departures. The pool of past fakes for the discriminators (50 images in Zhu et al., none in SynDiff's
+Departures. The pool of past fakes for discriminators (50 images in Zhu et al., none in SynDiff's
 text) is an option, `image_pool`: without it a loss is a function of its step alone,
 whatever the number of processes. No halving of the discriminators' loss, which Adam would not
 notice. No identity term, which Zhu et al. have for paintings only.
