@@ -256,6 +256,7 @@ class TranslationModule(L.LightningModule):
             "generators": self.objective.generators.state_dict(),
             "discriminators": self.objective.discriminators.state_dict(),
             "ema": self.ema.state_dict(),
+            "kept": dict(self.objective.kept),
             "optimizers": [o.optimizer.state_dict() for o in optimizers],
         }
 
@@ -270,6 +271,7 @@ class TranslationModule(L.LightningModule):
             self.objective.generators.load_state_dict(state["generators"])
             self.objective.discriminators.load_state_dict(state["discriminators"])
             self.ema.load_state_dict(state["ema"])
+            self.objective.kept = {k: v.to(self.device) for k, v in state.get("kept", {}).items()}
         except RuntimeError as error:
             raise ModelError(
                 f"the checkpoint at step {self.step} holds other networks than this run's",

@@ -126,7 +126,9 @@ def train(
         told.phase("reading the slices")
         state = load_state(run / LAST) if resume and (run / LAST).exists() else None
         batches = _batches(manifest, request, trainer, told)
+        _check_processes(request, trainer.world_size)
         objective = _objective(request, batches, state)
+        objective.spacing_mm = manifest.spacing_mm
         if rank == 0:
             write_json(run / SETTINGS, asked)  # from here on the run can be resumed
         module = _module(objective, request.settings, batches, compiled, state, told)
@@ -227,6 +229,12 @@ def _batches(
             f"1 to {max(1, fewest // world)}",
         )
     return batches
+
+
+def _check_processes(request: Request, world: int) -> None:
+    """Raise where a method cannot do with several processes."""
+    if world > 1 and vars(request.settings.objective).get("image_pool"):
+        raise OptionError(f"`image_pool` on {world} processes", "one process, or 0")
 
 
 def _objective(request: Request, batches: Batches, state: Mapping[str, Any] | None) -> Objective:
