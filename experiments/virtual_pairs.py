@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from syndiff.phantom.head_slices import Head, draw_pair
 
 Say = Callable[[str], None]
-Draw = Callable[[np.random.Generator, Sequence[Head], int], tuple[np.ndarray, np.ndarray]]
+Draw = Callable[[np.random.Generator, Sequence[Head], int], tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def _rate(how: VirtualTraining, part: float, step: int) -> float:
 def _batch(
     how: VirtualTraining, heads: Sequence[Head], step: int, draw: Draw
 ) -> tuple[Tensor, Tensor]:
-    """Pairs of one step, (b, 1, h, w) in [-1, 1], channels innermost."""
+    """Sources (b, 1, h, w) and targets (b, t, h, w) of one step, in [-1, 1]."""
     rng = np.random.default_rng((how.seed, step))
     pairs = [draw(rng, heads, how.size) for _ in range(how.batch_size)]
-    both = torch.from_numpy(np.array(pairs, dtype=np.float32)) * 2 - 1  # b 2 h w
+    both = torch.from_numpy(np.array(pairs, dtype=np.float32)) * 2 - 1  # b 1+t h w
     source, target = both[:, :1], both[:, 1:]
     return source.contiguous(memory_format=torch.channels_last), target.contiguous()
 

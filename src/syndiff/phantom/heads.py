@@ -20,8 +20,8 @@ from syndiff.io.atomic import write_text
 from syndiff.io.volume import Volume
 from syndiff.phantom import head_signal
 from syndiff.phantom.cohort import check_numbers, claim_folder, scan_paths, subject_name
+from syndiff.phantom.head_contrast import source_signal
 from syndiff.phantom.head_signal import signal_of, with_scalp
-from syndiff.phantom.head_slices import source_signal
 from syndiff.phantom.label_maps import INDEX, TISSUES, read_label_map, tissues_of_labels
 from syndiff.phantom.signal import MODALITIES
 from syndiff.reporting import SILENT, Reporter
