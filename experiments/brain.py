@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,21 @@ def load(data: Path, name: str, cache: Path, direction: tuple[str, str] = T1_T2)
     lesions = formats.read(path).array > 0.5 if path.exists() else None
     mask = head & stored["covered"]
     return Patient(name, source, stored["target"], direction[1], mask, lesions)
+
+
+def thinned(patient: Patient, count: int) -> Patient:
+    """The same patient with some slices only, spread over the head."""
+    reached = np.flatnonzero(patient.mask.any((0, 1)))
+    z = reached[np.linspace(0.12 * len(reached), 0.95 * len(reached) - 1, count).astype(int)]
+    source = Volume(np.ascontiguousarray(patient.source.array[:, :, z]), patient.source.affine)
+    lesions = None if patient.lesions is None else patient.lesions[:, :, z]
+    return replace(
+        patient,
+        source=source,
+        target=patient.target[:, :, z],
+        mask=patient.mask[:, :, z],
+        lesions=lesions,
+    )
 
 
 def scores(patient: Patient, image: Array) -> dict[str, float]:
@@ -196,6 +211,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", help="NAME=TRANSLATOR")
     parser.add_argument("--source", default="T1w", choices=("T1w", "T2w", "FLAIR"))
     parser.add_argument("--target", default="T2w", choices=("T1w", "T2w", "FLAIR"))
+    parser.add_argument("--slices", type=int, help="judge so many only, spread over the head")
     parser.add_argument("--pictures", action="store_true")
     parser.add_argument("--patients", nargs="*", default=list(PATIENTS))
     arguments = parser.parse_args()
@@ -207,6 +223,8 @@ def main() -> None:
             print(name, "has not both")
             continue
         patient = load(arguments.data, name, cache, direction)
+        if arguments.slices:
+            patient = thinned(patient, arguments.slices)
         source = patient.source.array
         mean = source[patient.mask].mean()
         made = {"copy": source}

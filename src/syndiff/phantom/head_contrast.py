@@ -127,14 +127,17 @@ def lesion_signal(contrast: str, signal: Signal, depth: float, *, is_source: boo
         contrast: of `CONTRASTS`.
         signal: of the other tissues in the same scan, multiples of white matter.
         depth: 0 to 1.
-        is_source: lesions of a source are fainter now and then than those of the fixed T2w.
+        is_source: lesions of a source are fainter than those of the fixed T2w and FLAIR, and
+            darker than its fluid.
     """
     if contrast == "T1":
         dark = 1 - (1 - signal[INDEX["grey_matter"]]) * (0.4 + 1.1 * depth)
         return float(max(np.float32(dark), 1.1 * signal[INDEX["csf"]]))
     if contrast == "FLAIR":
-        return 1.5 + 0.6 * depth
-    return (1.75 if is_source else 2.15) + 0.75 * depth
+        return (1.3 if is_source else 1.5) + 0.6 * depth
+    if is_source:
+        return float(1 + (signal[INDEX["csf"]] - 1) * (0.3 + 0.5 * depth))
+    return 2.15 + 0.75 * depth
 
 
 def blackened(rng: np.random.Generator, contrast: str, signal: Signal) -> Signal:
