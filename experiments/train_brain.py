@@ -17,9 +17,11 @@ from virtual_pairs import VirtualTraining, train
 
 from syndiff.io.atomic import write_json
 from syndiff.networks.context_unet import ContextUNet
-from syndiff.phantom.head_contrast import CONTRASTS
+from syndiff.phantom.head_contrast import CONTRASTS, TARGET_PEAKS
 from syndiff.phantom.head_slices import Head, draw_slices
 
+# What is brighter than grey matter in the fixed FLAIR is a lesion.
+BRIGHT = {"T1": 1.0, "T2": 1.0, "FLAIR": 1.42 / TARGET_PEAKS["FLAIR"]}
 DIRECTIONS = "directions.json"  # in a run's folder
 
 
@@ -65,7 +67,7 @@ def main() -> None:
         network,
         heads,
         out,
-        VirtualTraining(**arguments),
+        VirtualTraining(**arguments, bright=tuple(BRIGHT[target] for target in targets)),
         resume=resume,
         draw=draw,
         say=lambda line: print(line, flush=True),

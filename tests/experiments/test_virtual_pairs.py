@@ -55,6 +55,13 @@ def test_the_loss_is_nothing_for_equal_images_only() -> None:
     assert loss_of(image.flip(-1), image, 0.1) > 0.1
 
 
+def test_what_is_bright_counts_three_times() -> None:
+    target = torch.full((1, 2, 16, 16), 0.5)
+    difference = loss_of(target + 0.1, target, 0.0, (1.0, 1.0))
+    torch.testing.assert_close(difference, torch.tensor(0.1))
+    torch.testing.assert_close(loss_of(target + 0.1, target, 0.0, (1.0, 0.7)), 2 * difference)
+
+
 def test_a_run_learns_and_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
     torch.manual_seed(0)
