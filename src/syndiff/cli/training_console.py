@@ -39,7 +39,7 @@ class Lines:
 
 
 class Quiet(Lines):
-    """Warnings alone."""
+    """Prints only warnings."""
 
     def phase(self, name: str) -> None:
         pass

@@ -1,7 +1,6 @@
-"""Signals of a head's tissues as a network's source, drawn anew each time, and as its target.
+"""The signals of a head's tissues in random source scans and in the fixed scans of the targets.
 
-A source is a T1w, T2w or FLAIR scan of any scanner; a target is what one fixed scan of a contrast
-shows, without noise: what cannot be known from the source is not asked of a network.
+A source is a random T1w, T2w or FLAIR scan. A target shows one fixed protocol of a contrast.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ SPREADS: Mapping[str, Mapping[str, float]] = {
 
 
 def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Signal:
-    """A T1w scan's signal of each tissue, drawn between MPRAGE and spin echo."""
+    """The signal of each tissue (tissues,) in a random T1w scan between MPRAGE and spin echo."""
     share = float(np.clip(rng.uniform(-0.15, 1.15), 0, 1))
     a, b = signal_of(MPRAGE), signal_of(SPIN_ECHO_T1)
     signal = np.exp((1 - share) * np.log(a) + share * np.log(b))
@@ -61,7 +60,7 @@ def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) 
 
 
 def _t2_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Signal:
-    """A T2w scan's signal of each tissue, of a shorter or longer echo time than FSE_T2's."""
+    """The signal of each tissue (tissues,) in a random T2w scan of any echo time."""
     signal = _spread(rng, signal_of(FSE_T2) ** rng.uniform(0.7, 1.2), "T2")
     signal[INDEX["ventricle"]] = signal[INDEX["csf"]] * np.exp(rng.normal(0.12, 0.12))
     if rng.random() < 0.2:
@@ -70,7 +69,7 @@ def _t2_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> 
 
 
 def _flair_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Signal:
-    """A FLAIR scan's signal of each tissue, with and without suppressed fat."""
+    """The signal of each tissue (tissues,) in a random FLAIR scan, with or without fat."""
     signal = _spread(rng, signal_of(FLAIR) ** rng.uniform(0.6, 1.3), "FLAIR")
     signal[INDEX["ventricle"]] = signal[INDEX["csf"]] * np.exp(rng.normal(0, 0.2))
     if rng.random() < 0.6:

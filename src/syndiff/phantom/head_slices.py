@@ -1,8 +1,8 @@
-"""Slices of virtual heads, drawn anew each time: one contrast of any scanner and fixed others.
+"""Random slices of virtual heads: a source of a random scan and targets of fixed scans.
 
-Contrast, thickness, position, lesions and artefacts of the source are drawn at random; the target
-is what one fixed scan would show of the same anatomy, without noise: what cannot be known from
-the source is not asked of a network.
+Contrast, slice thickness, position, lesions and artefacts of the source are drawn at random. The
+targets show the same anatomy as one fixed protocol each would, without noise, because a network
+cannot predict from the source what does not depend on it.
 """
 
 from __future__ import annotations
@@ -26,21 +26,27 @@ from syndiff.phantom.label_maps import BRAIN, INDEX, TISSUES
 
 Image = NDArray[np.float32]
 IS_BRAIN = np.isin(np.arange(len(TISSUES)), [INDEX[name] for name in BRAIN])
-IS_KEPT = IS_BRAIN.copy()  # what skull-stripping leaves
+IS_KEPT = IS_BRAIN.copy()  # the tissues that remain after skull-stripping
 IS_KEPT[INDEX["falx"]] = True
 FLUID = (INDEX["csf"], INDEX["ventricle"])
-BRIGHTNESS = 4.0  # a source of this many times its mean over the head becomes 1
+BRIGHTNESS = 4.0  # source value that becomes 1, in multiples of the mean over the head
 OVERSAMPLING = 2
-BLIND_MM = 60.0  # above the lowest slice of the brain, where orbits end
+BLIND_MM = 60.0  # height above the lowest slice of the brain at which the orbits end
 
 
 @dataclass
 class Head:
-    """An individual's tissues, (z, y, x) codes of `TISSUES`, and what is needed to draw slices."""
+    """The tissues of an individual head.
+
+    Attributes:
+        tissues: (z, y, x) codes of `TISSUES`.
+        spacing_mm: size of the cubic voxels.
+        eyes: whether the eyes are labelled; if not, no slices through the eyes are drawn.
+    """
 
     tissues: NDArray[np.uint8]
     spacing_mm: float
-    eyes: bool = True  # whether eyes are labelled; if not, slices through them are left out
+    eyes: bool = True
 
     def __post_init__(self) -> None:
         flat = self.tissues.reshape(len(self.tissues), -1)
@@ -55,7 +61,7 @@ class Head:
 
 
 def smooth_noise(rng: np.random.Generator, size: int, sigma_px: float) -> Image:
-    """A smooth random field of unit variance (about), size × size."""
+    """A smooth random field (size, size) of approximately unit variance."""
     n = max(3, int(np.ceil(size / sigma_px)) + 2)
     coarse = rng.standard_normal((n, n)).astype(np.float32)
     at = np.linspace(0.5, n - 1.5, size, dtype=np.float32)
@@ -66,10 +72,10 @@ def smooth_noise(rng: np.random.Generator, size: int, sigma_px: float) -> Image:
 
 
 def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> NDArray[np.uint8]:
-    """A tilted, turned, scaled and bent slab of tissue: (k, 2 size, 2 size) codes.
+    """A randomly tilted, rotated, scaled and bent slab of tissue codes: (k, 2 size, 2 size).
 
-    Its k layers lie through the slice's thickness; the plane is sampled twice as finely as the
-    image is.
+    The k layers sample the thickness of the slice. The plane is sampled twice as finely as the
+    image, for partial volume.
     """
     s = head.spacing_mm
     thickness = rng.choice([1.0, 2.0, 3.0, 4.0, 5.0], p=[0.4, 0.1, 0.25, 0.15, 0.1])
@@ -107,9 +113,10 @@ def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> 
 
 
 def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
-    """Draw lesions of white matter, near the ventricles rather, and now and then a large one.
+    """Add random lesions to a slab of codes (k, n, n), in place.
 
-    Their borders are soft: within them, voxels are drawn to belong or not.
+    White-matter lesions lie preferably near the ventricles; one slab in twenty gets a large
+    oedema. The borders are soft: near a border, voxels belong to the lesion at random.
     """
     plane = codes[len(codes) // 2]
     n = plane.shape[0]
@@ -138,7 +145,13 @@ def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
 def _spots(
     rng: np.random.Generator, rows: NDArray[np.intp], columns: NDArray[np.intp], rough: Image
 ) -> Image:
-    """Ellipses with rough borders at some of the given pixels, below 1 inside; (n, n)."""
+    """A map (n, n) of random ellipses with rough borders, with values below 1 inside them.
+
+    Args:
+        rng: generator of the ellipses.
+        rows, columns: the pixels on which ellipses may be centred.
+        rough: (n, n) a random field that roughens the borders.
+    """
     n = len(rough)
     y, x = np.ogrid[:n, :n]
     centre = rows.mean(), columns.mean()
@@ -175,15 +188,15 @@ def draw_slices(
     """A slice of a virtual head as a scan of one contrast and as fixed scans of others.
 
     Args:
-        rng: what is drawn follows from it alone.
-        heads: the individuals to choose from.
-        size: of the square images in pixels.
-        spacing_mm: pixel size.
-        source: contrast of the first image, of `CONTRASTS`.
+        rng: generator of all random draws.
+        heads: the individuals, one of which is chosen at random.
+        size: side of the square images in pixels.
+        spacing_mm: pixel size in mm.
+        source: contrast of the first image, one of `CONTRASTS`.
         targets: contrasts of the others.
 
     Returns:
-        source and targets, each (size, size) float32 in [0, 1].
+        Source and targets, each (size, size) float32 in [0, 1].
     """
     head = heads[int(rng.integers(len(heads)))]
     stripped = rng.random() < 0.35
@@ -254,7 +267,7 @@ def _mix(codes: NDArray[np.uint8], signal: NDArray[np.floating]) -> Image:
 
 
 def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
-    """Where a skull-stripped scan keeps the fluid around the brain: near tissue only."""
+    """The mask of skull-stripping, which keeps fluid only near brain tissue: (size, size)."""
     tissue = IS_BRAIN[codes[len(codes) // 2]] & ~np.isin(codes[len(codes) // 2], FLUID)
     coarse = tissue[::2, ::2].astype(np.float32)
     near = ndimage.gaussian_filter(coarse, rng.uniform(1.5, 4)) > rng.uniform(0.08, 0.4)
@@ -269,7 +282,7 @@ def _texture(rng: np.random.Generator, size: int) -> Image:
 
 
 def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
-    """Coil shading, gain, blur and noise of a source image."""
+    """Apply coil shading, gain, blur and noise to a source image."""
     size = len(image)
     air = image < 0.02
     image = image * np.exp(np.float32(0.25 * rng.random()) * smooth_noise(rng, size, size * 0.6))
@@ -280,7 +293,7 @@ def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
         image = image * (1 - rng.uniform(0.1, 0.6) * np.exp(-away))
     image = image * np.exp(rng.normal(0, 0.06))
     sigma = float(np.exp(rng.uniform(np.log(0.003), np.log(0.07))))
-    before = rng.random() < 0.4  # interpolation blurs noise, a filter does not
+    before = rng.random() < 0.4  # noise before the blur, as in interpolated scans, or after it
     blur = rng.uniform(0.3, 0.95)
     if before:
         image = _rician(rng, image, 1.6 * sigma)
