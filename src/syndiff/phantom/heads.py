@@ -28,8 +28,8 @@ from syndiff.phantom.cohort import (
     scan_paths,
     subject_name,
 )
+from syndiff.phantom.head_contrast import source_signal
 from syndiff.phantom.head_signal import signal_of, with_scalp
-from syndiff.phantom.head_slices import source_signal
 from syndiff.phantom.label_maps import INDEX, TISSUES, read_label_map, tissues_of_labels
 from syndiff.phantom.signal import MODALITIES
 from syndiff.reporting import SILENT, Reporter
