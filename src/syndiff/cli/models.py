@@ -105,7 +105,7 @@ def evaluate(
     for name, entry in results["models"].items():
         offset = entry.get("offset_px")
         lines.append(
-            f"{name:12} {scores_in_words(entry['subject_means'])}, "
+            f"{name:12} {scores_in_words(entry['person_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
     lines += [

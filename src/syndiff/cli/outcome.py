@@ -90,7 +90,7 @@ def scores(results: Mapping[str, Any]) -> dict[str, Any]:
     """What an evaluation found, by model: means over people, offset, verdict."""
     return {
         name: {
-            **entry["subject_means"],
+            **entry["person_means"],
             "offset_px": entry.get("offset_px"),
             **({"verdict": entry["verdict"]["sentence"]} if "verdict" in entry else {}),
         }
