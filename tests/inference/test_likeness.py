@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from syndiff.inference.doubts import modality_doubts
-from syndiff.inference.likeness import FEWEST, USUAL_LIMIT, Likeness, nearest
+from syndiff.inference.likeness import FEWEST, USUAL_LIMIT, Likeness, modality_of, nearest
 from syndiff.io import formats
 from syndiff.io.atomic import read_json, write_json
 from syndiff.io.volume import Volume
@@ -61,6 +61,23 @@ def test_what_is_no_t1_of_a_head_is_doubted(person, kind):
         "brain mask": lambda: brain,
     }
     assert "T1" in said(planted[kind]())
+
+
+def test_whole_and_stripped_heads_are_two_kinds_of_one_modality(person):
+    other = make_subject(1, ("T1",), 13, spacing_mm=4.0)
+
+    def stripped(somebody):
+        return np.where(np.isin(somebody.labels, BRAIN), somebody.scans["T1"], 0)
+
+    array = stripped(other).astype(np.float32)
+    row = fingerprint(array, foreground_mask(array), (4.0, 4.0, 4.0), "a.u.")
+    scans = CARD["fingerprints"]["scans"] | {"T1-stripped": [row]}
+    card = CARD | {"fingerprints": {"names": list(NAMES), "scans": scans}}
+    for array in (person.scans["T1"], stripped(person)):
+        assert said(array, card=card) == ""
+    assert "looks like T2, not T1" in said(person.scans["T2"], card=card)
+    assert "is it the right modality, and a head" in said(person.labels, card=card)
+    assert modality_of("T1-stripped") == modality_of("T1") == "T1"
 
 
 def test_older_translators_judge_by_their_quantiles(person):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,13 @@ def test_damaged_json_is_read_or_refused(
 
 def one_line(act: Callable[[], object]) -> None:
     """Run something that may refuse what it reads, in one line."""
-    try:
-        act()
-    except UserError as error:
-        assert "\n" not in str(error)
+    with suppress(UserError):
+        try:
+            act()
+        except UserError as error:
+            if "\n" in str(error):
+                raise AssertionError(f"{error!r} has several lines") from error
+            raise
 
 
 def test_sound_ones_are_read(scans: Path) -> None:

@@ -318,7 +318,7 @@ def test_stopping_saves_first(prepared: Path, tmp_path: Path) -> None:
         report=Watching(stop),
     )
     assert outcome.interrupted
-    assert outcome.step == 11
+    assert outcome.step in (10, 11)  # a step of more than a second is not finished
     assert load_state(tmp_path / "run/checkpoints/last.pt")["step"] == outcome.step
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -337,6 +337,7 @@ def test_minutes_end_a_run(prepared: Path, tmp_path: Path) -> None:
     assert len(outcome.translators) == 2
 
 
+@pytest.mark.slow  # objectives/test_contract.py has a shorter one of each method
 def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     train(

@@ -24,6 +24,7 @@ from syndiff.evaluation.scoring import Evaluation, summarise_model
 from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
 from syndiff.io.digest import sha256_of
+from syndiff.io.locks import clear_leftovers
 from syndiff.io.outputs import check_outputs
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME
@@ -70,6 +71,9 @@ def write(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None
         UserError: `out` cannot be written.
     """
     page = render(results, evaluation)
+    clear_leftovers(out, WRITTEN)
+    for name in WRITTEN[1:]:  # of an earlier evaluation: never beside new numbers
+        (out / name).unlink(missing_ok=True)
     files.write_json(out / "metrics.json", results)
     files.write_text(out / "metrics.csv", _csv(evaluation))
     files.write_text(out / "anatomy.csv", _anatomy_csv(evaluation))

@@ -31,6 +31,8 @@ class Method:
         unconditional: whether the method can train without a source.
         renamed: earlier name of a hyper-parameter → its name now, dotted where it belongs to a
             network; read in old runs' settings and accepted from users.
+        before: hyper-parameter → what it was in old runs, whose settings do not name it, where
+            that is not the value it has now.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Method:
     pairs: bool = False
     unconditional: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
 
     def build(
         self, settings: Any, source_channels: int = 1, supervised: bool = False

@@ -77,15 +77,16 @@ from syndiff.objectives.method import Method
 from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
 from syndiff.translators.one_shot import generator
 
-WEIGHTS = (
+NOT_NEGATIVE = (
     "cycle_one_shot",
     "cycle_diffusive",
     "adversarial_one_shot",
     "adversarial_diffusive",
     "gradient_penalty",
     "structure",
+    "structure_radius_mm",
 )
-LEAST = {"steps": 1, "gradient_penalty_interval": 1} | dict.fromkeys(WEIGHTS, 0)
+LEAST = {"steps": 1, "gradient_penalty_interval": 1} | dict.fromkeys(NOT_NEGATIVE, 0)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class SynDiffSettings:
         gradient_penalty: η (Eq. 12).
         gradient_penalty_interval: steps between two penalties; 1 is the paper's.
         structure: weight of the structure term between an image and its one-shot translation.
+        structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
         diffusive: whether there is a diffusive module; otherwise the one-shot module translates.
         one_shot_epochs: n_ND, number of epochs after which the one-shot module is frozen; 0: from
             the start, negative: never.
@@ -127,6 +129,7 @@ class SynDiffSettings:
     gradient_penalty: float = 0.5
     gradient_penalty_interval: int = 10
     structure: float = 0.0
+    structure_radius_mm: float = 0.0
     diffusive: bool = True
     one_shot_epochs: float = -1.0
     detach_one_shot: bool = False
@@ -324,7 +327,7 @@ class SynDiff(Objective):
                 )  # Eq. 22; with an acquired condition this is a pixel-wise loss
             if s.structure and learning:
                 terms[f"structure_{m}"] = s.structure * losses.structure(
-                    *by_channel(x_0, fakes["guess"][m])
+                    *by_channel(x_0, fakes["guess"][m]), s.structure_radius_mm, self.spacing_mm
                 )
         return terms  # their sum is Eq. 23
 

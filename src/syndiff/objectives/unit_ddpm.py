@@ -77,6 +77,7 @@ class UnitDDPMSettings:
         release_time: t_r, from 1 to T: the step, counted from the image, below which a translation
             denoises the source too instead of adding new noise to it.
         structure: weight of the structure term between an image and its translation.
+        structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
         channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
             `UNet`.
         one_shot_channels, one_shot_blocks, upsampling: of the translation functions, see
@@ -87,6 +88,7 @@ class UnitDDPMSettings:
     cycle: float = 1.0
     release_time: int = 1
     structure: float = 0.0
+    structure_radius_mm: float = 0.0
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 2
@@ -118,6 +120,7 @@ class UnitDDPMSettings:
 SMALL = UnitDDPMSettings(
     cycle=2.0,
     structure=5.0,
+    structure_radius_mm=2.0,
     channels=16,
     multipliers=(1, 2, 3, 4),
     blocks=1,
@@ -180,7 +183,7 @@ class UnitDDPM(Objective):
             )  # L_cyc, in L_φ
             if s.structure:  # in L_φ, too
                 terms[f"structure_{m}"] = s.structure * losses.structure(
-                    batch[m], fakes["other_0"][m]
+                    batch[m], fakes["other_0"][m], s.structure_radius_mm, self.spacing_mm
                 )
         return terms
 

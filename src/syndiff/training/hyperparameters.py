@@ -38,13 +38,13 @@ def changed(settings: Any, name: str, value: Any, method: Method) -> Any:
 def from_plain(content: Mapping[str, Any], method: Method) -> Any:
     """A method's hyper-parameters as JSON or YAML holds them, in today's or an earlier layout.
 
-    What is missing has its default value.
+    What is missing has the value that it had when nothing else could be chosen.
 
     Raises:
         OptionError: an unknown hyper-parameter, or a value that does not fit.
     """
     settings = method.settings()
-    for name, value in _flat(content).items():
+    for name, value in {**method.before, **_flat(content)}.items():
         settings = changed(settings, name, value, method)
     return settings
 

@@ -105,6 +105,7 @@ _SMALL = SynDiffSettings(
     cycle_one_shot=2.0,
     cycle_diffusive=5.0,
     structure=5.0,
+    structure_radius_mm=2.0,
     detach_one_shot=True,
 )
 
@@ -114,6 +115,7 @@ PRESETS: dict[str, TrainSettings] = {
             _FULL,
             one_shot=ResNetSettings(upsampling="resize"),
             structure=5.0,
+            structure_radius_mm=2.0,
             detach_one_shot=True,
         ),
         batch_size=4,

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.io.atomic import write_json
+from syndiff.io.locks import clear_leftovers, only_writer
 from syndiff.networks.compiled import compile_networks, compiling
 from syndiff.objectives.base import Objective
 from syndiff.objectives.methods import method_of
@@ -31,7 +32,6 @@ from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
-from syndiff.training.folder import only_writer
 from syndiff.training.guard import DivergedError
 from syndiff.training.identity import data_identity
 from syndiff.training.module import TranslationModule
@@ -119,12 +119,16 @@ def train(
         if rank == 0:  # other processes find the folder as rank 0 has made it
             check_folder(run, resume, asked)
             stack.enter_context(only_writer(run))
+            for part in (run, run / "checkpoints", *run.glob("translators/*")):
+                clear_leftovers(part)
             check_folder(run, resume, asked)  # again: another process may have been first
         told = for_training(report if rank == 0 else SILENT)
         told.phase("reading the slices")
         state = load_state(run / LAST) if resume and (run / LAST).exists() else None
         batches = _batches(manifest, request, trainer, told)
+        _check_processes(request, trainer.world_size)
         objective = _objective(request, batches, state)
+        objective.spacing_mm = manifest.spacing_mm
         if rank == 0:
             write_json(run / SETTINGS, asked)  # from here on the run can be resumed
         module = _module(objective, request.settings, batches, compiled, state, told)
@@ -139,6 +143,8 @@ def train(
                 _fit(trainer, module, batches)
         if rank:
             return Outcome([], module.step)
+        if not watch.interrupted and module.step >= module.total_steps:
+            watch.make_up(trainer, module)
         return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
 
 
@@ -225,6 +231,12 @@ def _batches(
     return batches
 
 
+def _check_processes(request: Request, world: int) -> None:
+    """Raise where a method cannot do with several processes."""
+    if world > 1 and vars(request.settings.objective).get("image_pool"):
+        raise OptionError(f"`image_pool` on {world} processes", "one process, or 0")
+
+
 def _objective(request: Request, batches: Batches, state: Mapping[str, Any] | None) -> Objective:
     """The objective with the first weights of a run."""
     settings = request.settings
@@ -251,6 +263,7 @@ def _module(
     module = TranslationModule(objective, settings, total)
     if module.not_recomputed:
         report.warn(f"`recompute` saves no memory in {', '.join(module.not_recomputed)}")
+    module.leaving.eager = not compiled
     if compiled:
         compile_networks((*objective.generators.values(), *objective.discriminators.values()))
     if state:

@@ -81,6 +81,7 @@ class Whole(Average):
     generators: Weights
     discriminators: Weights
     optimizers: list[Parameters]
+    kept: Weights = {}
     best_psnr_db: float
     best_step: Count
 
