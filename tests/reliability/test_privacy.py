@@ -11,25 +11,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 import pytest
 
 from syndiff.evaluation.evaluate import evaluate
 from syndiff.inference import TranslationOptions, translate_file
 from syndiff.inference.folders import translate_folder
+from syndiff.io import formats
+from syndiff.phantom import write_cohort
 from syndiff.preparation.recipe import prepare
 from syndiff.reporting import Remembering
 from tests.helpers.runs import run_of, settings
-from tests.helpers.volumes import head
 
 HEADER, PERSON, CLINIC = "Roe^Header", "DoeJane", "Clinic-of-Moe"
 EACH = 4  # bytes of a planted text that fits into the smallest field of a header
 
 
-def plant(path: Path, gain: float) -> None:
-    """A scan whose header says the header's text in every field and extension."""
-    volume = head()
-    image = nib.Nifti1Image(volume.array * np.float32(gain), volume.affine)
+def plant(scan: Path, path: Path) -> None:
+    """The scan with the header's text in every field and extension of its header."""
+    volume = formats.read(scan)
+    image = nib.Nifti1Image(volume.array, volume.affine)
     texts = [n for n in image.header if image.header[n].dtype.kind == "S" and n != "magic"]
     for name in texts:
         image.header[name] = HEADER.encode()[: image.header[name].dtype.itemsize]
@@ -69,11 +69,12 @@ def holding(folder: Path, *words: str) -> list[str]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the commands write, in folders by kind."""
     here = tmp_path_factory.mktemp("made")
-    raw = tmp_path_factory.mktemp(CLINIC) / CLINIC
+    raw, virtual = tmp_path_factory.mktemp(CLINIC) / CLINIC, tmp_path_factory.mktemp("virtual")
+    write_cohort(virtual, subjects=4, modalities=("T1", "T2"), seed=5, spacing_mm=8.0)
     for number in (1, 2, 3, 4):
-        for modality, gain in (("T1", 1.0), ("T2", 2.0)):
-            name = f"sub-{PERSON}{number}"
-            plant(raw / name / "anat" / f"{name}_{modality}w.nii.gz", gain + number / 10)
+        for modality in ("T1", "T2"):
+            end, name = f"anat/sub-00{number}_{modality}w.nii.gz", f"sub-{PERSON}{number}"
+            plant(virtual / f"sub-00{number}" / end, raw / name / end.replace("sub-00", name[:-1]))
     assert holding(raw, HEADER, PERSON)  # it would be found
     heard = Remembering()
     prepare(
@@ -90,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = run / "translators" / "T1_to_T2"
     options = TranslationOptions(device="cpu")
     patient = raw / "patient.nii.gz"
-    plant(patient, 1.0)
+    plant(virtual / "sub-004" / "anat" / "sub-004_T1w.nii.gz", patient)
     translate_file(model, patient, here / "one" / "result.nii.gz", options)
     (raw / "in").mkdir()
     patient.rename(raw / "in" / "patient.nii.gz")

@@ -108,7 +108,7 @@ def translate_folder(
     """
     loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
     loaded_model.translator.require_source()
-    folder, out = Path(folder).resolve(), Path(out).resolve()
+    folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
     if not 1 <= workers <= MOST_WORKERS:
         raise OptionError(f"`workers` {workers}", f"1 to {MOST_WORKERS}")
     jobs = plan(model, folder, out, pattern, modality, report)
