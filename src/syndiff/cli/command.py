@@ -130,6 +130,12 @@ def _with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return quietly
 
 
+def is_given(context: Any, name: str) -> bool:
+    """Whether somebody typed an option of the command that runs."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
 def is_quiet() -> bool:
     """Whether the command that runs was given --quiet."""
     return _hushed[""]

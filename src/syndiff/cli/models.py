@@ -20,6 +20,7 @@ from syndiff.cli.app import (
     numbers,
     whole_numbers,
 )
+from syndiff.cli.command import is_given
 from syndiff.cli.console import console_reporter, warn
 from syndiff.errors import OptionError
 
@@ -133,10 +134,18 @@ def models_() -> None:
 
 @app.command()
 def export(
+    context: typer.Context,
     model: Annotated[
-        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
+        Path,
+        typer.Argument(
+            help="Translator folder, or a shipped one's name ('syndiff models'); "
+            "or a training's run, whose translators are written as such."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="Folder to make: config.json and the program; of a run, translators."),
+    ],
     format: Annotated[
         str, typer.Option(help="onnx, which 'syndiff translate' also runs, or torch (a .pt2).")
     ] = "onnx",
@@ -149,9 +158,25 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
+    checkpoint: Annotated[
+        str, typer.Option(help="Of a run: best (each direction's own), last, or a step.")
+    ] = "best",
 ) -> None:
-    """Write a translator for other software; refused if it differs from torch."""
+    """Write a translator for other software, or a run's translators from any checkpoint."""
     from syndiff.export import export as run
+    from syndiff.training.restore import export_run, is_run
+
+    if is_run(model):
+        for name in ("format", "part", "sampling_steps", "overwrite"):
+            if is_given(context, name):
+                raise OptionError(
+                    f"`{name}` for a run", "a translator", "first export the run, then its result"
+                )
+        for path in export_run(model, out, checkpoint):
+            typer.echo(f"translator: {path}")
+        return
+    if is_given(context, "checkpoint"):
+        raise OptionError(f"`checkpoint` of {model}", "the folder of a training's run")
 
     with console_reporter("exporting") as report:
         made = run(
