@@ -219,7 +219,16 @@ def test_prepare(scans: Path, tmp_path: Path) -> None:
     import syndiff.preparation.recipe  # noqa: F401 - so that children need not
 
     out = tmp_path / "data"
-    words = ["prepare", str(scans), str(out), "--split", "train=2,val=1,test=1", "--size", "32"]
+    words = [
+        "prepare",
+        str(scans),
+        str(out),
+        "--split",
+        "train=2,val=1,test=1",
+        "--size",
+        "32",
+        "--no-register-training",
+    ]
     killed = again_and_again(words, out, tmp_path, lambda folder: contents(folder))
     note("prepare, 4 people, with registration", killed)
 
