@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +51,35 @@ def gradient_penalty(logits: Tensor, real: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+def full_precision(x: Tensor, wanted: bool) -> AbstractContextManager[Any]:
+    """A context without autocast, if `wanted`: where a gradient is differentiated again."""
+    return torch.autocast(x.device.type, enabled=False) if wanted else nullcontext()
+
+
 def cycle(reconstruction: Tensor, original: Tensor) -> Tensor:
     """Mean absolute difference, the ℓ1 cycle-consistency of Eq. 22."""
     return F.l1_loss(reconstruction, original)
+
+
+def distance(made: Tensor, acquired: Tensor, counted: Tensor) -> Tensor:
+    """Mean absolute difference over a batch in which only the samples of a mask count.
+
+    The other samples contribute 0 to the mean.
+
+    Args:
+        made, acquired: (b, c, h, w).
+        counted: (b,) bool, the mask, on the host.
+    """
+    if counted.all():
+        return cycle(made, acquired)
+    each = (made - acquired).abs().mean(dim=(1, 2, 3))  # b
+    return (each * counted.to(each.device, each.dtype, non_blocking=True)).mean()
+
+
+def by_channel(x_0: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """Every pair of a channel of either image: b c h w, b d h w → 2 × b·c·d 1 h w."""
+    left, right = torch.broadcast_tensors(x_0[:, :, None], guess[:, None])  # b c d h w
+    return left.flatten(0, 2)[:, None], right.flatten(0, 2)[:, None]
 
 
 def structure(

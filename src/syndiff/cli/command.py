@@ -187,6 +187,12 @@ def _told(name: str, outcome: Outcome | None) -> int:
     return outcome.code
 
 
+def is_given(context: Any, name: str) -> bool:
+    """Whether somebody typed an option of the command that runs."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
 def is_quiet() -> bool:
     """Whether the command that runs was given --quiet."""
     return _call.quiet

@@ -23,6 +23,7 @@ from syndiff.cli.app import (
     numbers,
     whole_numbers,
 )
+from syndiff.cli.command import is_given
 from syndiff.cli.completion import named_models
 from syndiff.cli.console import console_reporter, warn
 from syndiff.cli.outcome import Outcome, scores
@@ -172,8 +173,18 @@ def models_() -> Outcome:
 
 @app.command()
 def export(
-    model: Model,
-    out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
+    context: typer.Context,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Translator folder, or a shipped one's name ('syndiff models'); "
+            "or a training's run, whose translators are written as such."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(help="Folder to make: config.json and the program; of a run, translators."),
+    ],
     format: Annotated[
         values.Format,
         typer.Option(help="onnx, which 'syndiff translate' also runs, or torch (a .pt2)."),
@@ -187,9 +198,28 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
+    checkpoint: Annotated[
+        str, typer.Option(help="Of a run: best (each direction's own), last, or a step.")
+    ] = "best",
 ) -> Outcome:
-    """Write a translator for other software; refused if it differs from torch."""
+    """Write a translator for other software, or a run's translators from any checkpoint."""
     from syndiff.export import export as run
+    from syndiff.training.restore import export_run, is_run
+
+    if is_run(model):
+        for name in ("format", "part", "sampling_steps", "overwrite"):
+            if is_given(context, name):
+                raise OptionError(
+                    f"`{name}` for a run", "a translator", "first export the run, then its result"
+                )
+        paths = export_run(model, out, checkpoint)
+        return Outcome(
+            lines=[f"translator: {path}" for path in paths],
+            written={path.name: path for path in paths},
+            next=["info", paths[0]],
+        )
+    if is_given(context, "checkpoint"):
+        raise OptionError(f"`checkpoint` of {model}", "the folder of a training's run")
 
     with console_reporter("exporting") as report:
         made = run(

@@ -11,6 +11,7 @@ import typer
 
 from syndiff.cli import values
 from syndiff.cli.app import Compile, Precision, Seed, app, listed
+from syndiff.cli.command import is_given
 from syndiff.cli.outcome import Outcome, unused
 from syndiff.cli.training_console import training_console
 from syndiff.errors import OptionError
@@ -117,6 +118,44 @@ def train(
     nodes: Annotated[
         int, typer.Option(min=0, help="Machines; 0: as many as torchrun or srun uses, else one.")
     ] = 0,
+    final_lr: Annotated[
+        str, typer.Option(help="Where the cosine of both rates ends; none: constant rates.")
+    ] = "",
+    linear_decay_epochs: Annotated[
+        int, typer.Option(min=0, help="Both rates fall to 0 over these last epochs instead.")
+    ] = 0,
+    decay_with_minutes: Annotated[
+        bool,
+        typer.Option("--decay-with-minutes", help="The decay ends with --max-minutes, at latest."),
+    ] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Mirror and shift slices at random.")
+    ] = True,
+    image_pool: Annotated[
+        int, typer.Option(min=0, help="Past fakes shown to discriminators (cGAN, AttGAN, SAGAN).")
+    ] = 0,
+    one_shot_first: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Share of the steps in which SynDiff's one-shot module is alone."
+        ),
+    ] = 0.0,
+    pairs_from: Annotated[
+        Path | None,
+        typer.Option(help="Another prepared folder: its pairs beside DATA's unpaired slices."),
+    ] = None,
+    pair_share: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Of pairs in mixed training; 0: by number.")
+    ] = 0.0,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep the average of every validation.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML of such values, as RUN/run.yaml holds them; options go before it."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in RUN, with its options.")
     ] = False,
@@ -125,14 +164,23 @@ def train(
     from syndiff.objectives.methods import method_of
     from syndiff.training.presets import choose
     from syndiff.training.record import kept_request
+    from syndiff.training.run_config import read_config, settings_of
 
     def given(name: str, value: Any) -> Any:
         """A value that somebody typed; else None, which leaves that of the preset or the run."""
-        source = context.get_parameter_source(name)
-        return value if source is not None and source.name != "DEFAULT" else None
+        return value if is_given(context, name) else None
 
+    if config and resume:
+        raise OptionError("`config` with `resume`", "one of them", "a run goes on with its own")
+    if decay_with_minutes and not max_minutes:
+        raise OptionError("`decay_with_minutes` without `max_minutes`", "both")
+    if pairs_from and not is_given(context, "pairing"):
+        pairing = "mixed"
+    written = read_config(config) if config else {}
     kept = kept_request(run) if resume else None
     base = kept.settings if kept else None
+    if written:
+        base = settings_of(written, given("method", method) or "", given("preset", preset) or "")
     if kept and given("method", method) not in (None, method_of(kept.settings.objective).name):
         raise OptionError(
             f"`method` {method}", f"{method_of(kept.settings.objective).name}, as {run} has it"
@@ -141,7 +189,7 @@ def train(
         preset,
         networks or "",
         method=method_of(base.objective).name if base else method,
-        assignments=assignments or (),
+        assignments=(*([f"final_lr={final_lr}"] if final_lr else []), *(assignments or ())),
         base=base,
         max_steps=given("max_steps", max_steps),
         epochs=epochs or None,
@@ -153,13 +201,29 @@ def train(
         ema_decay=ema_decay if ema_decay >= 0 else None,
         structure=structure if structure >= 0 else None,
         spectral_norm=spectral_norm or None,
-        pairing=given("pairing", pairing),
+        pairing=pairing if pairs_from else given("pairing", pairing),
+        linear_decay_epochs=given("linear_decay_epochs", linear_decay_epochs),
+        decay_minutes=max_minutes if decay_with_minutes else None,
+        augment=given("augment", augment),
+        image_pool=given("image_pool", image_pool),
+        one_shot_first=given("one_shot_first", one_shot_first),
+        pair_share=given("pair_share", pair_share),
+        keep_checkpoints=given("keep_checkpoints", keep_checkpoints),
         shared_subjects=False if disjoint_subjects else None,
         validate_every=validate_every or None,
         seed=given("seed", seed),
     )
     from syndiff.training.run import train as fit  # slow; the options are checked by now
 
+    if written:
+        if not given("source", source):
+            source = written.get("source", source).replace("+", ",") or "none"
+        target = given("target", target) or written.get("target") or target
+        preset = given("preset", preset) or written.get("preset") or preset
+        one_shot, pairs_from = (
+            typed or (Path(written[name]) if written.get(name) else None)
+            for name, typed in (("one_shot", one_shot), ("pairs_from", pairs_from))
+        )
     with training_console() as report:
         outcome = fit(
             data,
@@ -168,9 +232,10 @@ def train(
             target=given("target", target) if kept else target,
             settings=settings,
             one_shot=one_shot,
+            pairs_from=pairs_from,
             preset=given("preset", preset) if kept else preset,
             max_minutes=max_minutes or None,
-            precision=given("precision", precision),
+            precision=given("precision", precision) or written.get("precision"),
             compiled=compiled,
             devices=devices,
             nodes=nodes,

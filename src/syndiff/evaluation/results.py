@@ -122,6 +122,8 @@ def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
         words = (
             f"PSNR's peak and SSIM's range are the brightest value of each acquired {what}"
             if profile.normalise == "mean"
+            else "SSIM's range is each slice's brightest value, PSNR's peak the synthetic one's"
+            if profile.normalise == "maximum"
             else "PSNR's peak and SSIM's range are 1, the cohort's bright end"
         )
         return {"unit": scale.unit, "window": None, "words": words}
@@ -129,6 +131,8 @@ def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
     words = f"PSNR's peak and SSIM's range are {high - low:g} HU, the window {low:g} to {high:g}"
     if profile.normalise == "mean":
         words = f"values of the window {low:g} to {high:g} HU, divided by each slice's mean"
+    if profile.normalise == "maximum":
+        words = f"values of the window {low:g} to {high:g} HU, divided by each slice's maximum"
     return {"unit": "HU", "window": [low, high], "words": words}
 
 

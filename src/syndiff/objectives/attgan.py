@@ -70,5 +70,6 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=False,
+    pairs=True,
     before={"finest_gate": True},
 )

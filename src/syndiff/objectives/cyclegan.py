@@ -39,6 +39,7 @@ from syndiff import losses
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import Translator
 from syndiff.translators.one_shot import OneShotTranslator, generator
 
@@ -175,11 +176,13 @@ class CycleGAN(Objective):
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        for m, _ in DIRECTIONS:
+        for m, o in DIRECTIONS:
             terms[f"adversarial_{m}"] = s.adversarial * losses.least_squares_generator(
                 D[m](fakes["translated"][m])
             )  # Eq. 1
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(fakes["round_trip"][m], batch[m])  # Eq. 2
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, fakes["translated"][o], fakes["round_trip"][m]
+            )  # Eq. 2
         return terms  # their sum is Eq. 3
 
     def translator(
@@ -205,4 +208,5 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=False,
+    pairs=True,
 )

@@ -51,6 +51,7 @@ from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import GaussianDiffusionTranslator, Translator
 
 # SynDiff, Sec. IV-B.7: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
@@ -163,7 +164,8 @@ class DDPM(Objective):
             x_t = q.diffuse(x_0, t, noise)  # I Eq. 9
             guess = G[f"one_shot_to_{o}"](x_0)  # S Eq. 16
             round_trip = G[f"one_shot_to_{m}"](guess)  # S Eq. 21
-            epsilon, v = G[f"diffusive_{m}"](x_t, guess, q.time[t]).chunk(2, dim=1)
+            condition = batch.acquired(o, otherwise=guess)
+            epsilon, v = G[f"diffusive_{m}"](x_t, condition, q.time[t]).chunk(2, dim=1)
             for name, value in {
                 "t": t,
                 "noise": noise,
@@ -193,7 +195,9 @@ class DDPM(Objective):
             terms[f"one_shot_{o}"] = s.adversarial * losses.adversarial_generator(
                 D[f"one_shot_{o}"](guess)
             )  # S Eq. 17
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(fakes["round_trip"][m], x_0)  # S Eq. 22
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, guess, fakes["round_trip"][m]
+            )  # S Eq. 22
             if s.structure:
                 terms[f"structure_{m}"] = s.structure * losses.structure(
                     x_0, guess, s.structure_radius_mm, self.spacing_mm
@@ -232,5 +236,6 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=True,
+    pairs=True,
     several_sources=False,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,8 +73,8 @@ class Method:
         options: dict[str, Any] = (
             {"source_channels": source_channels} if source_channels != 1 else {}
         )
-        if supervised:
-            options["supervised"] = True
+        if supervised and "supervised" in inspect.signature(self.objective).parameters:
+            options["supervised"] = True  # others have a use for all that they build
         try:
             return self.objective(settings, **options)
         except IMPOSSIBLE as error:

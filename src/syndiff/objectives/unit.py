@@ -57,6 +57,7 @@ from syndiff.networks.shared_latent import (
 )
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import OneShotTranslator, Translator
 
 # SynDiff, Sec. IV-B.3: "100 epochs, 10^{-4} learning rate"; Sec. IV-C: "Adam optimizer with
@@ -177,15 +178,15 @@ class UNIT(Objective):
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        for m, _ in DIRECTIONS:
+        for m, o in DIRECTIONS:
             x = batch[m]
             terms[f"kl_{m}"] = s.kl * kl_to_standard_normal(fakes["code"][m])
             terms[f"reconstruction_{m}"] = s.reconstruction * F.l1_loss(
                 fakes["reconstruction"][m], x
             )  # with the term above L_VAE
             terms[f"kl_cycle_{m}"] = s.kl * kl_to_standard_normal(fakes["code_again"][m])
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(
-                fakes["round_trip"][m], x
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, fakes["translated"][o], fakes["round_trip"][m]
             )  # with the term above L_CC
             terms[f"adversarial_{m}"] = s.adversarial * losses.adversarial_generator(
                 D[m](fakes["translated"][m])
@@ -224,4 +225,5 @@ METHOD = Method(
     before={"kl": 0.01},
     training=TRAINING,
     stochastic=False,
+    pairs=True,
 )

@@ -51,6 +51,7 @@ from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import ParallelDiffusionTranslator, Translator
 
 # SynDiff, Sec. IV-B.8: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
@@ -155,7 +156,8 @@ class UnitDDPM(Objective):
             other_0 = G[f"translate_to_{o}"](x_0)  # x̃_0
             round_trip = G[f"translate_to_{m}"](other_0)
             x_t, other_t = q.diffuse(x_0, t, noise), q.diffuse(other_0, t, other_noise)
-            epsilon = G[f"denoise_{m}"](x_t, other_t.detach(), q.time[t])  # L_θ leaves g alone
+            beside = q.diffuse(batch.acquired(o, otherwise=other_0.detach()), t, other_noise)
+            epsilon = G[f"denoise_{m}"](x_t, beside, q.time[t])  # L_θ leaves g alone
             other_epsilon = fixed(G[f"denoise_{o}"], other_t, x_t, q.time[t])  # L_φ leaves ε_θ
             for name, value in {
                 "noise": noise,
@@ -178,8 +180,8 @@ class UnitDDPM(Objective):
             terms[f"translate_to_{o}"] = F.mse_loss(
                 fakes["other_epsilon"][m], fakes["other_noise"][m]
             )  # L_φ
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(
-                fakes["round_trip"][m], batch[m]
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, fakes["other_0"][m], fakes["round_trip"][m]
             )  # L_cyc, in L_φ
             if s.structure:  # in L_φ, too
                 terms[f"structure_{m}"] = s.structure * losses.structure(
@@ -222,5 +224,6 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=True,
+    pairs=True,
     several_sources=False,
 )

@@ -34,6 +34,7 @@ class TranslationModule(L.LightningModule):
     """Trains an objective.
 
     Attributes:
+        minutes: of training so far, over all invocations; told after each step.
         step: batches seen so far, over all invocations.
         ema: moving average of the generators; the generators themselves if it is switched off.
         sums, counted: sum and number of the values of each loss term of this process since
@@ -50,7 +51,7 @@ class TranslationModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.objective, self.settings, self.total_steps = objective, settings, total_steps
-        self.step = 0
+        self.step, self.minutes = 0, 0.0
         self.ema = (
             copy.deepcopy(objective.generators).requires_grad_(False)
             if settings.ema_decay
@@ -224,6 +225,8 @@ class TranslationModule(L.LightningModule):
     def rate(self, base: float) -> float:
         """The learning rate at this step: constant, a line to 0, or a cosine to `final_lr`."""
         part = min(1.0, self.step / max(1, self.total_steps))
+        if self.settings.decay_minutes:
+            part = min(1.0, max(part, self.minutes / self.settings.decay_minutes))
         if self.settings.linear_decay_epochs:
             falling = min(1.0, self.settings.linear_decay_epochs / self.settings.epochs)
             return base * min(1.0, (1 - part) / falling)
@@ -257,6 +260,7 @@ class TranslationModule(L.LightningModule):
             "generators": self.objective.generators.state_dict(),
             "discriminators": self.objective.discriminators.state_dict(),
             "ema": self.ema.state_dict(),
+            "planned_steps": self.objective.planned_steps,
             "kept": dict(self.objective.kept),
             "optimizers": [o.optimizer.state_dict() for o in optimizers],
         }
@@ -272,6 +276,8 @@ class TranslationModule(L.LightningModule):
             self.objective.generators.load_state_dict(state["generators"])
             self.objective.discriminators.load_state_dict(state["discriminators"])
             self.ema.load_state_dict(state["ema"])
+            planned = state.get("planned_steps", self.objective.planned_steps)
+            self.objective.planned_steps = int(planned)  # a prolonged run keeps its phases
             self.objective.kept = {k: v.to(self.device) for k, v in state.get("kept", {}).items()}
         except RuntimeError as error:
             raise ModelError(
