@@ -1,6 +1,7 @@
 """Names and paths of people, planted wherever a scan has room for text, are in nothing shared.
 
-Prepared data and scores name their subjects as the folders of scans do; of headers they hold nothing.
+Prepared data and scores name their subjects as the folders of scans do. Of headers they hold
+nothing.
 """
 
 from __future__ import annotations
