@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# A discriminator's loss where it says the same of real and of made images, at its best: a logit
+# of 0, and 1/2.
+SOFTPLUS_AT_CHANCE, LEAST_SQUARES_AT_CHANCE = 2 * math.log(2), 0.5
 
 
 def adversarial_generator(fake_logits: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class _Up(torch.autograd.Function):
 def _as_it_is(x: Tensor) -> AbstractContextManager[Any]:
     """Inside, mixed precision leaves the type of x alone."""
     kind = x.device.type  # without mixed precision not even an empty switch, for torch.export
-    mixed = torch.is_autocast_enabled(kind)
+    mixed = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if mixed else nullcontext()
 
 

@@ -29,12 +29,14 @@ from syndiff.objectives.base import Objective
 from syndiff.objectives.methods import method_of
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
+from syndiff.training.budget import Budget
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
 from syndiff.training.folder import only_writer
 from syndiff.training.guard import DivergedError
 from syndiff.training.identity import data_identity
 from syndiff.training.module import TranslationModule
+from syndiff.training.need import memory_need, room_bytes, say_need
 from syndiff.training.presets import TrainSettings
 from syndiff.training.pretrained import begin_one_shot
 from syndiff.training.processes import is_loss
@@ -84,7 +86,7 @@ def train(
         settings: objective and optimisation.
         one_shot: an earlier run whose one-shot module this one begins with.
         preset: its name, for the record.
-        max_minutes: stop after this many minutes of this invocation.
+        max_minutes: for this invocation, reading, validations and export included.
         precision: "32" (which is what a new run takes) or "bf16".
         compiled: have torch compile the networks, see `networks.compiled`.
         devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
@@ -105,6 +107,7 @@ def train(
             the folder, the data are not those of the resumed run, training diverged, or another
             process of the run is gone.
     """
+    budget = Budget(max_minutes * 60 if max_minutes else None)
     data, run = Path(data), Path(run)
     request = _request(
         run if resume else None, source, target, settings, preset, one_shot, precision
@@ -121,6 +124,7 @@ def train(
             stack.enter_context(only_writer(run))
             check_folder(run, resume, asked)  # again: somebody may have come first
         told = for_training(report if rank == 0 else SILENT)
+        _check_memory(manifest, request, trainer, told)
         told.phase("reading the slices")
         state = load_state(run / LAST) if resume and (run / LAST).exists() else None
         batches = _batches(manifest, request, trainer, told)
@@ -131,7 +135,7 @@ def train(
         cards = _cards(manifest, request, batches, identity)
         slices = validation_slices(manifest, request.sources, request.target)
         _warn_of_missing_pairs(request.sources, slices, told)
-        watch = Watch(run, cards, slices, state, max_minutes, told)
+        watch = Watch(run, cards, slices, state, budget, told, compiled)
         trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         if module.step < module.total_steps:
             told.phase(f"training on {batches.describe()}")
@@ -191,6 +195,19 @@ def _warn_of_missing_pairs(
         report.warn(
             "no paired validation subject: no PSNR; the last average is kept, not the best"
         )
+
+
+def _check_memory(
+    manifest: Manifest, request: Request, trainer: L.Trainer, report: Reporter
+) -> None:
+    """Tell how much memory a step needs.
+
+    Raises:
+        OptionError: there is not as much.
+    """
+    settings, (h, w) = request.settings, manifest.size
+    need = memory_need(settings, (h, w), len(request.sources), request.precision)
+    say_need(settings, need, room_bytes(trainer.strategy.root_device), report)
 
 
 def _batches(
