@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from syndiff.anatomy.check import spread
 from syndiff.errors import DataError
@@ -51,13 +52,11 @@ def _baselines(
         return [scans[i].load() for i in spread(len(scans), MOST_SCANS)]
 
     found: dict[str, Callable[[Slices], Slices]] = {"copy": copy}
-    try:
+    with suppress(DataError):  # training scans without tissue: nothing to match
         found["histogram"] = fit_histogram(
             few(source),
             few(target),
             source_foreground=head_finder(manifest.scale(source)),
             target_foreground=head_finder(manifest.scale(target)),
         )
-    except DataError:  # training scans without tissue: nothing to match
-        pass
     return found

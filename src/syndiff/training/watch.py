@@ -163,7 +163,7 @@ class Watch(L.Callback):
         due = step % module.settings.validate_every == 0 or ends
         if step % REPORT_EVERY == 0 or due:  # before saving: it raises if training diverged
             self._read(trainer, module)
-            self._tell(module)
+            self.report.step(self._state(module))
         elif self.budget.clock() - self.told >= TELL_EVERY_S:
             self._tell(module)
         if due:
@@ -219,13 +219,18 @@ class Watch(L.Callback):
             shown = {f"of_chance/{term}": part for term, part in parts.items()}
             trainer.logger.log_metrics(self.losses | shown, step=module.step)
 
-    def _tell(self, module: TranslationModule) -> None:
-        """Tell the reporter where the run stands; other ranks' hear nothing."""
+    def _state(self, module: TranslationModule) -> Progress:
+        """Where the run stands; the losses are those last read."""
         self.told = self.budget.clock()
         step, total, every = module.step, module.total_steps, module.settings.validate_every
         left = self.budget.remaining(total - step, -(-total // every) - step // every)
         known = left if step > self.begun_at else None
-        self.report.step(Progress(step, total, self.losses, self.scores, known, self.balance))
+        return Progress(step, total, self.losses, self.scores, known, self.balance)
+
+    def _tell(self, module: TranslationModule) -> None:
+        """Between two readings of the losses: that the run goes on."""
+        state = self._state(module)
+        self.report.progress(state.step, state.total, state.line())
 
     def _directions(
         self, module: TranslationModule
