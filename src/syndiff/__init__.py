@@ -28,8 +28,8 @@ if _typing.TYPE_CHECKING:
     from syndiff.reporting import Reporter
     from syndiff.translators.sampling import Sampling
 
-# Public name → where it lives.
-_HOMES = {
+# Public name → (module, attribute).
+_LOCATIONS = {
     "Model": ("syndiff.inference", "Model"),
     "Reporter": ("syndiff.reporting", "Reporter"),
     "Sampling": ("syndiff.translators.sampling", "Sampling"),
@@ -62,10 +62,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load torch and nibabel only when asked for, so that the command line starts fast."""
-    if name not in _HOMES:
+    """Import a public name when it is first used.
+
+    `import syndiff` alone loads neither torch nor nibabel, so that the command line starts fast.
+
+    Raises:
+        AttributeError: the name is not in `__all__`.
+    """
+    if name not in _LOCATIONS:
         raise AttributeError(f"module 'syndiff' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
+    module, attribute = _LOCATIONS[name]
     return _typing.cast(object, getattr(_importlib.import_module(module), attribute))
 
 

@@ -1,10 +1,10 @@
-"""Errors that a person can act on: what was found, what was expected, what to do.
+"""Errors that a user can correct: what was found, what was expected, what to do.
 
-The command line prints them as one line and exits with code 2; from Python they are ordinary
-exceptions. Anything else that reaches the user as a traceback is a defect of ours.
+The command line prints such an error as one line and exits with code 2. In Python it is an
+ordinary exception. Any other traceback that reaches the user is a defect of this package.
 
-A message names an argument or field in backticks: "`batch_size` 0". A caller in Python or by HTTP
-reads it as it stands; the command line spells it as its option, "--batch-size 0".
+A message names an argument or field in backticks: "`batch_size` 0". A caller in Python or over
+HTTP reads the name unchanged. The command line spells it as its option, "--batch-size 0".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something that the user can mend.
+    """An error that the user can correct.
 
     Args:
         found: what was found, naming the file or option.
@@ -40,7 +40,7 @@ class VolumeError(UserError):
 
 
 class GeometryError(UserError):
-    """Grids that do not belong together."""
+    """Images whose grids (shape or affine) do not match."""
 
 
 class DataError(UserError):
@@ -52,18 +52,23 @@ class ModelError(UserError):
 
 
 class OptionError(UserError):
-    """An option's value, or a combination of options, that makes no sense."""
+    """An option's value, or a combination of options, that is not valid."""
 
 
 def one_line(text: str) -> str:
-    """A text as one line: blanks and line breaks are single blanks, control characters escaped.
+    """A text as one line: white space becomes single blanks, control characters are escaped.
 
-    File names may hold line breaks, commands to the terminal and bytes that are no text.
+    File names may hold line breaks, terminal escape codes and bytes that are not text.
     """
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def spelled(message: str, spelling: Callable[[str], str]) -> str:
-    """A message whose `fields` in backticks are spelled another way, e.g. as options."""
+    """A message whose field names in backticks are spelled otherwise, e.g. as options.
+
+    Args:
+        message: text of a `UserError`.
+        spelling: field name → its replacement, without backticks.
+    """
     return re.sub(r"`(\w+)`", lambda field: spelling(field[1]), message)

@@ -42,11 +42,11 @@ def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Ten
 def gradient_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """R1: the squared norm of the logit's gradient at real images, mean over the batch; Eq. 12.
 
-    Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018. Made to be
-    differentiated again.
+    Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018. The result
+    can be differentiated again.
 
     Args:
-        logits: a discriminator's of `real`: the same that enter its adversarial loss.
+        logits: the discriminator's logits of `real`, those that enter its adversarial loss too.
         real: (b, c, h, w) real images, with gradient.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
@@ -59,11 +59,12 @@ def cycle(reconstruction: Tensor, original: Tensor) -> Tensor:
 
 
 def structure(image: Tensor, translation: Tensor, radius: int = 1) -> Tensor:
-    """How far a translation's local structure is from its source's, whatever the contrast.
+    """Distance between the local structures of an image and its translation, blind to contrast.
 
     Mean absolute difference of the two images' modality-independent neighbourhood descriptors
-    (`neighbourhood_descriptor`). Zero where both show the same edges in the same places, also if
-    bright and dark are exchanged; it grows when anatomy moves, appears or vanishes.
+    (`neighbourhood_descriptor`). The distance is 0 where both images show the same
+    edges in the same places, even if bright and dark are exchanged. It grows when anatomy moves,
+    appears or vanishes.
 
     Args:
         image, translation: (b, 1, h, w) in [-1, 1].
@@ -75,7 +76,7 @@ def structure(image: Tensor, translation: Tensor, radius: int = 1) -> Tensor:
 
 
 def neighbourhood_descriptor(image: Tensor, radius: int = 1) -> Tensor:
-    """MIND: how unlike its four neighbours each patch is, relative to its surroundings.
+    """MIND: how much each patch differs from its four neighbours, relative to its surroundings.
 
     Heinrich et al., MIND: Modality independent neighbourhood descriptor for multi-modal deformable
     registration, Medical Image Analysis 2012: exp(-D / V) with D the mean squared difference of

@@ -1,8 +1,9 @@
-"""Freed memory stays with the process, instead of going back to the system and coming again.
+"""Keep freed memory in the process instead of returning it to the operating system.
 
-A network at 256×256 asks for and frees gigabytes in pieces of tens of megabytes. The C library
-gives such pieces back to the system at once, and the system clears each page anew when it hands it
-out again: a tenth of a training step, a fifth of a translation on a CPU (docs/performance.md).
+A network at 256×256 allocates and frees gigabytes in blocks of tens of megabytes. glibc returns
+such blocks to the operating system at once, which clears every page before it hands the page out
+again. On a CPU this costs a tenth of a training step and a fifth of a translation
+(docs/performance.md).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ try:
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
-# Parameters of glibc's mallopt(3) by its numbers; what we set, and where glibc's own, which grow
-# with what is freed, come to rest.
+# Parameters of glibc's mallopt(3), by number. _KEPT is what this package sets. _RETURNED holds the
+# values at which glibc's own thresholds, which grow with the freed blocks, settle.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**28}
 _RETURNED = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17}
@@ -26,10 +27,10 @@ _kept = False
 
 
 def keep_freed(kept: bool = True) -> None:
-    """From now on this process keeps what it frees, or gives it back as usual.
+    """Keep the memory that this process frees from now on, or return it as usual.
 
-    It holds no more than it did at its peak, and gives back what lies free at the heap's end
-    beyond 2 GB. Without glibc nothing changes.
+    The process never holds more than at its peak, and it returns free memory beyond 2 GB at the
+    end of the heap. Without glibc nothing changes.
     """
     global _kept
     _kept = kept
@@ -41,7 +42,7 @@ def keep_freed(kept: bool = True) -> None:
 
 @contextmanager
 def freed_memory(kept: bool) -> Iterator[None]:
-    """`keep_freed(kept)` inside; outside as before."""
+    """Apply `keep_freed(kept)` inside the context and restore the earlier setting after it."""
     before = _kept
     keep_freed(kept)
     try:

@@ -1,7 +1,7 @@
-"""What long work tells whoever waits for it: phases, progress, warnings.
+"""How long-running functions report phases, progress and warnings.
 
-Every function that works for long takes `report: Reporter = SILENT`. The command line, a service
-or a notebook brings its own reporter. Results never travel this way; they are returned.
+Every long-running function takes `report: Reporter = SILENT`. The command line, a service or a
+notebook passes its own reporter. Results are returned, never reported.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Told what is going on; its methods return at once and never raise."""
+    """Receives reports of long-running work. Its methods return at once and never raise."""
 
     def phase(self, name: str) -> None:
         """A new part of the work begins: "reading", "registering", "translating"."""
 
     def progress(self, done: int, total: int, detail: str = "") -> None:
-        """`done` of `total` units of this phase are finished; `detail` names the present one."""
+        """`done` of `total` units of this phase are finished; `detail` names the current one."""
 
     def warn(self, message: str) -> None:
-        """Something may spoil the result; one line, in words."""
+        """Something may spoil the result; `message` is one line of text."""
 
 
 class Silent:
-    """A reporter that nobody listens to."""
+    """A reporter that discards everything."""
 
     def phase(self, name: str) -> None:
         pass
@@ -39,7 +39,10 @@ SILENT = Silent()
 
 
 class Remembering:
-    """Keeps the warnings and passes everything on.
+    """A reporter that keeps the warnings and forwards everything to another reporter.
+
+    Args:
+        report: the other reporter.
 
     Attributes:
         warnings: every warning so far, in order.

@@ -20,7 +20,7 @@ from syndiff.benchmark.measure import Call, Measured, measure
 from syndiff.benchmark.need import needed_step
 from syndiff.benchmark.official_step import OfficialStep, official_sampling, plain_layers
 from syndiff.benchmark.run import Options, benchmark
-from syndiff.benchmark.workloads import BenchmarkSetup, OurStep, TheirStep
+from syndiff.benchmark.workloads import BenchmarkSetup, OfficialRenditionStep, OurStep
 from syndiff.errors import OptionError, UserError
 from syndiff.networks import blocks, ncsnpp
 from syndiff.objectives.base import Batch, Draw
@@ -279,7 +279,7 @@ def test_discriminators_gradients_are_ours(official: tuple[OfficialStep, Batch])
 
 
 def test_the_official_step_watches_for_anomalies_and_moves_all_players() -> None:
-    step = TheirStep(setup(), CPU)
+    step = OfficialRenditionStep(setup(), CPU)
     seen: list[bool] = []
     for network in step.networks.values():
         network.register_forward_hook(lambda *_: seen.append(torch.is_anomaly_enabled()))

@@ -325,6 +325,7 @@ def test_errors_stay_in_one_line() -> None:
     assert str(error) == "found this; expected that; do so"
 
 
+@pytest.mark.slow  # test_orientations_agree_in_world_space has a virtual head
 @pytest.mark.real_data
 def test_eight_orientations_of_one_brain(test_data: Path, tmp_path: Path) -> None:
     """One brain stored in eight axis orders: the results are one picture in world space."""

@@ -21,7 +21,13 @@ import torch
 from syndiff.errors import OptionError, UserError
 from syndiff.objectives.methods import METHODS
 from syndiff.training.engine import _places
-from syndiff.training.processes import gathered, is_loss, launched, on_rank_zero, pooled_means
+from syndiff.training.processes import (
+    gathered,
+    is_lost_process,
+    launched,
+    on_rank_zero,
+    pooled_means,
+)
 from syndiff.training.run import train
 from syndiff.training.stored import Average
 from syndiff.training.watch import LAST, load_state
@@ -379,7 +385,9 @@ def test_means_are_over_all_values_of_all_processes() -> None:
 
 
 def test_only_lost_processes_are_called_lost() -> None:
-    assert is_loss(RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection reset by peer"))
-    assert is_loss(RuntimeError("Application timeout caused pair closure"))
-    assert is_loss(torch.distributed.DistBackendError("NCCL error: remote process exited"))
-    assert not is_loss(RuntimeError("CUDA out of memory"))
+    assert is_lost_process(
+        RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection reset by peer")
+    )
+    assert is_lost_process(RuntimeError("Application timeout caused pair closure"))
+    assert is_lost_process(torch.distributed.DistBackendError("NCCL error: remote process exited"))
+    assert not is_lost_process(RuntimeError("CUDA out of memory"))

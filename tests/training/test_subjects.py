@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from syndiff.training.slice_files import Slices
-from syndiff.training.subjects import deal
+from syndiff.training.subjects import divide_people
 
 
 def visits(*names: str) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def visits(*names: str) -> dict[str, Any]:
 
 def test_a_persons_visits_all_go_to_one_side() -> None:
     both = visits("p1_a", "p1_b", "p2_a", "p2_b")
-    sources, targets = deal(both, both, shared=False)
+    sources, targets = divide_people(both, both, shared=False)
     givers, takers = ({stack[0].person for stack in side} for side in (sources, targets))
     assert (givers, takers) == ({"p1"}, {"p2"})
     assert len(sources) == len(targets) == 2

@@ -337,6 +337,7 @@ def test_minutes_end_a_run(prepared: Path, tmp_path: Path) -> None:
     assert len(outcome.translators) == 2
 
 
+@pytest.mark.slow  # objectives/test_contract.py has a shorter one of each method
 def test_training_lowers_its_loss(prepared: Path, tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     train(

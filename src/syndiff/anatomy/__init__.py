@@ -1,1 +1,4 @@
-"""Does the anatomy stay where it is? Offset, foreground and way back, without a reference."""
+"""Checks that a translation keeps the anatomy in place: offset, outline and way back.
+
+No reference image is needed.
+"""

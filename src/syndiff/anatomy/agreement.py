@@ -1,4 +1,4 @@
-"""What else tells whether anatomy stayed: the head's outline, and the way back to the source."""
+"""Two measures of preserved anatomy: the overlap of outlines, and the error of the way back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ Mask = NDArray[np.bool_]
 
 
 def foreground(slices: Slices, scale: IntensityScale) -> Mask:
-    """The head (or body) in every slice by itself; (n, h, w).
+    """Masks of the head (or body), segmented in each slice separately.
 
     Args:
         slices: (n, h, w) in [0, 1].
-        scale: their modality's; CT is judged in HU.
+        scale: the intensity rule of the slices' modality.
+
+    Returns:
+        (n, h, w)
     """
-    # An MR threshold follows the image's own brightness, a CT's is a number of HU.
+    # The threshold of MR depends on the image's brightness; the threshold of CT is in HU.
     values = scale.restore(slices) if scale.unit == "HU" else slices
     above = scale.tissue_above
     masks = [foreground_mask(image[None], scale.unit, above)[0] for image in values]
@@ -26,21 +29,21 @@ def foreground(slices: Slices, scale: IntensityScale) -> Mask:
 
 
 def dice(a: Mask, b: Mask) -> float | None:
-    """Overlap of two masks: twice what they share, divided by what they hold; None if empty."""
+    """Dice coefficient of two masks, 2 |a ∩ b| / (|a| + |b|); None if both are empty."""
     held = int(a.sum()) + int(b.sum())
     return 2 * int((a & b).sum()) / held if held else None
 
 
 def way_back_error(source: Slices, returned: Slices, inside: Mask) -> float | None:
-    """Mean absolute difference inside a mask, as a fraction of the source's mean there.
+    """Mean absolute error of the way back inside a mask, divided by the source's mean there.
 
     Args:
         source: (n, h, w) in [0, 1].
         returned: the same slices translated to the target and back again.
-        inside: (n, h, w), where to look: the source's foreground.
+        inside: (n, h, w) the mask: the foreground of the source.
 
     Returns:
-        0 for a perfect way back; None where the mask holds nothing.
+        0 for a perfect way back; None if the mask is empty or the source is 0 inside it.
     """
     mean = float(source[inside].mean()) if inside.any() else 0.0
     if mean <= 0:

@@ -1,4 +1,4 @@
-"""One check of a translation against its own source, and what it says in words."""
+"""The check of a translation against its source, and its warnings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from syndiff.anatomy.agreement import Slices, dice, foreground, way_back_error
 from syndiff.anatomy.offset import UNKNOWN, Offset, median_vector, stack_offset
 from syndiff.preparation.intensity import IntensityScale
 
-MOST_SLICES = 16  # looked at in one check
-MOST_WAY_BACK = 8  # of them translated back, which costs a translation each
+MOST_SLICES = 16  # slices compared in one check
+MOST_WAY_BACK = 8  # slices translated back; each costs one translation
 WARN_PX = 0.5
 SEVERAL_PX = 2.0
-# Acquired pairs of one head share 0.6 to 0.9 of their information, noise shares 0.01; their heads
-# overlap by a Dice of 0.92 to 0.99 (experiments/offset.py).
+# Between acquired scans of one head the confidence is 0.6 to 0.9, between noise images 0.01; the
+# Dice coefficient of the outlines is 0.92 to 0.99 (experiments/offset.py).
 LEAST_CONFIDENCE = 0.1
 LEAST_DICE = 0.8
 TranslateBack = Callable[[Slices], Slices]
@@ -27,18 +27,19 @@ TranslateBack = Callable[[Slices], Slices]
 
 @dataclass(frozen=True)
 class AnatomyCheck:
-    """Whether a synthetic image shows the anatomy where its source has it.
+    """Measures of whether a synthetic image shows the anatomy in the same place as its source.
 
     Attributes:
-        offset: of the synthetic image against its source, in pixels of the training grid, within
-            the slice's plane.
-        spacing_mm: size of such a pixel, None where unknown.
-        foreground_dice: overlap of the heads found in either image; None where there is none.
-        way_back_error: translated to the target and back, the mean absolute difference to the
-            source inside the head, as a fraction of the source's mean there; None without the
-            other direction's translator.
-        slices: how many were looked at.
-        way_back_slices: how many of them were translated back.
+        offset: in-plane displacement of the synthetic image relative to its source, in pixels of
+            the training slices.
+        spacing_mm: pixel size of the training slices in mm; None if unknown.
+        foreground_dice: Dice coefficient of the heads segmented in source and synthetic image;
+            None if both masks are empty.
+        way_back_error: mean absolute difference between the source and the source translated to
+            the target and back, inside the head, divided by the source's mean there; None without
+            a translator of the other direction.
+        slices: number of slices compared.
+        way_back_slices: number of slices translated back.
     """
 
     offset: Offset
@@ -49,7 +50,7 @@ class AnatomyCheck:
     way_back_slices: int
 
     def scores(self) -> dict[str, float]:
-        """What could be measured, by the names used in tables."""
+        """The scores that could be measured, by their names in tables."""
         values = {
             "source_offset_px": self.offset.magnitude if self.offset.known else None,
             "foreground_dice": self.foreground_dice,
@@ -58,7 +59,7 @@ class AnatomyCheck:
         return {name: value for name, value in values.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; None for what could not be measured."""
+        """Plain values for JSON; None for scores that could not be measured."""
         known, mm = self.offset.known, self.spacing_mm
         length = self.offset.magnitude if known else None
         return {
@@ -73,7 +74,7 @@ class AnatomyCheck:
         }
 
     def warnings(self, name: str) -> list[str]:
-        """What a user must know before trusting `name`, with the remedy."""
+        """Warnings for the user, with remedies; `name` names the image in the sentences."""
         found = []
         if not self.offset.known or self.offset.confidence < LEAST_CONFIDENCE:
             found.append(
@@ -105,11 +106,11 @@ class AnatomyCheck:
 
 
 class SpreadSlices:
-    """Keeps a few evenly spread slices of a volume that passes by in batches.
+    """Keeps a few evenly spread slices of a volume that is translated in batches.
 
     Args:
-        places: the slices that will come.
-        most: how many to keep.
+        places: the indices of all slices that will be translated.
+        most: the largest number of slices to keep.
     """
 
     def __init__(self, places: Sequence[int] | NDArray[Any], most: int = MOST_SLICES) -> None:
@@ -118,20 +119,26 @@ class SpreadSlices:
         self._kept: list[tuple[Slices, Slices]] = []
 
     def see(self, places: Iterable[int], sources: Slices, synthetic: Slices) -> None:
-        """Look at a batch: (n,) places, (n, h, w) or (n, c, h, w) sources, (n, h, w) results."""
+        """Keep the chosen slices of a batch.
+
+        Args:
+            places: (n,) indices of the batch's slices.
+            sources: (n, h, w) or (n, c, h, w).
+            synthetic: (n, h, w).
+        """
         for place, source, image in zip(places, sources, synthetic, strict=True):
             if int(place) in self._wanted:
                 self._kept.append((np.array(source), np.array(image)))
 
     @property
     def stacks(self) -> tuple[Slices, Slices]:
-        """Sources and results, each (n, h, w), sources perhaps (n, c, h, w)."""
+        """The kept sources, (n, h, w) or (n, c, h, w), and the kept results, (n, h, w)."""
         sources, images = zip(*self._kept, strict=True)
         return np.stack(sources), np.stack(images)
 
 
 def spread(count: int, most: int) -> NDArray[np.intp]:
-    """At most `most` of `count` indices, evenly spread, ascending."""
+    """At most `most` indices out of 0 … `count` - 1, evenly spread and ascending."""
     few = min(count, most)
     return np.floor((np.arange(few) + 0.5) * count / max(few, 1)).astype(np.intp)
 
@@ -148,14 +155,14 @@ def check_anatomy(
     """Compare a translation with its source; no reference is needed.
 
     Args:
-        source: (n, h, w) in [0, 1]; with several sources (n, c, h, w), of which the first counts.
-        synthetic: (n, h, w) in [0, 1], what was made of them.
-        source_scale, target_scale: their intensity rules.
-        spacing_mm: the size of a pixel.
-        translate_back: from slices like `synthetic` to slices like `source`.
+        source: (n, h, w) in [0, 1], or (n, c, h, w), of which the first channel is compared.
+        synthetic: (n, h, w) in [0, 1], the translation of `source`.
+        source_scale, target_scale: the intensity rules of the two modalities.
+        spacing_mm: pixel size in mm.
+        translate_back: function from slices like `synthetic` to slices like `source`.
 
     Returns:
-        What was found on at most 16 slices, of which at most 8 are translated back.
+        The measures on at most 16 slices, of which at most 8 are translated back.
     """
     source = source if source.ndim == 3 else source[:, 0]
     chosen = spread(len(source), MOST_SLICES)
@@ -176,7 +183,7 @@ def check_anatomy(
 
 
 def combine(checks: Sequence[AnatomyCheck]) -> AnatomyCheck:
-    """The check of several subjects: median displacement, means of the rest."""
+    """Combine the checks of several subjects: median of the offsets, means of the other scores."""
     dy, dx = median_vector(check.offset for check in checks)
     confidences = [check.offset.confidence for check in checks if check.offset.known]
     known = math.isfinite(dy)
@@ -191,6 +198,6 @@ def combine(checks: Sequence[AnatomyCheck]) -> AnatomyCheck:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """The mean of what is known."""
+    """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

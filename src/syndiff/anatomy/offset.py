@@ -1,19 +1,21 @@
-"""How far one image lies beside another, in pixels, whatever their contrasts.
+"""The displacement between two images of different contrast, in pixels.
 
-The best-known failure of unpaired translation is a good image in the wrong place: cycle
-consistency binds only the composition of the two translators, so each may shift by the inverse of
-the other, and a perfect image two pixels off scores 17 dB. PSNR cannot tell that from a bad image;
-this can, and between a source and what was made of it, so that no reference is needed.
+A well-known failure of unpaired translation is a good image in the wrong place. Cycle consistency
+constrains only the composition of the two translators, so one translator may shift its images if
+the other shifts them back. A perfect image that is two pixels off has a PSNR of only 17 dB, and
+PSNR cannot distinguish it from a bad image. The displacement can be measured between a source and
+its translation, so no reference is needed.
 
-Method: mutual information, for all displacements at once. Either image is divided into classes of
-brightness, a pixel between two classes belonging to both in part. The joint histogram of classes
-(k, l) at displacement d is the cross-correlation of class map k of one image with class map l of
-the other, hence a product of Fourier coefficients, and may be evaluated between the pixels without
-interpolating any image. The displacement is where the mutual information is greatest. It asks only
-that brightness predicts brightness, not that edges have one sign or strength: between CT and MR an
-estimator by edges went wrong by a pixel and more, since skull and scalp change places.
+Method: mutual information for all displacements at once. The brightness of each image is divided
+into classes; a pixel between two classes belongs to both with weights that sum to 1. The entry
+(k, l) of the joint histogram at displacement d is the cross-correlation of class map k of one
+image with class map l of the other. It is computed as a product of Fourier coefficients and can be
+evaluated between pixels without interpolating an image. The estimate is the displacement with the
+greatest mutual information. The method only needs the brightness of one image to predict that of
+the other; edges may differ in sign and strength. Between CT and MR an estimator based on edges was
+wrong by a pixel or more, because the bright edges lie at the skull in CT and at the scalp in MR.
 
-What it was measured to do stands in docs/experiments.md, made by experiments/offset.py.
+docs/experiments.md gives the measured accuracy; experiments/offset.py measures it.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from syndiff.errors import DataError
 
-CLASSES = 8  # of brightness: air, and the foreground's quantiles
-AIR = 0.1  # of the way from the darkest to the brightest: below, all is one class
-SMOOTH_PX = 0.5  # Gaussian over the class maps: what lies between the pixels is little known
-TAPER = 0.1  # of each axis, over which the image fades out at its border
-COARSE = 128  # steps along an axis in the first search; more pixels are searched more coarsely
+CLASSES = 8  # brightness classes: air, and quantiles of the foreground
+AIR = 0.1  # fraction of the brightness range below which all pixels belong to the class of air
+SMOOTH_PX = 0.5  # Gaussian over the class maps, since values between pixels are uncertain
+TAPER = 0.1  # fraction of each axis over which the image fades to 0 at its borders
+COARSE = 128  # most steps along an axis in the first search; larger images have wider steps
 Array = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
 Floats = NDArray[np.float64]
@@ -40,13 +42,14 @@ Frequencies = tuple[Floats, Floats]  # along y and x, cycles per pixel
 
 @dataclass(frozen=True)
 class Offset:
-    """A displacement: the image's content lies (dy, dx) pixels beyond the reference's.
+    """A displacement: the image's content is shifted by (dy, dx) pixels from the reference's.
 
     Attributes:
-        dy, dx: pixels along the slice's rows (to anterior) and columns (to the right, RAS+).
-        confidence: the mutual information at that displacement, relative to the images' with
-            themselves: 1 for an exact copy, near 0 for unrelated images. 0 with NaN
-            displacements where there is nothing to compare.
+        dy, dx: shift in pixels along y (to anterior) and x (to the patient's right, RAS+); NaN if
+            an image is blank.
+        confidence: the mutual information at this displacement, divided by the geometric mean of
+            each image's mutual information with itself: 1 for an exact copy, near 0 for unrelated
+            images, 0 if an image is blank.
     """
 
     dy: float
@@ -60,7 +63,7 @@ class Offset:
 
     @property
     def known(self) -> bool:
-        """Whether both images held something to compare."""
+        """Whether the displacement could be measured (no image was blank)."""
         return math.isfinite(self.magnitude)
 
 
@@ -70,10 +73,10 @@ UNKNOWN = Offset(math.nan, math.nan, 0.0)
 def offset_between(
     image: ArrayLike, reference: ArrayLike, max_shift_px: float | None = None
 ) -> Offset:
-    """The displacement of one slice against another; for a stack `stack_offset` is surer.
+    """The displacement between two slices; for stacks `stack_offset` is more accurate.
 
     Args:
-        image, reference: (h, w), any units, any two contrasts of one anatomy.
+        image, reference: (h, w) two images of the same anatomy, in any contrast and units.
         max_shift_px: as in `stack_offset`.
 
     Raises:
@@ -85,17 +88,17 @@ def offset_between(
 def stack_offset(
     images: ArrayLike, references: ArrayLike, max_shift_px: float | None = None
 ) -> Offset:
-    """The one displacement within the plane that all slices of a stack have in common.
+    """The in-plane displacement that all slices of a stack have in common.
 
-    The slices' joint histograms are added before the greatest information is looked for.
+    The joint histograms of all slices are added, and their mutual information is maximised.
 
     Args:
-        images, references: (n, h, w), any units, any two contrasts of one anatomy.
-        max_shift_px: the longest shift looked for along an axis; a quarter of the shorter side
-            by default.
+        images, references: (n, h, w) slices of the same anatomy, in any contrast and units.
+        max_shift_px: the largest shift along an axis that is searched; by default a quarter of
+            the shorter side.
 
     Returns:
-        The offset; `UNKNOWN` where either stack is blank or holds values that are not finite.
+        The offset; `UNKNOWN` if a stack is blank or holds values that are not finite.
 
     Raises:
         DataError: the shapes differ.
@@ -117,12 +120,12 @@ def stack_offset(
 
 
 def offsets_between(images: Iterable[ArrayLike], references: Iterable[ArrayLike]) -> list[Offset]:
-    """`offset_between` of each pair of slices."""
+    """`offset_between` for each pair of slices (h, w)."""
     return [offset_between(a, b) for a, b in zip(images, references, strict=True)]
 
 
 def median_vector(offsets: Iterable[Offset]) -> tuple[float, float]:
-    """(dy, dx): the median of each component over the offsets that are known; NaN if none is."""
+    """(dy, dx): the median of each component over all known offsets; NaN if none is known."""
     known = np.array([(o.dy, o.dx) for o in offsets if o.known])
     if not len(known):
         return math.nan, math.nan
@@ -133,9 +136,9 @@ def median_vector(offsets: Iterable[Offset]) -> tuple[float, float]:
 def median_offset(images: Iterable[ArrayLike], references: Iterable[ArrayLike]) -> float:
     """The length of the median displacement over slices, in pixels; NaN if all are blank.
 
-    The median is taken of the displacements' components and only then the length: the mean or
-    median of *lengths* would grow with the estimate's noise and never reach 0. What it cannot see
-    are shifts that differ from slice to slice and cancel.
+    The median of each component is taken before the length, because a mean or median of lengths
+    would grow with the noise of the estimates. Shifts that differ between slices and cancel are
+    therefore not detected.
 
     Args:
         images, references: (n, h, w).
@@ -144,20 +147,20 @@ def median_offset(images: Iterable[ArrayLike], references: Iterable[ArrayLike]) 
 
 
 def _class_centres(stack: Array) -> Array | None:
-    """The brightness at the centre of each class, ascending; None where there are no two."""
+    """The brightness at the centre of each class (k,), ascending; None for a blank stack."""
     if not np.isfinite(stack).all():
         return None
     darkest, brightest = np.percentile(stack, (1, 99.8))
-    if brightest - darkest <= 1e-6 * np.abs(stack).max():  # blank: all that is left is rounding
+    if brightest - darkest <= 1e-6 * np.abs(stack).max():  # blank, except for rounding errors
         return None
     inside = stack[stack > darkest + AIR * (brightest - darkest)]
-    # Quantiles: where many pixels are, classes are narrow, so that a CT's soft tissue has several.
+    # Quantiles give narrow classes where many pixels lie, so the soft tissue of CT has several.
     tissue = np.quantile(inside, np.linspace(0, 1, CLASSES - 1))
     return np.unique(np.concatenate([[darkest], tissue])).astype(np.float32)
 
 
 def _class_maps(image: Array, centres: Array, window: Array) -> Array:
-    """(k, h, w): how much each pixel belongs to each class, which sums to the window."""
+    """(k, h, w): the weight of each pixel in each class; the weights sum to the window (h, w)."""
     position = np.interp(image, centres, np.arange(len(centres))).astype(np.float32)
     distance = np.abs(position - np.arange(len(centres), dtype=np.float32)[:, None, None])
     return np.maximum(1 - distance, 0) * window
@@ -166,16 +169,18 @@ def _class_maps(image: Array, centres: Array, window: Array) -> Array:
 def _spectra(
     a: Array, b: Array, centres_a: Array, centres_b: Array
 ) -> tuple[Spectrum, list[Array]]:
-    """Cross spectra of all pairs of classes, and either image's joint histogram with itself.
+    """Cross spectra of all pairs of classes, and each stack's joint histogram with itself.
+
+    Only one slice's spectra are in memory at a time.
 
     Returns:
-        (k, l, h, w // 2 + 1) summed over slices, one slice in memory at a time; two (k, k).
+        The cross spectra (k, l, h, w // 2 + 1), summed over slices, and two histograms (k, k).
     """
     h, w = a.shape[1:]
     window = np.outer(_tukey(h), _tukey(w)).astype(np.float32)
     fy, fx = _frequencies(h, w)
     weight = np.exp(-2 * (math.pi * SMOOTH_PX) ** 2 * (fy[:, None] ** 2 + fx**2))
-    # A real image's other half spectrum is the mirrored conjugate of this one.
+    # The omitted half of a real image's spectrum is the mirrored conjugate of this half.
     weight *= np.where((fx == 0) | (fx == 0.5), 1.0, 2.0)
     weight = weight.astype(np.float32)
     cross = np.zeros((len(centres_a), len(centres_b), h, w // 2 + 1), np.complex64)
@@ -193,14 +198,14 @@ def _spectra(
 
 
 def _tukey(n: int) -> Floats:
-    """A window (n,) that is 1 in the middle and falls to 0 over half of TAPER each side."""
+    """A window (n,) that is 1 in the middle and falls to 0 over half of `TAPER` on each side."""
     to_border = np.minimum(np.arange(n), np.arange(n)[::-1]) / max(n - 1, 1)
     return 0.5 - 0.5 * np.cos(np.pi * np.minimum(to_border / (TAPER / 2), 1))
 
 
 def _information(histogram: Array) -> Array:
     """Mutual information in nats of joint histograms (k, l, ys, xs), for each (ys, xs)."""
-    joint = np.maximum(histogram, 0)  # ringing between the pixels
+    joint = np.maximum(histogram, 0)  # ringing between pixels gives small negative values
     joint = joint / joint.sum((0, 1))
     first, second = joint.sum(1), joint.sum(0)
     return _entropy(first) + _entropy(second) - _entropy(joint.reshape(-1, *joint.shape[2:]))
@@ -211,7 +216,7 @@ def _entropy(p: Array) -> Array:
 
 
 def _at(cross: Spectrum, frequencies: Frequencies, ys: Floats, xs: Floats) -> Array:
-    """The information at displacements (ys by xs), which may lie between pixels."""
+    """Mutual information (ys, xs) at all displacements ys × xs, in fractions of pixels."""
     fy, fx = frequencies
     along_y = np.exp(2j * np.pi * np.outer(ys, fy)).astype(np.complex64)  # ys h
     along_x = np.exp(2j * np.pi * np.outer(fx, xs)).astype(np.complex64)  # w xs
@@ -219,10 +224,10 @@ def _at(cross: Spectrum, frequencies: Frequencies, ys: Floats, xs: Floats) -> Ar
 
 
 def _peak(cross: Spectrum, width: int, limit: float) -> tuple[float, float, float]:
-    """(dy, dx, information) where it is greatest within ±limit: coarsely first, then finely."""
+    """(dy, dx, information) at the maximum within ±limit, by a coarse and then a fine search."""
     fy, fx = _frequencies(cross.shape[2], width)
     step = max(1.0, min(len(fy), width) / COARSE)
-    # Frequencies that steps so wide cannot follow are left out, which saves most of the work.
+    # Frequencies above the Nyquist limit of the steps are left out, which saves most of the work.
     low_y, low_x = np.abs(fy) <= 0.5 / step, fx <= 0.5 / step
     reach = step * math.floor(limit / step)
     ys = xs = np.arange(-reach, reach + step / 2, step)
@@ -239,12 +244,12 @@ def _peak(cross: Spectrum, width: int, limit: float) -> tuple[float, float, floa
 
 
 def _frequencies(height: int, width: int) -> Frequencies:
-    """Those of `rfft2` along y and x, in cycles per pixel."""
+    """The frequencies of `rfft2` along y and x, in cycles per pixel."""
     return np.fft.fftfreq(height).astype(np.float64), np.fft.rfftfreq(width).astype(np.float64)
 
 
 def _vertex(values: Array, at: int) -> float:
-    """Where the parabola through the maximum and its neighbours peaks, in steps from `at`."""
+    """The vertex of the parabola through the maximum and its neighbours, in steps from `at`."""
     if not 0 < at < len(values) - 1:
         return 0.0
     left, middle, right = (float(v) for v in values[at - 1 : at + 2])

@@ -1,1 +1,1 @@
-"""How fast, how much memory, how many operations: ours and a plain rendition of the official."""
+"""Time, memory and operations of this package and of a plain rendition of the official code."""

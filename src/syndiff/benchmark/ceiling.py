@@ -1,4 +1,4 @@
-"""What a device can do at best: its measured rate of matrix products and of convolutions."""
+"""The peak rate of a device, measured with matrix products and with convolutions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Work:
-    """Sizes large enough to keep a device busy and small enough to be done in no time.
+    """Sizes of the measured operations: large enough to keep a device busy, yet quickly done.
 
     Attributes:
         product: rows and columns of the square matrices.
@@ -35,8 +35,8 @@ TINY_WORK = Work(64, 1, 8, 16)
 def ceiling(device: torch.device, precision: str, work: Work | None = None) -> dict[str, float]:
     """The best of a few repeats, in floating-point operations per second.
 
-    float32 is as torch is set: by default TensorFloat-32 in convolutions on newer GPUs, not in
-    matrix products. The convolution is tried in both memory layouts.
+    float32 follows torch's settings: by default TensorFloat-32 in convolutions on newer GPUs, not
+    in matrix products. The convolution is tried in both memory layouts.
 
     Returns:
         "matmul" and "convolution".
@@ -62,7 +62,7 @@ def ceiling(device: torch.device, precision: str, work: Work | None = None) -> d
 
 
 def _rate(flop: int, device: torch.device, *ways: Callable[[], object]) -> float:
-    """Of the fastest way; floating-point operations per second."""
+    """Rate of the fastest of several ways, in floating-point operations per second."""
     found = measure([Call(way, warmup=2, repeats=5) for way in ways], device)
     return flop / min(second for measured in found for second in measured.seconds)
 

@@ -1,4 +1,4 @@
-"""What changed between two experiments: counts to the last bit, times as ratios."""
+"""Changes between two benchmarks: counts are compared exactly, times as ratios."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syndiff.io.atomic import read_json
 
 FORMAT = 1
 SAME = ("what", "variant", "method", "preset", "networks", "size", "batch", "precision")
-EXACT = {  # repeatable: any change is a change of the program
+EXACT = {  # exactly repeatable: any difference comes from the program
     "flop_per_image": "FLOP/image",
     "allocations": "allocations",
     "allocated_bytes": "bytes allocated",
@@ -29,7 +29,8 @@ class Change:
         case: the case in words.
         quantity: what changed.
         old, new: its values.
-        exact: repeatable, so that any difference is the program's.
+        exact: whether the quantity is exactly repeatable, so that any difference comes from the
+            program.
     """
 
     case: str
@@ -40,6 +41,7 @@ class Change:
 
     @property
     def percent(self) -> float:
+        """Change from old to new, in percent."""
         return 100 * (self.new / self.old - 1) if self.old else float("inf")
 
 
@@ -47,7 +49,7 @@ def read_benchmark(path: str | Path) -> dict[str, Any]:
     """A file that `syndiff benchmark --out` wrote.
 
     Raises:
-        UserError: it is missing or is something else.
+        UserError: the file is missing or is no benchmark.
     """
     content = read_json(path, "benchmark", "make one with `out` of syndiff benchmark")
     if not isinstance(content, dict) or content.get("format") != FORMAT or "cases" not in content:
@@ -56,10 +58,10 @@ def read_benchmark(path: str | Path) -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """Counts that differ, and all times, of the cases that are in both.
+    """Counts that differ, and all times, of the cases that are in both benchmarks.
 
     Raises:
-        OptionError: there is no such case.
+        OptionError: the benchmarks have no case in common.
     """
     before = {_key(line): line for line in old["cases"]}
     common = [(before[_key(line)], line) for line in new["cases"] if _key(line) in before]
@@ -82,7 +84,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def _value(line: Mapping[str, Any], name: str) -> float | None:
-    """Of the line itself, or the sum (peak: the most) of its kinds of call."""
+    """A quantity of a case: its own, or the sum (peak: the maximum) over its kinds of call."""
     if name in line or "counts" not in line:
         return line.get(name)
     if name == "counted_peak_bytes":

@@ -4,9 +4,9 @@ The networks are built of fake tensors, which know their shape and hold no value
 sees every operation on them. So the paper's networks at 256×256 are counted on any machine, in
 seconds and in hardly any memory. All counts are made on (fake) CPU tensors.
 
-Counted are floating-point operations (a multiplication and an addition are two) of matrix products
-and convolutions; element-wise operations, normalisations and optimizers are bound by memory and
-not counted.
+The counts cover the floating-point operations of matrix products and convolutions; a
+multiplication and an addition are two. Element-wise operations, normalisations and optimizers are
+bound by memory and not counted.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from torch.utils.flop_counter import flop_registry
 
 @dataclass
 class Counts:
-    """What one call did.
+    """Operations and allocations of one call.
 
     Attributes:
         forward, backward: floating-point operations by network; "" is outside of any.
         calls: forward passes by network.
-        allocations: tensors that got memory of their own.
-        allocated_bytes: of all these.
-        peak_bytes: most that was held at one time, what was held before included.
+        allocations: number of tensors that got memory of their own.
+        allocated_bytes: bytes of these tensors.
+        peak_bytes: maximum of the bytes held at one time, including those held before.
     """
 
     forward: Counter[str] = field(default_factory=Counter)
@@ -57,14 +57,14 @@ class Counts:
 
 
 class Counting(TorchDispatchMode):
-    """Counts what runs inside; may be entered again and then goes on.
+    """Counts the operations inside the context. When entered again, it goes on counting.
 
-    Whose operation it is follows, in the forward pass, from hooks around the networks. An
+    In the forward pass, hooks around the networks tell to which network an operation belongs. An
     operation of the backward pass belongs to the network in whose forward pass its autograd node
-    was made, which the node's sequence number tells.
+    was made. The sequence number of the node tells which one that is.
 
     Attributes:
-        counts: since the start or the last `restart`.
+        counts: counts since the start or the last `restart`.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Counting(TorchDispatchMode):
         self._held_bytes = 0
 
     def watch(self, networks: Mapping[str, nn.Module]) -> None:
-        """Tell these networks' operations apart."""
+        """Count the operations of each of these networks separately."""
 
         def enter(name: str) -> Callable[..., None]:
             def hook(*_: Any) -> None:
@@ -97,7 +97,7 @@ class Counting(TorchDispatchMode):
             network.register_forward_hook(leave)
 
     def restart(self) -> None:
-        """Count anew; what is held stays known."""
+        """Set the counts to zero; memory that is held stays known."""
         self.counts = Counts(peak_bytes=self._held_bytes)
 
     def __torch_dispatch__(
@@ -117,7 +117,7 @@ class Counting(TorchDispatchMode):
         return out
 
     def _owner(self) -> tuple[str, Counter[str]]:
-        """The network that is at work, and the count of the pass that it is in."""
+        """The network that is running, and the counter of its pass (forward or backward)."""
         node = torch._C._current_autograd_node()
         if node is None:
             return (self._inside[-1] if self._inside else ""), self.counts.forward
@@ -134,7 +134,7 @@ class Counting(TorchDispatchMode):
             self._marks.append((number, owner))
 
     def _hold(self, out: Any, given: Any) -> None:
-        """Take note of memory that `out` holds and `given` did not."""
+        """Record memory that `out` holds and `given` did not."""
         old = {t.untyped_storage()._cdata for t in tree_leaves(given) if isinstance(t, Tensor)}
         for tensor in tree_leaves(out):
             if not isinstance(tensor, Tensor):
@@ -163,7 +163,7 @@ def _next_node() -> int:
 
 
 class CopyableFakeTensorMode(FakeTensorMode):
-    """Fake tensors that a network can be copied with."""
+    """A fake tensor mode that networks can be deep-copied with."""
 
     def __deepcopy__(self, memo: Any) -> CopyableFakeTensorMode:
         return self
@@ -171,9 +171,10 @@ class CopyableFakeTensorMode(FakeTensorMode):
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Tensors made inside are fake. Outside they may meet real ones, which the host then reads.
+    """Tensors made inside are fake.
 
-    That is why only building happens inside: a step branches on small tensors of the host.
+    Only build networks inside: a step branches on the values of small real tensors of the host.
+    Outside, operations may combine fake tensors with real ones.
     """
     with CopyableFakeTensorMode(allow_non_fake_inputs=True):
         yield
@@ -187,12 +188,12 @@ def count(
     """Counts of some calls of a workload that is built of fake tensors.
 
     Args:
-        build: makes something with `networks` (by name) and `counted(number)`, the call to count.
-        calls: the numbers to call it with.
-        warm: call it once before, so that the optimizers' moments exist already.
+        build: makes a workload with `networks` (by name) and `counted(number)`, the call to count.
+        calls: numbers that `counted` is called with.
+        warm: make one call before, so that the optimizers' moments exist already.
 
     Returns:
-        For each call its counts.
+        The counts of each call.
     """
     counting, found = Counting(), []
     with warnings.catch_warnings(), fake_tensors(), counting:

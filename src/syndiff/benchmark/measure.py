@@ -1,4 +1,4 @@
-"""Seconds and memory of calls, taken in turns, so that a busy machine is busy for all alike."""
+"""Time and memory of calls, interleaved so that other load on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 @dataclass
 class Measured:
-    """What the repeats of one call took.
+    """Time and memory of the repeats of one call.
 
     Attributes:
-        seconds: of each repeat.
-        peak_bytes: most of the GPU's memory that one repeat needed beyond what was held before;
-            0 on a CPU, whose allocator keeps no record.
-        failure: why there is nothing, e.g. too little memory.
+        seconds: duration of each repeat.
+        peak_bytes: maximum of the GPU's memory that one repeat needed beyond the memory held
+            before; 0 on a CPU, whose allocator keeps no record.
+        failure: why nothing was measured, e.g. too little memory.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Call:
-    """Something to be measured, and how often."""
+    """A function to be measured, and how often."""
 
     run: Callable[[], object]
     warmup: int
@@ -48,21 +48,21 @@ class Call:
 
 
 def measure(calls: Sequence[Call], device: torch.device) -> list[Measured]:
-    """Warm up, then time the calls in turns.
+    """Warm up, then time the calls, interleaved: one repeat of each, then the next.
 
     Args:
-        calls: what to measure; one that runs out of memory is given up.
-        device: waited for before and after each repeat.
+        calls: functions to measure. One that runs out of memory is not called again.
+        device: synchronised before and after each repeat.
 
     Returns:
-        For each call what it took.
+        The measurements of each call.
     """
     found = [Measured() for _ in calls]
     for warming in (True, False):
         rounds = max((c.warmup if warming else c.repeats for c in calls), default=0)
-        for turn in range(rounds):
+        for number in range(rounds):
             for call, measured in zip(calls, found, strict=True):
-                if turn < (call.warmup if warming else call.repeats) and not measured.failure:
+                if number < (call.warmup if warming else call.repeats) and not measured.failure:
                     _once(call, measured, device, keep=not warming)
     return found
 

@@ -1,4 +1,4 @@
-"""The methods side by side: parameters and operations of a translation, without computing it."""
+"""The methods compared: parameters and operations of a translation, counted, not run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Line:
-    """What `syndiff methods` says of one method.
+    """One line of `syndiff methods`.
 
     Attributes:
-        parameters: of all networks that are trained.
-        translator_parameters: of those that a translation needs.
+        method: the method.
+        parameters: weights of all networks that are trained.
+        translator_parameters: weights of the networks that a translation needs.
         gflop: floating-point operations of one translated slice, in 10⁹.
         sampling_steps: reverse steps of a translation; 0 where there is no chain.
     """

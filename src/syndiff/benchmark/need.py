@@ -1,14 +1,14 @@
 """The operations that SynDiff's mathematics needs in a training step, from those of each network.
 
-Every image is made once and looked at once by each group; nothing flows into weights that are not
-stepped, or into images that nobody made. What a step runs beyond this is waste; a step that runs
-less shares more than is assumed here.
+Generators make every image once, and a discriminator judges it once in each of the two updates. No
+gradient flows into weights that are not updated, or into acquired images. All operations beyond
+these are waste. A step that runs fewer shares more than is assumed here.
 
 | network                  | passes of a step                                                   |
 |--------------------------|--------------------------------------------------------------------|
 | one-shot generator       | guess: to the weights; round trip: to the weights and the guess    |
 | diffusive generator      | once: to the weights and the guess                                 |
-| either discriminator     | real and fake: to the weights; generators' turn: to the fake       |
+| either discriminator     | real and fake: to the weights; generators' update: to the fake     |
 | diffusive, for R1 (η)    | on the real pass: to the image, and that backward's own backward   |
 """
 
@@ -42,7 +42,7 @@ class Passes:
 
 
 class _Probe:
-    """A network with an input; call 0 goes back to the weights, 1 to the input, 2 to both."""
+    """A network with its inputs. Call 0 differentiates by weights, 1 by an input, 2 by both."""
 
     def __init__(self, network: nn.Module, inputs: Sequence[Tensor], towards: int) -> None:
         self.network, self.inputs, self.towards = network, inputs, towards
@@ -55,11 +55,11 @@ class _Probe:
 
 
 def passes(settings: SynDiffSettings, size: int) -> dict[str, Passes]:
-    """Of SynDiff's four kinds of network: "generators.one_shot" …
+    """Operations of SynDiff's four kinds of network, by name: "generators.one_shot" …
 
     Args:
-        settings: of the networks.
-        size: rows and columns of the image.
+        settings: settings of the networks.
+        size: rows and columns of the image, in pixels.
     """
 
     def probe(group: str, kind: str) -> _Probe:

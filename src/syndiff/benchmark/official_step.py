@@ -1,16 +1,16 @@
-"""The official training step and sampling, rendered plainly, to be compared with on one machine.
+"""A plain rendition of the official training step and sampling, for comparison on one machine.
 
-Written from what the official implementation of SynDiff does, on this package's networks; none of
-its code is here. What it does beyond need, and what is kept so on purpose:
+It follows the official implementation of SynDiff on this package's networks and contains none of
+its code. It keeps on purpose what the official code does beyond need:
 
-- the generators are run anew for each of three turns, with new draws for the generators' turn, and
-  back-propagated through in both discriminators' turns, whose gradients are then thrown away;
+- the generators run again in each of three updates, with new draws for the generators' update, and
+  gradients flow through them in both discriminators' updates and are then discarded;
 - autograd's anomaly detection is on;
 - everything is float32 and NCHW; resampling is a depth-wise convolution;
-- eight optimizers, none fused, and a moving average that walks from parameter to parameter.
+- eight optimizers, none fused, and a moving average that is updated parameter by parameter.
 
-Sampling computes the posterior at the last step too, under `no_grad`. Not rendered are the second
-output channel and the conditioning layers, one in each block there: the networks are ours.
+Sampling computes the posterior at the last step too, under `no_grad`. The networks are this
+package's: they lack the official second output channel and have no conditioning layer per block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from syndiff.training.presets import TrainSettings
 
 @dataclass(frozen=True)
 class Diffused:
-    """One modality's draws of a turn: t, x_{t-k}, x_t, the latent and the posterior's noise."""
+    """One modality's draws of an update: t, x_{t-k}, x_t, the latent, the posterior's noise."""
 
     t: Tensor
     x_prev: Tensor
@@ -43,12 +43,12 @@ class Diffused:
 
 
 class OfficialStep:
-    """One training step after another.
+    """The official training step.
 
     Args:
-        objective: the networks; on the device already.
-        settings: of a preset; structure terms are not rendered.
-        anomaly: anomaly detection, as there.
+        objective: the networks, on their device.
+        settings: settings of a preset; structure terms are ignored.
+        anomaly: whether autograd's anomaly detection is on, as in the official code.
     """
 
     def __init__(self, objective: SynDiff, settings: TrainSettings, anomaly: bool = True) -> None:
@@ -65,7 +65,7 @@ class OfficialStep:
         self.ema = {p: p.detach().clone() for p in self.G.parameters()}
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """All updates of a step; the weighted loss terms, by "group/term"."""
+        """Make all updates of a step and return the weighted loss terms, by "group/term"."""
         draw = Draw(self.settings.seed, number, batch.source.device)
         with plain_layers(), torch.autograd.set_detect_anomaly(self.anomaly):
             terms = self.diffusive_discriminators(batch, draw)
@@ -74,7 +74,7 @@ class OfficialStep:
         return terms
 
     def diffusive_discriminators(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-        """First turn: Eq. 12, in two backward passes and a third for the penalty."""
+        """First update: Eq. 12, in two backward passes and a third for the penalty."""
         s, terms, real_logits = self.objective.settings, {}, {}
         diffused = {m: self._diffuse(batch[m], draw) for m, _ in DIRECTIONS}
         group = [self.D[f"diffusive_{m}"] for m, _ in DIRECTIONS]
@@ -108,7 +108,7 @@ class OfficialStep:
         }
 
     def one_shot_discriminators(self, batch: Batch) -> dict[str, Tensor]:
-        """Second turn: Eq. 18."""
+        """Second update: Eq. 18."""
         weight = self.objective.settings.adversarial_one_shot
         group = [self.D[f"one_shot_{m}"] for m, _ in DIRECTIONS]
         self._clear(group)
@@ -123,7 +123,7 @@ class OfficialStep:
         return {f"discriminators/one_shot_{m}": weight * (real[m] + fake[m]) for m in real}
 
     def all_generators(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-        """Third turn, with draws of its own: Eqs. 11, 17 and 22."""
+        """Third update, with draws of its own: Eqs. 11, 17 and 22."""
         s = self.objective.settings
         terms: dict[str, Tensor] = {}
         group = list(self.G.values())
@@ -150,7 +150,7 @@ class OfficialStep:
         return {f"generators/{name}": term for name, term in terms.items()}
 
     def _diffuse(self, x_0: Tensor, draw: Draw) -> Diffused:
-        """Draws in this package's order, so that equal draws give equal losses."""
+        """Draw in this package's order, so that equal seeds give equal losses."""
         b = len(x_0)
         t = draw.integers(self.objective.settings.steps, b)
         noises = draw.normal(*x_0.shape), draw.normal(*x_0.shape)
@@ -222,16 +222,16 @@ def _norm_silu(x: Tensor, modulation: Tensor) -> Tensor:
 
 @contextmanager
 def plain_layers() -> Iterator[None]:
-    """Inside, the networks use these plain layers, whatever they have become otherwise.
+    """Replace the networks' layers by these plain ones inside the context.
 
-    A faster form in the networks would quicken the baseline too, and hide what it gained.
+    Otherwise a faster layer of this package would speed up the baseline too.
     """
     plain = {
         "fir_filter": _filter,
         "fir_down": _down,
         "fir_up": _up,
         "norm_silu": _norm_silu,
-        "channels_innermost": lambda x: x,
+        "to_channels_last": lambda x: x,
         "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
     }
     places = [

@@ -1,4 +1,4 @@
-"""benchmark(): counts and times what is asked for; the result is plain data for JSON."""
+"""benchmark(): counts and times workloads; the result is plain data for JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from syndiff.reporting import SILENT, Reporter
 from syndiff.training.presets import TrainSettings, choose
 
 WHATS = ("train", "translate", "volume")
-ASKED_FOR = ("export",)  # not among "all": it needs onnxruntime, and minutes
+ASKED_FOR = ("export",)  # not part of "all": it needs onnxruntime and takes minutes
 COUNTED = ("train", "translate", "export")
 CPU = torch.device("cpu")
 
@@ -45,11 +45,11 @@ class Options:
         precision: "32" or "bf16".
         device: "auto", "cpu", "cuda", …
         warmup, repeats: calls before and while the clock runs; 0 repeats only count.
-        baseline: also run the official renditions, at the first batch size.
-        compiled: also our networks compiled by torch.
+        baseline: also run the renditions of the official code, at the first batch size.
+        compiled: also run this package's networks compiled by torch.
         slices: cross-sections of the volume.
-        settings: instead of those of the preset.
-        work: of the ceiling, instead of the device's.
+        settings: training settings that replace those of the preset.
+        work: sizes of the measurement of the ceiling that replace those of the device.
     """
 
     what: tuple[str, ...] = ("train", "translate")
@@ -69,13 +69,17 @@ class Options:
     work: Work | None = None
 
     def record(self) -> dict[str, Any]:
-        """What was asked for by name, as plain data."""
+        """The options except `settings` and `work`, as plain data."""
         fields = asdict(replace(self, settings=None, work=None))
         del fields["settings"], fields["work"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     def check(self) -> None:
-        """Raise OptionError if something makes no sense."""
+        """Check the options.
+
+        Raises:
+            OptionError: an option, or a combination of options, is not valid.
+        """
         known = WHATS + ASKED_FOR
         if not self.what or not set(self.what) <= set(known):
             raise OptionError(f"`what` {','.join(self.what)}", f"of {', '.join(known)}, or all")
@@ -95,14 +99,14 @@ def benchmark(options: Options, report: Reporter = SILENT) -> dict[str, Any]:
     """Count and time.
 
     Args:
-        options: what and how.
-        report: told the phases.
+        options: what to measure, and how.
+        report: receives the phases.
 
     Returns:
         Plain data: "machine", "options", "ceiling" and "cases" (see docs/performance.md).
 
     Raises:
-        OptionError: an option makes no sense.
+        OptionError: an option is not valid.
     """
     options.check()
     device = choose_device(options.device)
@@ -141,7 +145,7 @@ def _side_by_side(
     rates: dict[str, Any],
     report: Reporter,
 ) -> list[dict[str, Any]]:
-    """The lines of cases that are timed in turns."""
+    """The lines of cases whose timed calls are interleaved."""
     lines, counted = [], {}
     for case in cases:
         program = COUNTED_AS.get(case.variant, case.variant)
@@ -159,7 +163,7 @@ def _side_by_side(
 
 
 def _line(case: Case, options: Options) -> dict[str, Any]:
-    """What identifies a case."""
+    """The fields that identify a case."""
     return {
         "what": case.what,
         "variant": case.variant,
@@ -226,7 +230,7 @@ def _timed(
     for place, (case, workload) in enumerate(zip(cases, workloads, strict=True)):
         main = max(share for share, _ in case.phases)
         for share, number in case.phases:
-            # A rare kind of call is repeated in proportion: it weighs little in the mean.
+            # A rare kind of call is repeated less often, in proportion to its share in the mean.
             repeats = max(1, math.ceil(options.repeats * share / main))
             warmup = options.warmup if share == main else min(1, options.warmup)
             calls.append(Call(partial(workload, number), warmup, repeats))
@@ -239,16 +243,16 @@ def _timed(
 
 
 def _built(case: Case, device: torch.device) -> Callable[[int], object]:
-    """The case after a first call, which makes the optimizers' moments.
+    """The workload after a first call, which makes the optimizers' moments.
 
-    Where memory does not suffice, every later call says so again.
+    If memory does not suffice, every later call raises the error again.
     """
     try:
         workload = case.build(case.setup, device)
         workload(case.phases[0][1])
         return workload
     except torch.OutOfMemoryError as error:
-        failure = error.with_traceback(None)  # which would hold the networks
+        failure = error.with_traceback(None)  # a traceback would keep the networks in memory
 
     def fail(number: int) -> object:
         raise failure
@@ -264,7 +268,7 @@ def _times(
     rates: dict[str, float],
     device: torch.device,
 ) -> dict[str, Any]:
-    """Seconds, memory and what follows from them."""
+    """Seconds, memory and the quantities that follow from them."""
     failures = [m.failure for m in phases if m.failure]
     if failures:
         return {"failure": failures[0]}
@@ -290,9 +294,9 @@ def _times(
 
 
 def _add_ratios(lines: list[dict[str, Any]]) -> None:
-    """How many times faster per image than the official rendition of the same workload.
+    """Add the speed-up per image over the official rendition of the same workload.
 
-    Where that was not run, than ours at that batch size as it usually runs.
+    If that was not run, the speed-up is over this package's uncompiled one at that batch size.
     """
     timed = [line for line in lines if "seconds_per_image" in line]
     official = {line["what"]: line for line in timed if line["variant"] == OFFICIAL}

@@ -32,7 +32,7 @@ WORK: dict[str, Cell] = {
 
 
 def show(results: Mapping[str, Any]) -> None:
-    """The cases on standard output: what they took, and the work they did; 80 columns each."""
+    """Print the cases: a table of times and memory, and one of operations; 80 columns each."""
     console = Console()
     console.print(_heading(results), highlight=False)
     for columns in (TIMES, WORK):
@@ -52,7 +52,7 @@ def show(results: Mapping[str, Any]) -> None:
 
 
 def show_changes(found: Sequence[Change]) -> None:
-    """Changes, the repeatable ones marked."""
+    """Print the changes, and how many counts changed."""
     table = Table("case", "quantity", box=None, pad_edge=False)
     for name in ("old", "new", "change"):
         table.add_column(name, justify="right")

@@ -1,6 +1,6 @@
-"""What is measured: our step, our translation, a volume file to file, and the official renditions.
+"""Workloads: training step, translation, a volume file to file, and the official renditions.
 
-Every case is built on a device, or of fake tensors where its operations are to be counted.
+A case is built on a device to be timed, and of fake tensors to have its operations counted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from syndiff.translators import SliceNoise, Translator, load_translator
 
 OURS, COMPILED, ONNX = "ours", "ours, compiled", "onnxruntime"
 OFFICIAL, UNWATCHED = "official", "official, unwatched"
-# Variants that run the operations of another one, which has been counted before.
+# Variant → the variant that runs the same operations, whose counts it shares.
 COUNTED_AS = {COMPILED: OURS, ONNX: OURS, UNWATCHED: OFFICIAL}
 
 
@@ -47,21 +47,22 @@ class Workload(Protocol):
     networks: dict[str, nn.Module]
 
     def __call__(self, number: int) -> object:
-        """What is timed; `number` is that of the training step."""
+        """The call that is timed; `number` is that of the training step."""
 
     def counted(self, number: int) -> object:
-        """What is counted: the same without what only moves data between host and device."""
+        """The call that is counted: the same without transfers between host and device."""
 
 
 @dataclass(frozen=True)
 class BenchmarkSetup:
-    """What the cases of one call have in common.
+    """Sizes and settings that the cases of one benchmark share.
 
     Attributes:
-        settings: of the preset, with the networks asked for.
+        method: name of the method.
+        settings: settings of the preset, with the requested networks.
         size: rows and columns of a cross-section.
         batch: cross-sections of each modality at a time.
-        precision: "32" or "bf16" (of ours; the official renditions are float32).
+        precision: "32" or "bf16"; the official renditions are always float32.
         slices: cross-sections of the volume.
     """
 
@@ -74,7 +75,7 @@ class BenchmarkSetup:
 
     def objective(self, device: torch.device) -> Objective:
         torch.manual_seed(0)
-        with device:  # made there, not moved: fake tensors cannot be
+        with device:  # made there, because fake tensors cannot be moved
             return build_objective(self.method, self.settings)
 
     def images(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -96,7 +97,7 @@ def build_objective(method: str, settings: TrainSettings) -> Objective:
 def by_name(objective: Objective) -> dict[str, nn.Module]:
     """All networks of an objective: "generators.diffusive_target" …"""
     groups = {"generators": objective.generators, "discriminators": objective.discriminators}
-    return {f"{player}.{n}": net for player, group in groups.items() for n, net in group.items()}
+    return {f"{name}.{n}": net for name, group in groups.items() for n, net in group.items()}
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -126,14 +127,14 @@ class CompiledStep(OurStep):
 
     def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
         super().__init__(setup, device)
-        torch.compiler.reset()  # it gives up after some sizes, which are other cases here
+        torch.compiler.reset()  # torch stops compiling after several sizes, those of earlier cases
 
     def __call__(self, number: int) -> None:
         with compiled(self.networks.values()):
             super().__call__(number)
 
 
-class TheirStep:
+class OfficialRenditionStep:
     """One training step of the official rendition."""
 
     def __init__(self, setup: BenchmarkSetup, device: torch.device, anomaly: bool = True) -> None:
@@ -147,12 +148,12 @@ class TheirStep:
             self.official.step(Batch(*self.images), number)
 
     def counted(self, number: int) -> None:
-        self.official.anomaly = False  # it reads values, which fake tensors have not
+        self.official.anomaly = False  # anomaly detection reads values, which fake tensors lack
         self(number)
 
 
 def _translator(setup: BenchmarkSetup, device: torch.device) -> Translator:
-    """Towards the target, untrained."""
+    """An untrained translator towards the target."""
     scale = {"rule": "robust", "unit": "a.u.", "scale": 2.0, "training_mean": 300.0}
     card = {
         "sources": ["source"],
@@ -175,7 +176,7 @@ class OurTranslation:
     """A batch of slices through the translator, from the host's memory and back."""
 
     compiled = False
-    counted_steps = 0  # of the chain whose operations are counted; 0: all
+    counted_steps = 0  # steps of the chain whose operations are counted; 0: all
 
     def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
         self.setup, self.device = setup, device
@@ -185,7 +186,7 @@ class OurTranslation:
 
     @cached_property
     def ready(self) -> Translator:
-        """The translator with its weights converted once, as who translates much has it."""
+        """The translator with its weights converted once, as for many batches."""
         return self.translator.for_precision(self.setup.precision)
 
     def __call__(self, number: int) -> None:
@@ -224,7 +225,7 @@ class OnnxTranslation(OurTranslation):
         self.ready = self.translator
 
 
-class TheirTranslation:
+class OfficialRenditionTranslation:
     """A batch of slices through the official sampling."""
 
     def __init__(self, setup: BenchmarkSetup, device: torch.device) -> None:
@@ -288,9 +289,9 @@ class Case:
 
     Attributes:
         what: "train", "translate", "volume" or "export".
-        variant: whose: ours, ours run otherwise, or the official's rendition.
+        variant: this package's program, a variant of it, or a rendition of the official one.
         setup: sizes and settings.
-        build: on a device.
+        build: makes the workload on a device.
         images: cross-sections that one call handles (of each modality in training).
     """
 
@@ -302,7 +303,7 @@ class Case:
 
     @property
     def phases(self) -> list[tuple[float, int]]:
-        """Kinds of call: the share that each has, and a number that makes one of the kind.
+        """Kinds of call: the share of each kind, and the number of a step of that kind.
 
         With a penalty at every n-th step there are two kinds of training step.
         """
@@ -313,15 +314,20 @@ class Case:
 
 
 def _unwatched(setup: BenchmarkSetup, device: torch.device) -> Workload:
-    return TheirStep(setup, device, anomaly=False)
+    return OfficialRenditionStep(setup, device, anomaly=False)
 
 
 BUILDS: dict[str, dict[str, Any]] = {
-    "train": {OURS: OurStep, COMPILED: CompiledStep, OFFICIAL: TheirStep, UNWATCHED: _unwatched},
+    "train": {
+        OURS: OurStep,
+        COMPILED: CompiledStep,
+        OFFICIAL: OfficialRenditionStep,
+        UNWATCHED: _unwatched,
+    },
     "translate": {
         OURS: OurTranslation,
         COMPILED: CompiledTranslation,
-        OFFICIAL: TheirTranslation,
+        OFFICIAL: OfficialRenditionTranslation,
     },
     "volume": {OURS: VolumeFile, COMPILED: CompiledVolumeFile},
     "export": {OURS: OurTranslation, ONNX: OnnxTranslation},
@@ -331,7 +337,7 @@ BUILDS: dict[str, dict[str, Any]] = {
 def cases_of(
     what: str, setup: BenchmarkSetup, baseline: bool, compiled: bool = False
 ) -> list[Case]:
-    """What is measured side by side: ours and, if asked for, compiled and the official's."""
+    """The cases that are compared: this package's and, on request, compiled and official."""
     wanted = {OURS: True, COMPILED: compiled, ONNX: True, OFFICIAL: baseline, UNWATCHED: baseline}
     plain = replace(setup, precision="32")
     images = setup.slices if what == "volume" else setup.batch

@@ -1,4 +1,4 @@
-"""What a person watching the command line sees: bars, lines for logs, warnings; all on stderr."""
+"""Progress bars, log lines and warnings of the command line; all on stderr."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def warn(message: str) -> None:
 
 
 class Warnings:
-    """A reporter that passes on warnings and nothing else: --quiet."""
+    """A reporter that prints only warnings, for --quiet."""
 
     def phase(self, name: str) -> None:
         pass

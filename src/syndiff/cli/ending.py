@@ -89,7 +89,7 @@ def _misused(error: Any) -> int:
 
 
 def _of_memory(error: Exception) -> bool:
-    """Whether it is one of the errors by which torch says that memory is short."""
+    """Whether an error is one of those that torch raises when memory runs out."""
     words = ("out of memory", "can't allocate memory", "Unable to allocate")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 

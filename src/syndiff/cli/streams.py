@@ -40,7 +40,7 @@ class PatientStream:
             self._deaf(error)
 
     def _deaf(self, error: OSError) -> None:
-        """From now on say it to nobody."""
+        """Discard all further output."""
         if not isinstance(error, BrokenPipeError):
             self.problem = error.strerror or str(error)
         nowhere = os.open(os.devnull, os.O_WRONLY)

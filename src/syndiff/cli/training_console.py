@@ -36,7 +36,7 @@ class Lines(console.Lines):
 
 
 class Quiet(console.Warnings):
-    """Warnings alone."""
+    """Prints only warnings."""
 
     def step(self, state: Any) -> None:
         pass

@@ -3,7 +3,7 @@
     OUT/raw          virtual cohort
     OUT/data         prepared slices
     OUT/run          a short training
-    OUT/report.html  both translators, the shipped and the one just trained, beside the baselines
+    OUT/report.html  the shipped and the newly trained translator compared with the baselines
 
 The shipped translator (`T1_to_T2/` in this folder) was trained for longer on other virtual
 subjects: docs/experiments.md says how.
@@ -31,17 +31,21 @@ def run(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Make a cohort, prepare, train, translate, evaluate; finished parts are not redone.
+    """Make a cohort, prepare, train, translate and evaluate. Finished parts are not repeated.
 
     Args:
-        out: folder for everything.
-        minutes: of training.
-        subjects: virtual subjects; a sixth each are kept for validation and test, at least one.
-        seed: of cohort and training.
-        say: told each part as it starts.
+        out: folder for all output.
+        minutes: duration of training.
+        subjects: number of virtual subjects; a sixth each, at least one, are for validation and
+            for the test.
+        seed: seed of cohort and training.
+        say: receives a line as each part starts.
 
     Returns:
         The content of `metrics.json`.
+
+    Raises:
+        UserError: the folder holds another demonstration or cannot be written to.
     """
     out = Path(out)
     options = {"minutes": minutes, "subjects": subjects, "seed": seed}
@@ -68,7 +72,7 @@ def run(
         split=split,
         size=SIZE,
         spacing_mm=SPACING_MM,
-        register_training=False,  # unpaired training has no use for it
+        register_training=False,  # unpaired training does not need it
         report=_Lines(say),
     )
     trained = out / "run" / "translators" / f"{SOURCE}_to_{TARGET}"
@@ -101,7 +105,7 @@ def run(
 
 
 def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> None:
-    """Train the preset `small` for some minutes, or go on where an interrupted demo stopped."""
+    """Train the preset `small` for some minutes, or resume an interrupted demonstration."""
     from syndiff.training.presets import choose
     from syndiff.training.run import train
 
@@ -121,7 +125,7 @@ def _train(out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> 
 
 
 class _Lines:
-    """Tells of the training every twenty seconds."""
+    """A reporter that prints training progress every twenty seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say, self.last = say, time.monotonic()
@@ -139,7 +143,11 @@ class _Lines:
 
 
 def _same_options(path: Path, options: dict[str, Any]) -> None:
-    """Continue a demonstration only with the options that it was started with."""
+    """Make sure that a demonstration is continued with the options it was started with.
+
+    Raises:
+        OptionError: the options differ, or the folder holds something else.
+    """
     if path.exists():
         before = read_json(path, "demo record")
         if before != options:

@@ -16,10 +16,10 @@ EPSILON = 1e-3  # the continuous time at which the schedule starts; avoids γ = 
 
 
 class Schedule(nn.Module):
-    """Noise variances γ_t of the large steps and what follows from them.
+    """Noise variances γ_t of the large steps and the coefficients that follow from them.
 
-    With continuous time s from ε to 1 and B(s) = β_min s + (β_max - β_min) s² / 2, the variance
-    that is left of the image is exp(-B(s)); a step between s' and s removes
+    With continuous time s from ε to 1 and B(s) = β_min s + (β_max - β_min) s² / 2, the share of
+    the image's variance that is left is exp(-B(s)); a step between s' and s removes
 
         γ = 1 - exp(-(B(s) - B(s')))                                                     # Eq. 10
 
@@ -35,10 +35,10 @@ class Schedule(nn.Module):
         kept: how many steps this chain takes; 0 takes all.
 
     Attributes:
-        steps: of this chain.
-        time: (steps,) each step's index in the training's count, for the network.
+        steps: number of steps of this chain.
+        time: (steps,) each step's index, counted as in training, for the network.
         gamma: (steps,) γ_t, entry i for step i + 1.
-        alpha_bar: (steps,) ᾱ_t = Π (1 - γ), likewise.
+        alpha_bar: (steps,) ᾱ_t = Π (1 - γ), entry i for step i + 1.
     """
 
     time: Tensor
@@ -90,7 +90,7 @@ class Schedule(nn.Module):
             noise_prev, noise: (b, 1, h, w) standard normal.
 
         Returns:
-            x_{t-k} and x_t. For t = 0 the former is x_0 itself.
+            x_{t-k} and x_t. For t = 0, x_{t-k} is x_0 itself.
         """
         alpha_bar_prev, gamma = self._at("alpha_bar_prev", t), self._at("gamma", t)
         x_prev = alpha_bar_prev.sqrt() * x_0 + (1 - alpha_bar_prev).sqrt() * noise_prev

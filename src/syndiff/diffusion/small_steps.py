@@ -1,12 +1,12 @@
 """Diffusion in many small steps whose reverse is Gaussian: DDPM and UNIT-DDPM.
 
 Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, ICML 2021; the equation
-numbers are theirs. A network estimates the noise ε in x_t and, if it is asked to, where the
-reverse variance lies between its two bounds.
+numbers are theirs. A network estimates the noise ε in x_t and, optionally, where the reverse
+variance lies between its two bounds.
 
 Steps are counted by an index t = 0 … steps - 1, index t standing for the transition between
 x_{t-1} and x_t of the paper's t + 1. A chain may be respaced: it then keeps some of the T steps
-that the network was trained on, and `time` says which, in the training's count.
+that the network was trained on, and `time` lists their indices, counted as in training.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_BETA = 0.999  # the cosine reaches 0 at T, but a step must leave something o
 
 
 def cosine_alpha_bar(T: int) -> Tensor:
-    """ᾱ_t for t = 1 … T, float64: what is left of the image's variance.
+    """ᾱ_t for t = 1 … T, float64: the share of the image's variance that is left.
 
     ᾱ_t = f(t) / f(0) with f(t) = cos²((t/T + s) / (1 + s) · π/2)                       # Eq. 17
 
-    but for the last step, whose β_t is held at `MAX_BETA`.
+    except for the last step, whose β_t is limited to `MAX_BETA`.
     """
     s = (torch.arange(T + 1, dtype=torch.float64) / T + OFFSET) / (1 + OFFSET)
     f = (s * math.pi / 2).cos().square()
@@ -54,7 +54,7 @@ class GaussianDiffusion(nn.Module):
         steps: how many of them this chain keeps; 0 keeps all.
 
     Attributes:
-        time: (steps,) each step's index in the training's count, for the network.
+        time: (steps,) each step's index, counted as in training, for the network.
         alpha_bar: (steps,) ᾱ_t.
         beta: (steps,) β_t, the upper bound of the reverse variance.
         variance: (steps,) β̃_t, the lower bound and the variance of q(x_{t-1} | x_t, x_0); 0 at
@@ -74,7 +74,7 @@ class GaussianDiffusion(nn.Module):
         alpha_bar_prev = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])  # ᾱ_{t-1}
         beta = 1 - alpha_bar / alpha_bar_prev  # Eq. 19
         variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta  # Eqs. 10, 19
-        # β̃_1 = 0 has no logarithm: there the next step's stands in for it.
+        # β̃_1 = 0 has no logarithm: the first step takes the next step's value.
         floor = torch.cat([variance[1:2] if self.steps > 1 else beta, variance[1:]])
         self.register_buffer("time", time, persistent=False)
         self._keep("alpha_bar", alpha_bar)
@@ -110,8 +110,8 @@ class GaussianDiffusion(nn.Module):
     def estimate(self, x_t: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
         """The x_0 that x_t and a noise estimate imply (Eq. 9 solved), within [-1, 1].
 
-        The bound matters at the noisiest steps, where ᾱ_t is so small that it would blow up any
-        error of the estimate; no image lies outside.
+        The bound matters at the noisiest steps, where ᾱ_t is so small that it would amplify
+        any error of the estimate. No image lies outside the bound.
         """
         alpha_bar = self._at("alpha_bar", t)
         x_0 = (x_t - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
@@ -124,12 +124,12 @@ class GaussianDiffusion(nn.Module):
     def mean(self, x_t: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
         """The mean of the reverse step for a noise estimate, μ_θ.
 
-        Eq. 13 in the form of Eq. 11: the same wherever `estimate` meets no bound.
+        Eq. 13 in the form of Eq. 11. Both are equal wherever `estimate` is not clamped.
         """
         return self.posterior_mean(self.estimate(x_t, t, epsilon), x_t, t)
 
     def reverse_log_variance(self, v: Tensor | float, t: Tensor) -> Tensor:
-        """log Σ_θ: for v = 0 the lower bound β̃_t, for v = 1 the upper β_t; v is not confined."""
+        """log Σ_θ: for v = 0 the lower bound β̃_t, for v = 1 the upper β_t; v is not clamped."""
         return v * self._at("log_beta", t) + (1 - v) * self._at("log_variance", t)  # Eq. 15
 
     def bound_term(
@@ -166,7 +166,7 @@ class GaussianDiffusion(nn.Module):
         return self.mean(x_t, t, epsilon) + spread * noise
 
     def down(self, size: int) -> Iterator[tuple[int, Tensor]]:
-        """The steps from the noisiest to the first: index, and the same as (size,) indices."""
+        """The steps from the noisiest to the first: the index, as int and as a (size,) tensor."""
         for index in reversed(range(self.steps)):
             yield index, torch.full((size,), index, dtype=torch.long, device=self.time.device)
 

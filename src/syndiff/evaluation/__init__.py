@@ -1,1 +1,1 @@
-"""Evaluation: how near a translator's slices come to the references, and in the right place."""
+"""Evaluation: the error and the displacement of translated slices relative to the references."""

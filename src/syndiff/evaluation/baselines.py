@@ -1,9 +1,9 @@
-"""Two translations that cost nothing: what a trained model must beat.
+"""Two baselines without training, which a trained model must beat.
 
-copy        the source as it is.
-histogram   the source's intensities mapped so that a training source gets the histogram of the
-            training targets: one monotone curve, learned once, the same for every subject. It
-            never sees the test subject's reference, and needs no pairs.
+copy        the unchanged source.
+histogram   the source mapped by one monotone curve, which gives the training sources the histogram
+            of the training targets. The curve is the same for every subject. It needs no pairs and
+            does not use the test subject's reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Translators as evaluation needs them: functions of prepared slices, and their direction."""
+"""Translators as functions of prepared slices, and the check of their common direction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class How:
     Attributes:
         seed, batch_size, device, precision: see `syndiff.inference.translate_slices`.
         sampling, samples: see `syndiff.translators.sampling.Sampling`.
-        sampling_steps: of the models whose chains can be respaced; 0 for their own number.
+        sampling_steps: number of steps of models whose chains can be respaced; 0: as in training.
     """
 
     seed: int = 0
@@ -41,7 +41,7 @@ class How:
     sampling_steps: int = 0
 
     def options(self, translator: Translator) -> TranslationOptions:
-        """As a translation takes them; steps only where the translator can be respaced."""
+        """The options of a translation; steps are only set if the translator can be respaced."""
         from syndiff.inference import TranslationOptions
         from syndiff.translators.sampling import Sampling
 
@@ -56,7 +56,11 @@ class How:
 
 
 def load(name: str, path: Path) -> Translator:
-    """A translator from its folder; imported here, so that bad options fail before torch loads."""
+    """Read a translator; torch is imported only here, so that bad options fail early.
+
+    Raises:
+        ModelError: the folder is not a translator folder, or is damaged.
+    """
     from syndiff.translators import load_translator
 
     try:
@@ -68,7 +72,12 @@ def load(name: str, path: Path) -> Translator:
 def direction(
     translators: Mapping[str, Translator], source: str | None, target: str | None
 ) -> tuple[tuple[str, ...], str]:
-    """Sources and target: the models', which must agree with each other and with the options."""
+    """The sources and the target of the models.
+
+    Raises:
+        OptionError: the models differ in direction from each other or from `source` and `target`,
+            or no direction is given.
+    """
     claims: dict[tuple[str, str], str] = {}
     for name, translator in translators.items():
         translator.require_source()
@@ -103,7 +112,7 @@ def predictor(translator: Translator, how: How) -> Predict:
 
 
 def anatomy_check(path: Path, translator: Translator, manifest: Manifest, how: How) -> Check:
-    """The comparison with the source; with the way back if the other direction lies beside."""
+    """The check of the anatomy, with the way back if the folder has the other direction, too."""
     back = other_direction(path, translator)
     return partial(
         check_anatomy,
@@ -115,16 +124,16 @@ def anatomy_check(path: Path, translator: Translator, manifest: Manifest, how: H
 
 
 def other_direction(path: Path, translator: Translator) -> Translator | None:
-    """The translator of the same run that leads back, or None."""
+    """The translator of the other direction from the same run, or None."""
     from syndiff.translators import other_direction as beside
 
     return beside(path, translator)
 
 
 def in_its_scale(predict: Predict, translator: Translator, manifest: Manifest) -> Predict:
-    """Bring slices to the intensity scale that the translator was trained with, and back.
+    """Convert slices to the intensity scale of the translator's training, and the result back.
 
-    This is what `syndiff translate` does with a new scan, so that both show the same model.
+    `syndiff translate` does the same with a new scan, so both give the same images.
     """
     own = {m: IntensityScale.from_dict(c) for m, c in translator.config["intensity"].items()}
     target = translator.target
@@ -142,5 +151,5 @@ def in_its_scale(predict: Predict, translator: Translator, manifest: Manifest) -
 
 
 def of_first_source(predict: Predict) -> Predict:
-    """A baseline sees the first source where there are several, (n, c, h, w) → (n, h, w)."""
+    """Let a baseline use only the first of several sources: (n, c, h, w) → (n, h, w)."""
     return lambda slices: predict(slices if slices.ndim == 3 else slices[:, 0])

@@ -1,4 +1,4 @@
-"""`syndiff evaluate`: models and baselines on a test split, as JSON, CSV and a page to read.
+"""`syndiff evaluate`: scores of models and baselines on a test split, as JSON, CSV and HTML.
 
 evaluate              prepared data + translators on disk; writes the result files (results.py)
 evaluate_predictions  (scoring.py) the same from any functions of slices; needs no network
@@ -52,23 +52,23 @@ def evaluate(
 
     Args:
         data: folder made by `syndiff prepare`.
-        out: folder for the result files; others in it are left alone.
-        models: name → folder of a translator. May be empty if source and target are given.
-        split: which subjects.
+        out: folder for the result files; other files in it are not touched.
+        models: name → folder of a translator; may be empty if source and target are given.
+        split: the split whose subjects are scored.
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
         profile: name of a comparison profile; by default `head`, and `head_hu` for CT.
         whole_volumes: folder of the scans that the data were prepared from: each is translated
             as `syndiff translate` does it, on its own grid, and scored where the prepared
             slices lie. Otherwise the prepared slices are translated.
-        allow_synthetic: score data among whose scans are synthetic ones; the results say so.
+        allow_synthetic: accept data with synthetic scans; the results state it.
         anonymous: write no path, no command line and no file name into the results.
-        overwrite: replace files of the results' names that no evaluation has written, too.
+        overwrite: allow replacing files with the results' names that no evaluation wrote.
         how: how the models translate.
-        report: told how far the work is.
+        report: receives the progress.
 
     Returns:
-        What `metrics.json` holds.
+        The content of `metrics.json`.
 
     Raises:
         UserError: the data, a model or an option cannot be used; nothing is written then.
@@ -138,8 +138,8 @@ def _synthetic_scans(manifest: Manifest, allowed: bool) -> list[str]:
     """The files that preparation took although they are marked as synthetic.
 
     Raises:
-        DataError: there are some, and they are not allowed: a model would be compared with what
-            a model made.
+        DataError: there are such files and they are not allowed, because a score would compare
+            the images of two models.
     """
     found = [str(file) for file in manifest.content.get("left_out", {}).get("synthetic", [])]
     if found and not allowed:
@@ -174,7 +174,7 @@ def _whole_volumes(
 
 
 def _baselines(manifest: Manifest, source: str, target: str) -> dict[str, Predict]:
-    """The two translations that cost nothing; they see the first source alone."""
+    """The two baselines, which use only the first source."""
     return {
         "copy": candidates.of_first_source(baselines.copy),
         "histogram": candidates.of_first_source(histogram_baseline(manifest, source, target)),

@@ -19,11 +19,11 @@ from scipy.ndimage import zoom
 
 ERROR_MAP = "RdBu_r"
 INK, GRID = "#1f2933", "#dde3e8"
-# Okabe and Ito's colours, which the colour-blind can tell apart, darkened where white needs it.
+# Colours by Okabe and Ito, safe for colour-blind readers; some are darkened for white background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#5b3a8c", "#000000")
 BASELINE_COLOURS = ("#7b8794", "#a3adb8")
 MARKERS = "osD^vPXp"
-MIN_PIXELS = 192  # smaller slices are enlarged before a browser smears them
+MIN_PIXELS = 192  # smaller slices are enlarged here, because browsers would blur them
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def looks(models: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
 
 
 def as_shown(image: NDArray[Any]) -> NDArray[Any]:
-    """A slice (y, x), rows to anterior and columns to the right, as radiologists look at it.
+    """Flip a slice (y, x) from our axes to radiological display.
 
-    Anterior comes to the top and the patient's right to the viewer's left.
+    Anterior is then at the top, and the patient's right at the viewer's left.
     """
     return image[::-1, ::-1]
 
@@ -93,7 +93,7 @@ def curve_png(
 def distribution_png(
     label: str, values: Mapping[str, Sequence[float]], look: Mapping[str, Look]
 ) -> str:
-    """Per model a box from quartile to quartile, its median and all people as dots.
+    """A box plot for each model: quartiles, median, and a dot for each subject.
 
     Args:
         label: the score and its unit.

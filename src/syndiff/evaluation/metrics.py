@@ -1,27 +1,28 @@
 """How close a synthetic slice is to its reference: PSNR, SSIM and mean absolute error.
 
-"PSNR" alone means little: the same noise scores 27 dB on a tightly cropped head and 31 dB on a
-padded one, and a gain of 20 % costs everything or nothing, depending on who normalises. So every
-number here belongs to a *profile*, whose exact parameters are stored beside the results.
+PSNR depends on cropping and normalisation: the same noise scores 27 dB on a tightly cropped head
+and 31 dB on a padded one, and some normalisations hide a gain of 20 % completely. Every score here
+therefore belongs to a *profile*, whose exact parameters are stored with the results.
 
     paper     each slice ÷ its own mean, then both ÷ the reference's maximum;
               SSIM with a Gaussian window of 11 pixels, sigma 1.5 (Wang et al., 2004)
     selfrdb   clipped to [0, 1], then as `paper` (its range, the reference's maximum, comes to
               the same); SSIM with a uniform window of 7, sample covariance (scikit-image's)
     fixed     nothing is normalised, values are in [0, 1]; SSIM as `paper`
-    head      as `paper`, but every mean and maximum is taken inside the reference's head, where
-              alone the images are compared: air agrees trivially and flatters every score
+    head      as `paper`, but means, maximum and comparison are restricted to the reference's
+              head, because air agrees trivially and improves every score
     head_hu   as `fixed`, inside the reference's head: the default for CT
 
 The paper says neither which SSIM window it used nor whether it clipped; ours are the common ones.
-As Wang's code and scikit-image do, SSIM leaves out the border where the window would look beyond
-the slice (torchmetrics mirrors the slice there and counts it).
-Mean normalisation forgives a wrong gain, so it is wrong for CT, whose values are physical: compare
-CT with `fixed` or `head_hu`. `syndiff evaluate` compares inside the head by default
-(`default_profile`); validation during training, which knows no masks, takes `profile_for`.
+As in Wang's code and scikit-image, SSIM leaves out the border where the window would reach beyond
+the slice (torchmetrics mirrors the slice there and counts the border).
+Mean normalisation hides a wrong gain, so it is wrong for CT, whose values are physical: compare CT
+with `fixed` or `head_hu`. `syndiff evaluate` compares inside the head by default
+(`default_profile`); validation during training has no masks and uses `profile_for`.
 
-A blank reference (no positive value) has no score: the functions return NaN, for the caller to
-skip. Identical images would score infinite dB, which JSON cannot hold: `PSNR_CEILING_DB` caps it.
+A blank reference (no positive value) has no score: the functions return NaN, which the caller
+skips. Identical images would have a PSNR of infinity, which JSON cannot represent, so PSNR is at
+most `PSNR_CEILING_DB`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Profile:
     """An exact definition of how two slices are compared.
 
     Attributes:
-        name: what results call it.
+        name: the profile's name in the results.
         normalise: "mean": each image ÷ its own mean over the whole slice (background included),
             then both ÷ the reference's maximum; "none": values are compared as they are.
         clip: both images are clipped to [0, 1] before anything else.
@@ -56,7 +57,7 @@ class Profile:
         sigma_px: its standard deviation in pixels, Gaussian only.
         sample_covariance: divide by N - 1 instead of N in the window's covariances, uniform only.
         k1, k2: SSIM's stabilising constants.
-        region: "slice", or "head": only what lies in the reference's head counts.
+        region: "slice", or "head": only pixels inside the reference's head are compared.
     """
 
     name: str
@@ -91,10 +92,10 @@ PROFILES: dict[str, Profile] = {
 
 
 def get_profile(profile: str | Profile) -> Profile:
-    """The profile of that name.
+    """The profile with this name.
 
     Raises:
-        OptionError: there is none.
+        OptionError: no profile has this name.
     """
     if isinstance(profile, Profile):
         return profile
@@ -104,12 +105,12 @@ def get_profile(profile: str | Profile) -> Profile:
 
 
 def profile_for(unit: str) -> Profile:
-    """A modality's profile over whole slices: `fixed` where values are physical, else `paper`."""
+    """The profile over whole slices for a unit: `fixed` for HU, else `paper`."""
     return PROFILES["fixed" if unit.upper() == "HU" else "paper"]
 
 
 def default_profile(unit: str) -> Profile:
-    """What `syndiff evaluate` takes for a modality in that unit: inside the head."""
+    """The profile inside the head for a unit, the default of `syndiff evaluate`."""
     return PROFILES["head_hu" if unit.upper() == "HU" else "head"]
 
 
@@ -210,16 +211,17 @@ class Metric:
     """One score of a slice: how it is computed, and how tables, files and pages show it.
 
     Attributes:
-        name: its key in `metrics.json` and its column in `metrics.csv`.
-        title: what people call it.
-        unit: of the value that is shown; "" for a pure number.
-        better: "higher" or "lower".
-        function: (image, reference, profile, head) → the value that is stored.
-        margin: a smaller difference than this is not worth a word.
+        name: key in `metrics.json` and column in `metrics.csv`.
+        title: name in tables and figures.
+        unit: unit of the displayed value; empty for a pure number.
+        better: whether "higher" or "lower" values are better.
+        function: (image, reference, profile, head) → the stored value.
+        margin: smaller differences than this count as equal.
         meaning: one or two sentences for the reader of a report.
-        factor: what is stored × factor = what is shown.
-        digits: shown after the decimal point.
-        of_intensity: it is a part of the intensity range, so that it has a value in HU for CT.
+        factor: displayed value = stored value × factor.
+        digits: digits after the decimal point.
+        of_intensity: whether the value is a fraction of the intensity range; if so, it is also
+            given in HU for CT.
     """
 
     name: str
@@ -234,7 +236,7 @@ class Metric:
     of_intensity: bool = False
 
     def shown(self, value: float | None) -> str:
-        """A stored value as tables show it, without its unit; a dash for what is unknown."""
+        """A stored value as text for tables, without unit; a dash for an unknown value."""
         return "–" if value is None else f"{self.factor * value:.{self.digits}f}"
 
     @property
@@ -243,7 +245,7 @@ class Metric:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     def best(self, values: Mapping[str, float]) -> str:
-        """The name of the best value; of equal ones the first."""
+        """The name of the best value; the first name if values are equal."""
         choose = max if self.better == "higher" else min
         return choose(values, key=lambda name: values[name])
 
@@ -273,9 +275,9 @@ METRICS: dict[str, Metric] = {
 
 
 def correlate_inside(image: Image, along_y: Image, along_x: Image) -> Image:
-    """Correlate with a separable window wherever that lies wholly inside the image.
+    """Correlate with a separable window at all positions where it is inside the image.
 
-    In numpy alone, because training validates on hosts where little else is installed.
+    Only numpy is used, because validation during training must not need scipy.
 
     Args:
         image: (h, w).
@@ -295,7 +297,7 @@ def _unless_blank(
     profile: Profile,
     inside: Mask | None,
 ) -> float:
-    """The score of the normalised pair; NaN where the reference holds nothing to compare with."""
+    """The score of the normalised pair; NaN if the reference is blank."""
     x, y = _pair(image, reference)
     if profile.region == "slice":
         inside = None
@@ -367,7 +369,7 @@ def _window(profile: Profile) -> Image:
 
 
 def _pair(image: ArrayLike, reference: ArrayLike) -> tuple[Image, Image]:
-    """Both as float64, checked to be finite slices of one shape."""
+    """Both slices as float64; DataError if a value is not finite or the shapes differ."""
     x, y = np.asarray(image, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if x.ndim != 2 or x.shape != y.shape:
         raise DataError(f"slices of shapes {x.shape} and {y.shape}", "one shape (h, w)")

@@ -1,4 +1,4 @@
-"""The prepared data as evaluation needs it: test subjects with pairs, and training stacks."""
+"""The data of an evaluation: test subjects with pairs, and training slices for the baseline."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def check_modalities(manifest: Manifest, modalities: Sequence[str]) -> None:
 def paired_cases(
     manifest: Manifest, split: str, sources: Sequence[str], target: str
 ) -> list[Case]:
-    """The subjects of `split` that have every source and the target, by name.
+    """The subjects of `split` that have every source and the target, sorted by name.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such subject.
     """
     stacks = [{s.subject: s for s in manifest.scans(split, m)} for m in (*sources, target)]
     paired = set(stacks[0]).intersection(*stacks[1:])
@@ -54,10 +54,14 @@ def histogram_baseline(manifest: Manifest, source: str, target: str) -> Histogra
 
 
 def convert(slices: Slices, have: IntensityScale, want: IntensityScale) -> Slices:
-    """Normalised slices from one cohort's intensity scale to another's, clipped to [0, 1].
+    """Convert normalised slices from one cohort's intensity scale to another's, within [0, 1].
 
-    A translator knows intensities as its own training cohort was scaled; the data at hand may
-    have come out a few per cent brighter or darker.
+    A translator expects the intensity scale of its training cohort. The scale of other data may
+    differ by a few per cent.
+
+    Args:
+        slices: (n, h, w) in [0, 1] of the scale `have`.
+        have, want: the two intensity scales.
     """
     if (have.rule, have.scale, have.window) == (want.rule, want.scale, want.window):
         return slices

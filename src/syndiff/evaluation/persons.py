@@ -1,8 +1,8 @@
-"""What is measured of a whole person beside the scores of slices: outline, and HU by tissue.
+"""Measures of a whole subject beside the scores of slices: outline, and errors in HU by tissue.
 
-CT's scores depend on the window of HU that becomes [0, 1]: fat and muscle lie 0.03 of the range
-[-1024, 3000] apart, so a CT whose soft tissue is one constant scores more than 40 dB. The mean
-absolute error in HU by tissue class, inside the head, cannot hide that.
+The scores of CT depend on the window of HU that becomes [0, 1]. Fat and muscle differ by only 0.03
+of the range [-1024, 3000], so a CT with constant soft tissue has a PSNR of more than 40 dB. The
+mean absolute error in HU by tissue class, inside the head, shows such errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from syndiff.evaluation.scoring import Beside, Slices
 from syndiff.preparation.intensity import IntensityScale
 
 OUTLINE = "outline_dice"
-# By the reference's HU; inside the head, so that air is that of sinuses, airways and lungs.
+# Classes of the reference's HU inside the head; air is thus the air of sinuses, airways and lungs.
 TISSUES_HU = {
     "air": (-math.inf, -200.0),
     "fat": (-200.0, -20.0),
@@ -27,22 +27,23 @@ TISSUES_HU = {
 
 
 def limits_in_words(low: float, high: float) -> str:
-    """Two limits in HU, of which one may be infinite."""
+    """Describe a range in HU, one end of which may be infinite."""
     if math.isinf(low):
         return f"below {high:g} HU"
     return f"above {low:g} HU" if math.isinf(high) else f"{low:g} to {high:g} HU"
 
 
 def beside(scale: IntensityScale) -> Beside:
-    """The function that measures a person's synthetic slices beside the reference's.
+    """The function that compares all slices of a subject with the reference.
 
     Args:
-        scale: the target's intensity rule; both are (n, h, w) in its [0, 1].
+        scale: the target's intensity rule.
 
     Returns:
-        A function of synthetic slices, reference slices and head that gives `outline_dice`, the
-        overlap of the heads found in either (None where there is none), and for CT
-        `mae_hu_head` and `mae_hu_air`, `_fat`, `_soft`, `_bone` (None where there is none).
+        A function of synthetic slices and reference slices, each (n, h, w) in [0, 1], and the
+        head (n, h, w). It returns `outline_dice`, the Dice coefficient of the heads segmented in
+        the two, and for CT `mae_hu_head` and `mae_hu_air`, `_fat`, `_soft`, `_bone`. A value is
+        None if no pixel belongs to its class.
     """
 
     def measure(
@@ -60,11 +61,11 @@ def beside(scale: IntensityScale) -> Beside:
 def errors_hu(
     synthetic: NDArray[np.float32], reference: NDArray[np.float32], head: NDArray[np.bool_]
 ) -> dict[str, float | None]:
-    """Mean absolute errors in HU inside the head, in all and by the reference's tissue class.
+    """Mean absolute errors in HU inside the head, over all pixels and by tissue class.
 
     Args:
         synthetic, reference: (n, h, w) in HU.
-        head: (n, h, w) where to look.
+        head: (n, h, w) mask of the head.
     """
     error, truth = np.abs(synthetic - reference)[head], reference[head]
     found = {"mae_hu_head": float(error.mean()) if error.size else None}

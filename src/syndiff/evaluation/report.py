@@ -1,7 +1,7 @@
-"""`report.html`: one file that holds everything it shows, to be read by people.
+"""`report.html`: a self-contained page with the results of an evaluation.
 
-The numbers come from the same dictionary that `metrics.json` holds, the pictures from the
-`Evaluation`; the page itself is `report.html.j2` beside this file.
+The numbers come from the content of `metrics.json`, the pictures from the `Evaluation`. The
+template is `report.html.j2` beside this file.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
     """The page as HTML text.
 
     Args:
-        results: what `metrics.json` holds.
-        evaluation: the scores and pictures that it was made from.
+        results: the content of `metrics.json`.
+        evaluation: the scores and pictures of the evaluation.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -97,7 +97,7 @@ def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         name: metric.best({m: entry["subject_means"][name] for m, entry in models.items()})
         for name, metric in METRICS.items()
     } | {
-        # A baseline lies where its source lies: it can neither win nor lose in this column.
+        # A baseline never moves the anatomy, so it is not compared in this column.
         "offset_px": min(measured, key=lambda n: measured[n]) if len(measured) > 1 else None,
     }
     return [
@@ -137,9 +137,10 @@ def _anatomy_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _error_limit(pictures: Sequence[Picture]) -> float:
-    """The end of the error's colour scale, one for all pictures so that they compare.
+    """The limit of the errors' colour scale, which is the same for all pictures.
 
-    The best model of each picture sets it: a baseline's errors would wash all others out.
+    It follows from the best model of each picture, because the errors of a baseline are so large
+    that those of the models would not be visible.
     """
     spreads = [
         min(float(np.percentile(abs(image - p.reference), 99)) for image in p.synthetic.values())

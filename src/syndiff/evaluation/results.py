@@ -1,4 +1,4 @@
-"""What an evaluation comes to: the content of its files, its warnings, and writing them."""
+"""The results of an evaluation: the content of its files, its warnings, and writing them."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ WRITTEN = ("metrics.json", "metrics.csv", "anatomy.csv", "report.html")
 
 
 def check(out: Path, overwrite: bool) -> None:
-    """Make sure that the results can be written; those of an earlier evaluation may be replaced.
+    """Check that the results can be written; results of an earlier evaluation may be replaced.
 
     Raises:
-        OptionError: `out` is a file, or holds a file of such a name that is somebody else's.
-        UserError: it cannot be written.
+        OptionError: `out` is a file, or holds a file with such a name that no evaluation wrote.
+        UserError: `out` cannot be written.
     """
     ours = _is_evaluation(out / WRITTEN[0])
     check_outputs([out / name for name in WRITTEN], overwrite=overwrite, ours=lambda path: ours)
@@ -64,7 +64,7 @@ def _is_evaluation(path: Path) -> bool:
 
 
 def write(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None:
-    """Write metrics.json, metrics.csv, anatomy.csv and report.html; each is whole or absent.
+    """Write metrics.json, metrics.csv, anatomy.csv and report.html, each atomically.
 
     Raises:
         UserError: `out` cannot be written.
@@ -111,7 +111,7 @@ def scores(
 
 
 def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
-    """Which values the range of 1 and the peak of PSNR stand for, in numbers and in words."""
+    """The intensities that the data range 1 and the peak of PSNR stand for."""
     if scale.window is None:
         what = "head" if profile.region == "head" else "slice"
         words = (
@@ -128,7 +128,7 @@ def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
 
 
 def score_warnings(results: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers must know."""
+    """Warnings for the reader of the scores."""
     found = []
     shifted = {n: e["offset_px"] or 0.0 for n, e in results["models"].items()}
     if shifted["copy"] >= OFFSET_WARNING_PX:
@@ -148,7 +148,7 @@ def score_warnings(results: Mapping[str, Any]) -> list[str]:
 
 
 def synthetic_warnings(files_taken: Sequence[str]) -> list[str]:
-    """That the data hold synthetic images, which were allowed."""
+    """A warning if the data contain synthetic images, which were allowed."""
     if not files_taken:
         return []
     return [
@@ -158,7 +158,7 @@ def synthetic_warnings(files_taken: Sequence[str]) -> list[str]:
 
 
 def anatomy_warnings(evaluation: Evaluation) -> list[str]:
-    """Of each model, or of single subjects where the model as a whole gives no cause."""
+    """The warnings on each model's anatomy, or on single subjects if the model has none."""
     found = []
     for name, checks in evaluation.checks.items():
         found += combine(list(checks.values())).warnings(f"what {name} makes") or [
@@ -170,7 +170,7 @@ def anatomy_warnings(evaluation: Evaluation) -> list[str]:
 
 
 def spacing_warnings(translators: Mapping[str, Translator], spacing_mm: float | None) -> list[str]:
-    """Models trained at another pixel spacing than the data's."""
+    """Warnings on models that were trained at another pixel size than that of the data."""
     found = []
     for name, translator in translators.items():
         trained = translator.spacing_mm
@@ -182,10 +182,10 @@ def spacing_warnings(translators: Mapping[str, Translator], spacing_mm: float | 
 
 
 def origin(path: Path, translator: Translator, anonymous: bool) -> dict[str, Any]:
-    """Where a model came from: what it is, and its own account of its training.
+    """The origin of a model: its path or the hash of its weights, and its configuration.
 
-    The numbers of its training scans are left out. An anonymous account has no path, no notes on
-    an import (they name files), and names the weights by their hash.
+    Fingerprints and quantiles of training scans are left out. An anonymous origin gives the hash
+    of the weights in place of the path, and leaves out notes on an import, which name files.
     """
     from syndiff.translators import locate
 
@@ -198,10 +198,10 @@ def origin(path: Path, translator: Translator, anonymous: bool) -> dict[str, Any
 def provenance(
     evaluation: Evaluation, data: Path, how: How, *, anonymous: bool = True
 ) -> dict[str, Any]:
-    """When, how and on what an evaluation was made.
+    """The date, options, data and software of an evaluation.
 
-    An anonymous one holds neither paths nor the command line, which hold names of people and
-    machines; the data are named by their manifest's hash.
+    Paths and command lines may contain names of people and machines. An anonymous provenance
+    leaves them out and identifies the data by the hash of the manifest.
     """
     count = sum(len(evaluation.of(evaluation.models[0], s)) for s in evaluation.subjects)
     named = {
@@ -230,7 +230,7 @@ def _version(package: str) -> str:
 
 
 def _csv(evaluation: Evaluation) -> str:
-    """One row per model, subject and slice; empty where an offset could not be measured."""
+    """One row per model, subject and slice; offsets that could not be measured are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*PLACE_COLUMNS, *METRICS, *OFFSET_COLUMNS])

@@ -1,6 +1,6 @@
-"""Scores per slice, and what they come to per subject and over the test set.
+"""Scores of each slice, and their summaries over subjects and over the test set.
 
-One subject is in memory at a time; of its pictures only the few that a report shows are kept.
+Only one subject is in memory at a time, and only the pictures shown in the report are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Case:
 
     Attributes:
         subject: its name.
-        slice_indices: (n,) where its slices lie in the prepared volume, ascending to superior.
+        slice_indices: (n,) indices of its slices in the volume, ascending to superior.
         load: reads source and reference, each (n, h, w) float32 in [0, 1].
     """
 
@@ -61,7 +61,7 @@ class SliceScore:
 
 @dataclass(frozen=True)
 class Picture:
-    """What a report shows of one slice, (h, w) each; normalised as the profile says.
+    """The images of one slice for the report, (h, w) each, normalised as the profile defines.
 
     Attributes:
         source: as prepared, in [0, 1].
@@ -86,7 +86,7 @@ class Evaluation:
         profile: how slices were compared.
         scores: of every model and slice.
         checks: model → subject → comparison with the source; for models only.
-        beside: model → subject → what else was measured of the whole person (persons.py).
+        beside: model → subject → measures of the whole subject (persons.py).
         pictures, seconds, blank_slices: for the report.
     """
 
@@ -125,7 +125,7 @@ def evaluate_predictions(
     pictures: int = 4,
     report: Reporter = SILENT,
 ) -> Evaluation:
-    """Let every predictor translate every case, and score the results.
+    """Translate every case with every predictor, and score the results.
 
     Args:
         cases: the test subjects.
@@ -140,7 +140,7 @@ def evaluate_predictions(
         beside: function of synthetic slices, reference slices and head that gives further
             numbers of the whole person, by name.
         pictures: how many slices are kept for the report.
-        report: told which model is at which subject.
+        report: receives the current model and subject.
 
     Raises:
         DataError: a predictor returns another shape or values that are not finite, or no slice
@@ -196,7 +196,7 @@ def choose_pictures(slice_counts: Sequence[int], pictures: int) -> list[list[int
     chosen: list[list[int]] = [[] for _ in slice_counts]
     for rank, subject in enumerate(dict.fromkeys(turns)):
         share, last = turns.count(subject), slice_counts[subject] - 1
-        # Neither neck nor crown; one slice each: at heights that differ between the subjects.
+        # Avoid neck and crown. Subjects with one picture show slices at different heights.
         heights = np.linspace(0.35, 0.72, share) if share > 1 else [0.4 + 0.1 * (rank % 4)]
         chosen[subject] = sorted({round(height * last) for height in heights})
     return chosen
@@ -261,7 +261,7 @@ def _loaded(case: Case) -> tuple[Slices, Slices]:
 
 
 def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slices:
-    """A predictor's result, refused where it cannot be scored."""
+    """A predictor's result; DataError if its shape or its values cannot be scored."""
     expected = (len(source), *source.shape[-2:])
     if synthetic.shape != expected:
         raise DataError(
@@ -273,7 +273,7 @@ def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slic
 
 
 def _holds(reference: NDArray[Any], head: Mask) -> bool:
-    """Whether a slice has something to be compared with."""
+    """Whether the reference has a positive value inside the head."""
     return bool(head.any()) and float(reference[head].max()) > 0
 
 

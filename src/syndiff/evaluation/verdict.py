@@ -1,9 +1,9 @@
-"""Has a model earned its training? Five measures, each against the better of the two baselines.
+"""Compare each model with the better of the two baselines, by five measures.
 
-PSNR alone praises grey fog: its error is small on average, while SSIM, mean error and outline are
-worse than those of a copy. So a verdict weighs PSNR, SSIM, mean error, offset and outline, as
-means over people, says in how many of them the model beats the better baseline, and counts a
-difference below a margin as none.
+PSNR alone rewards blurred, featureless images: their squared error is small, while SSIM, mean
+error and outline are worse than those of a copy. A verdict therefore uses PSNR, SSIM, mean
+error, offset and outline, as means over subjects. It states in how many of them the model is
+better than the better baseline. Differences below a margin count as equal.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Standing = Literal["better", "equal", "worse", "unknown"]
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of a model beside the better baseline.
+    """One measure of a model, compared with the better baseline.
 
     Attributes:
-        key: of the value in a model's entry, or in its `subject_means`.
-        title: for people.
-        model, baseline: the two values as they are shown, with their unit.
-        best_baseline: the baseline's name.
-        standing: of the model.
+        key: the key of the value in a model's entry, or in its `subject_means`.
+        title: the measure's name in sentences.
+        model, baseline: the two values as text, with their unit.
+        best_baseline: the name of the better baseline.
+        standing: whether the model is better than, equal to or worse than the baseline.
     """
 
     key: str
@@ -43,14 +43,20 @@ class Measure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of one model."""
+    """The comparison of one model with the baselines.
+
+    Attributes:
+        name: the model's name.
+        measures: the five measures.
+        judgement: the conclusion in one clause.
+    """
 
     name: str
     measures: tuple[Measure, ...]
     judgement: str
 
     def titles(self, standing: Standing) -> list[str]:
-        """The measures that stand so."""
+        """The titles of the measures with this standing."""
         return [m.title for m in self.measures if m.standing == standing]
 
     def sentence(self) -> str:
@@ -83,10 +89,10 @@ class Verdict:
 
 
 def verdicts(models: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
-    """One for each trained model.
+    """The verdict on each trained model.
 
     Args:
-        models: name → its entry in `metrics.json`, with the baselines.
+        models: name → entry in `metrics.json`, including the baselines.
     """
     return [_verdict(name, models) for name, e in models.items() if e["kind"] == "model"]
 
@@ -119,7 +125,7 @@ def _measure(
     margin: float,
     higher: bool,
 ) -> Measure:
-    """A model's value beside the better baseline's."""
+    """Compare a model's value with that of the better baseline."""
     known = {n: v for n in BASELINES if (v := values.get(n)) is not None}
     mine = values[name]
     if mine is None or not known:
@@ -131,7 +137,7 @@ def _measure(
 
 
 def _judgement(measures: list[Measure], offset_px: float | None) -> str:
-    """What the five come to."""
+    """The conclusion from the five measures."""
     scores = [m.standing for m in measures if m.key in METRICS]
     worse = [m.key for m in measures if m.standing == "worse"]
     if offset_px is None:

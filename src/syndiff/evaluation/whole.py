@@ -1,10 +1,9 @@
-"""Scoring whole volumes: each test scan is translated as `syndiff translate` would do it.
+"""Scoring whole volumes: each test scan is translated in the same way as by `syndiff translate`.
 
-Prepared slices are cropped tight, all of one size, and registered. A scan as it comes has its own
-grid, field of view and position, and what happens between file and network is part of the result.
-Here the source's file is translated on its own grid, and the result is brought to the prepared
-slices' place as preparation brought the acquired scan there: by the recorded registration, onto
-the recorded slices and grid.
+Prepared slices are cropped, of one size and registered. A scan from a file has its own grid, field
+of view and position, and the steps between file and network affect the result. Here the source
+file is translated on its own grid. The result is then resampled as preparation resampled the
+acquired scan: by the recorded registration, to the recorded slices and grid.
 """
 
 from __future__ import annotations
@@ -37,17 +36,15 @@ def whole_volume(
     """The function that translates a subject's whole scan and cuts the prepared slices out.
 
     Args:
-        translator: what to apply.
-        manifest: of the prepared data.
-        split: which subjects.
+        translator: the translator to apply.
+        manifest: the manifest of the prepared data.
+        split: the split of the subjects.
         raw: folder of the scans that the data were prepared from.
-        options: how to translate; the anatomy is checked elsewhere.
+        options: how the volumes are translated; `check` is ignored.
 
     Returns:
-        subject → (n, h, w) in [0, 1] of the data's scale, where the prepared slices lie.
-
-    Raises:
-        DataError: when called, if a file has gone, has changed, or is not recorded.
+        A function: subject → (n, h, w) in [0, 1], at the positions of the prepared slices. It
+        raises DataError if the scan's file is missing, has changed, or is not recorded.
     """
     own = IntensityScale.from_dict(translator.config["intensity"][translator.target])
     scale = manifest.scale(translator.target)
@@ -95,7 +92,7 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
 
 
 def _on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:
-    """A volume on the scan's own grid, brought onto its reference's as the scan was."""
+    """Resample a volume from the scan's grid to its reference's grid, by the registration."""
     from syndiff.io.volume import Volume, same_grid
     from syndiff.preparation.resampling import resample
 

@@ -1,8 +1,8 @@
-"""Export a translator for other software: ONNX, or a program of torch.export.
+"""Export a translator for other software, to ONNX or to a program of torch.export.
 
-What is exported is a function of tensors, its noise among them, so that it draws nothing and the
-same input always gives the same image. The folder holds the translator's own configuration, and an
-ONNX export is a translator again: `syndiff translate`, `info` and `evaluate` take it.
+The exported function takes the noise as an input and draws no random numbers, so the same inputs
+always give the same image. The export folder also holds the translator's configuration. An ONNX
+export is itself a translator, which `syndiff translate`, `info` and `evaluate` accept.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from syndiff.translators import (
 
 FORMATS = {"onnx": OnnxTranslator, "torch": TorchProgramTranslator}
 PARTS = ("chain", "step")
-TOLERANCE = 1e-4  # of images in [-1, 1]
-LONGEST_CHAIN = 50  # steps; the noise of a longer one would be the larger part of its input
-BATCHES = (1, 3)  # at which the parity is checked
+TOLERANCE = 1e-4  # largest difference from torch, for images in [-1, 1]
+LONGEST_CHAIN = 50  # steps; the noise inputs of a longer chain would be too large
+BATCHES = (1, 3)  # batch sizes at which the export is compared with torch
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made.
+    """The result of an export.
 
     Attributes:
-        folder: of `config.json` and the program.
-        differences: the largest absolute difference from torch, of images in [-1, 1], at each
-            batch and size that was tried, in words.
+        folder: the folder with `config.json` and the exported program.
+        differences: description of batch and image size → largest absolute difference from torch,
+            for images in [-1, 1].
     """
 
     folder: Path
@@ -76,21 +76,23 @@ def export(
 
     Args:
         model: translator folder, or "demo".
-        out: folder to make: `config.json` with `model.onnx` or `model.pt2`.
+        out: the folder to make, with `config.json` and `model.onnx` or `model.pt2`.
         format: "onnx", or "torch" for a program of torch.export.
-        part: "chain", source and all noise → image, or "step", one reverse step.
-        sampling_steps: of a chain that can be respaced (DDPM); 0: as many as in training.
-        overwrite: replace an export that is there already.
-        report: told what is being done.
+        part: "chain" (source and all noise → image) or "step" (one reverse step).
+        sampling_steps: number of steps of a chain that can be respaced (DDPM); 0: the number of
+            steps in training.
+        overwrite: replace an existing export.
+        report: receives the phases of the export.
 
     Returns:
-        `out`, which `load_translator` reads, and its differences from torch.
+        The folder and its differences from torch.
 
     Raises:
         ModelError: the translator cannot be exported, or the export differs from torch by more
             than 1e-4; nothing is left behind.
-        OptionError: `out` exists (and is no export, or `overwrite` was not given), or the options
-            do not fit the translator.
+        OptionError: `out` exists and is not an export or `overwrite` is False, or the translator
+            does not support an option.
+        UserError: the folder cannot be written.
     """
     out = Path(out)
     if format not in FORMATS:
@@ -111,7 +113,7 @@ def export(
         report.phase("comparing with torch")
         for sizes, difference in _differences(translator, explicit, part, sampling_steps, run):
             differences[sizes] = difference
-            if not difference <= TOLERANCE:  # nor if it is not a number
+            if not difference <= TOLERANCE:  # also true for NaN
                 raise ModelError(
                     f"the exported {translator.name} differs from torch by {difference:.1e}",
                     f"at most {TOLERANCE:.0e}",
@@ -121,7 +123,7 @@ def export(
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
-    """Refuse to replace anything but an export, and that unless the user insists."""
+    """Raise OptionError if `out` exists, unless it is an export that may be overwritten."""
     if out.exists():
         if not _is_export(out):
             raise OptionError(f"{out} exists", "a new folder for the export")
@@ -132,7 +134,7 @@ def _check_place(out: Path, overwrite: bool) -> None:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder holds an export and nothing else."""
+    """Whether a folder holds an export and no other files."""
     names = {FORMATS[name].weights for name in FORMATS} | {CONFIG}
     if not folder.is_dir() or {path.name for path in folder.iterdir()} - names:
         return False
@@ -143,7 +145,7 @@ def _is_export(folder: Path) -> bool:
 
 
 def _require(format: str) -> None:
-    """Refuse at once where packages are missing."""
+    """Raise OptionError if packages that the format needs are not installed."""
     needed = ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ()
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
@@ -198,7 +200,7 @@ def _write_program(translator: Translator, explicit: Explicit, part: str, file: 
 def _config(
     translator: Translator, explicit: Explicit, format: str, part: str, origin: str
 ) -> dict[str, object]:
-    """The translator's configuration, and how the exported file is to be called."""
+    """The translator's configuration, with an entry on the inputs of the exported function."""
     inputs = inputs_of(translator, explicit, part)
     return translator.config | {
         "kind": FORMATS[format].kind,
@@ -218,10 +220,10 @@ def _config(
 
 
 def _runner(folder: Path, format: str) -> Run:
-    """The written file, to be called with inputs by name."""
+    """Load the exported file as a function of its inputs by name."""
     if format == "onnx":
         return cast(OnnxTranslator, load_translator(folder)).run
-    # Our own file of a moment ago: whatever its loading executes is ours.
+    # Loading may execute code of the file, which is safe here: this process just wrote the file.
     program = torch.export.load(folder / TorchProgramTranslator.weights).module()
     return lambda inputs: program(*inputs.values())
 
@@ -229,7 +231,7 @@ def _runner(folder: Path, format: str) -> Run:
 def _differences(
     translator: Translator, explicit: Explicit, part: str, steps: int, run: Run
 ) -> Iterator[tuple[str, float]]:
-    """The largest absolute difference from torch at several batches and sizes, in words before."""
+    """Yield (description of batch and image size, largest absolute difference from torch)."""
     multiple = translator.size_multiple
     trained = tuple(n + -n % multiple for n in translator.config["size"])
     for batch in BATCHES:
@@ -238,7 +240,7 @@ def _differences(
             inputs = random_inputs(inputs_of(translator, explicit, part), explicit.steps, sizes)
             if part == "step":
                 expected = explicit.function(*inputs.values())
-            else:  # against the translator itself, so that the order of its draws is checked, too
+            else:  # comparing with the translator also checks the order of its random draws
                 source, places = inputs["source"], range(batch)
                 expected = translator(source, SliceNoise(0, places, shared=False), steps)
                 noise = SliceNoise(0, places, shared=False)
@@ -250,13 +252,13 @@ def _differences(
 
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`; rename it if the block succeeds."""
+    """Yield a temporary folder beside `out`; rename it to `out` if the block succeeds."""
     temporary = out.with_name(f".partial-{os.getpid()}-{out.name}")
     old = out.with_name(f".partial-{os.getpid()}-old-{out.name}")
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        if out.exists():  # an earlier export: see `_check_place`
+        if out.exists():  # an earlier export, as `_check_place` made sure
             os.replace(out, old)
         os.replace(temporary, out)
     except OSError as error:

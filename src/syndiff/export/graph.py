@@ -1,7 +1,7 @@
-"""ONNX graphs: a traced function, and the loop that makes a chain of one reverse step.
+"""ONNX graphs of a traced function, and of the chain that repeats one reverse step in a loop.
 
-The chain holds its step once, in an ONNX `Loop`: the file is no larger than one step's, and the
-tracing and opening take no longer, however many steps there are.
+The chain contains its step once, in an ONNX `Loop`. The size of the file and the time to trace and
+to load it therefore do not depend on the number of steps.
 """
 
 from __future__ import annotations
@@ -25,13 +25,19 @@ NOTE = "Makes synthetic medical images. For research, not for diagnosis."
 def graph_of(
     program: ExportedProgram, inputs: Mapping[str, Shape], output: str
 ) -> onnx.ModelProto:
-    """The program as an ONNX model whose inputs and output have these names and shapes."""
+    """Convert a program to an ONNX model.
+
+    Args:
+        program: see `trace.program_of`.
+        inputs: name → shape of the inputs, in the program's order.
+        output: the name of the output.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
+    logger.setLevel(logging.ERROR)  # hides the warning that torchvision is missing
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, about itself
+            warnings.simplefilter("ignore")  # torch warns about its own internals
             traced = torch.onnx.export(
                 program,
                 opset_version=OPSET,
@@ -45,7 +51,7 @@ def graph_of(
     if traced is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     model = traced.model_proto
-    # Notes of torch beside every node, longer than the node: source lines, file names of here.
+    # torch adds metadata to every node: source lines and file names of the exporting machine.
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -63,12 +69,13 @@ def graph_of(
 
 
 def chain_of(step: onnx.ModelProto, inputs: Mapping[str, Shape], steps: int) -> onnx.ModelProto:
-    """The whole reverse process around one step.
+    """Wrap one reverse step into the loop of the whole reverse process.
 
     Args:
-        step: x_t, source, t and the step's draws, each named as in `now` → x_prev.
-        inputs: of the chain: source, x_T, and the draws of all steps stacked along axis 1.
-        steps: how often to run it, t = steps - 1 first.
+        step: model of (x_t, source, t, the step's draws with names as in `now`) → x_prev.
+        inputs: name → shape of the chain's inputs: source, x_T, and the draws of all steps, which
+            are stacked along axis 1.
+        steps: number of steps; t runs from steps - 1 down to 0.
     """
     draws = [name for name in inputs if name not in ("source", "x_T")]
     prepare = [
@@ -96,7 +103,7 @@ def chain_of(step: onnx.ModelProto, inputs: Mapping[str, Shape], steps: int) -> 
 
 
 def now(draw: str) -> str:
-    """The name of one step's share of a draw; a graph inside another needs names of its own."""
+    """The name of a draw inside the step; names in a subgraph must differ from the outer names."""
     return f"{draw}.now"
 
 

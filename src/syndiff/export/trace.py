@@ -1,4 +1,4 @@
-"""From a translator to a program of `torch.export`, for any batch and image size."""
+"""Trace a translator to a program of `torch.export`, for any batch and image size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ IMAGE: Shape = ("batch", 1, "height", "width")
 
 
 def inputs_of(translator: Translator, explicit: Explicit, part: str) -> dict[str, Shape]:
-    """Name → shape of everything that the exported function takes, in order."""
+    """Name → shape of each input of the exported function, in order.
+
+    Args:
+        translator: the translator to export.
+        explicit: its function with the noise as an input.
+        part: "chain" or "step", see `export`.
+    """
     source: Shape = ("batch", len(translator.sources), "height", "width")
     draws: dict[str, Shape] = {name: ("batch", *shape) for name, shape in explicit.draws.items()}
     if not explicit.steps:
@@ -32,12 +38,17 @@ def inputs_of(translator: Translator, explicit: Explicit, part: str) -> dict[str
 def random_inputs(
     inputs: Mapping[str, Shape], steps: int, sizes: Mapping[str, int], seed: int = 0
 ) -> dict[str, Tensor]:
-    """Values for every input: a source in [-1, 1], step indices, else standard normal.
+    """Random values for every input, to trace and to compare with.
 
     Args:
         inputs: see `inputs_of`.
         steps: number of reverse steps.
-        sizes: "batch", "height" and "width".
+        sizes: the values of "batch", "height" and "width".
+        seed: seed of the values.
+
+    Returns:
+        Name → tensor: the source uniform in [-1, 1], t random step indices, all other inputs
+        standard normal.
     """
     generator = torch.Generator().manual_seed(seed)
     values = {}
@@ -61,13 +72,13 @@ def program_of(
     """Trace `function`, whose weights belong to `translator`.
 
     Args:
-        translator: on the CPU, in evaluation mode.
-        function: of tensors in the order of `inputs`.
+        translator: a translator on the CPU, in evaluation mode.
+        function: the function to trace; its tensors have the order of `inputs`.
         inputs: see `inputs_of`.
         steps: number of reverse steps.
 
     Returns:
-        A program for any batch and for heights and widths that the translator takes.
+        A program for any batch size, and for all heights and widths that the translator accepts.
     """
     multiple = translator.size_multiple
     dims: dict[str, Any] = {"batch": Dim("batch", min=1)}
@@ -81,17 +92,17 @@ def program_of(
         for shape in inputs.values()
     )
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's own, about itself
+        warnings.simplefilter("ignore")  # torch warns about its own internals
         program = torch.export.export(
             _Function(translator, function), tuple(values.values()), dynamic_shapes=(shapes,)
         )
-    for node in program.graph.nodes:  # file names and source lines of the machine that exports
+    for node in program.graph.nodes:  # stack traces hold file names of the exporting machine
         node.meta.pop("stack_trace", None)
     return program
 
 
 def unrolled(explicit: Explicit) -> Callable[..., Tensor]:
-    """The whole chain step after step: (source, x_T, *draws) → image."""
+    """The whole chain as an unrolled loop over the steps: (source, x_T, *draws) → image."""
 
     def chain(source: Tensor, x_T: Tensor, *draws: Tensor) -> Tensor:
         x = x_T
@@ -104,7 +115,7 @@ def unrolled(explicit: Explicit) -> Callable[..., Tensor]:
 
 
 class _Function(nn.Module):
-    """A function as a module that holds the weights which the function uses."""
+    """A module that calls a function and holds the translator whose weights the function uses."""
 
     def __init__(self, translator: Translator, function: Callable[..., Tensor]) -> None:
         super().__init__()

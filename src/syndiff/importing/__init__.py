@@ -1,14 +1,14 @@
-"""An official SynDiff checkpoint becomes a translator folder.
+"""Convert an official SynDiff checkpoint to a translator folder.
 
-The official training (github.com/icon-lab/SynDiff) leaves
+The official training (github.com/icon-lab/SynDiff) writes
 
     gen_diffusive_1_50.pth   weights that make contrast 1 from contrast 2, averaged with --use_ema
-    gen_diffusive_2_50.pth   the other direction
-    content.pth              everything that resuming needs, its options among it; the weights in
-                             it are the last step's, their average is in the optimizer's state
+    gen_diffusive_2_50.pth   weights of the other direction
+    content.pth              the state for resuming, with the options; its weights are those of the
+                             last step, and their average is in the optimizer's state
 
-The networks' sizes are read from the weights. What no file holds must be said: the spacing of the
-training slices, how they lay and how their intensities were scaled.
+The sizes of the networks are read from the weights. The user must state what no file contains: the
+spacing, the orientation and the intensity scale of the training slices.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "training_data",
 ]
 
-# What no weight tells, with the values of the official README's commands.
+# Options that the shapes of the weights do not show, with the values in the official README.
 UNSEEN: dict[str, Any] = {"num_timesteps": 4, "beta_min": 0.1, "beta_max": 20.0}
 IMAGE_SIZE, ATTENTION_SIZE = 256, 16
 
@@ -54,21 +54,22 @@ def import_checkpoint(
     """Write a translator folder from an official checkpoint.
 
     Args:
-        checkpoint: a generator's state dict, or the whole `content.pth`.
-        out: folder to make; must be new or empty.
-        source, target: modalities, as the result shall call them.
-        trained_on: see `importing.training_data`.
-        contrast1: which of the two the official training was given as --contrast1; needed unless
-            the file holds its options.
-        generator: 1 or 2, where the file's name does not say.
-        options: official network options that must hold, by name; what shapes tell is checked.
+        checkpoint: the file of a generator's state dict, or `content.pth`.
+        out: the folder to make; it must be new or empty.
+        source, target: names of the modalities in the new translator.
+        trained_on: the training slices, see `importing.training_data`.
+        contrast1: the modality that was --contrast1 in the official training; needed unless the
+            file contains its options.
+        generator: 1 or 2; needed if the file's name does not contain the number.
+        options: official network options by name; options that the shapes of the weights show
+            are only checked.
 
     Returns:
-        What was read, inferred and assumed, in lines for a person.
+        Lines for the user that state which options were read and which were assumed.
 
     Raises:
         OptionError: an option is missing or contradicts the file.
-        ModelError: the file is no usable checkpoint of a diffusive generator.
+        ModelError: the file is not a usable checkpoint of a diffusive generator.
     """
     check_modality_names((source, target))
     if source == target:
@@ -101,24 +102,24 @@ def import_checkpoint(
 def official_options(
     state: Mapping[str, Tensor], stored: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The official options of a diffusive generator: from its shapes, the file, or a person.
+    """The official options of a diffusive generator: from its weights, its file, or the user.
 
     Args:
-        state: its weights.
-        stored: the options that the file itself holds.
-        given: options that a person gave; None for those that were not given.
+        state: the state dict of the generator.
+        stored: the options that the file contains.
+        given: the options of the user; None for options that were not given.
 
     Raises:
         OptionError: a given option contradicts the weights.
-        ModelError: the weights are not a diffusive generator's with one source image.
+        ModelError: the weights are not those of a diffusive generator with one source image.
     """
     seen = legacy.options_of(state)
     levels = seen.pop("attention_levels")
     wanted = {name: value for name, value in given.items() if value is not None}
     fixed = {name: stored[name] for name in legacy.FIXED if name in stored}
     config = {name: stored.get(name, value) for name, value in UNSEEN.items()}
-    # The official command line cannot change the resolution with attention, so that its level
-    # tells the size of the image.
+    # The official command line cannot change the resolution at which attention is used, so the
+    # level of the attention block determines the image size.
     implied = ATTENTION_SIZE * 2 ** levels[0] if len(levels) == 1 else IMAGE_SIZE
     config["image_size"] = stored.get("image_size", implied)
     config |= fixed | {name: value for name, value in wanted.items() if name not in seen}
@@ -152,7 +153,7 @@ def _check_out(out: Path) -> None:
 def _card(
     source: str, target: str, data: TrainingData, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the translator must know besides its network."""
+    """The translator's configuration, except for the network."""
     code = data.orientation.code
     card: dict[str, Any] = {
         "sources": [source],
@@ -169,7 +170,7 @@ def _card(
 
 
 def _summary(config: Mapping[str, Any]) -> list[str]:
-    """Which options the weights told, and which are taken on trust."""
+    """Lines that list the options read from the weights and the options assumed."""
     assumed = ("image_size", *UNSEEN)
     told = [name for name in config if name not in (*assumed, *legacy.FIXED)]
     return [

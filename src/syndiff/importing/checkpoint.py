@@ -1,4 +1,4 @@
-"""Read an official checkpoint, and choose the generator of the wanted direction in it."""
+"""Read an official checkpoint, and choose the generator of the requested direction."""
 
 from __future__ import annotations
 
@@ -21,17 +21,28 @@ EXPECTED_FILES = "gen_diffusive_1_….pth, gen_diffusive_2_….pth or content.pt
 
 @dataclass(frozen=True)
 class Weights:
-    """One diffusive generator out of a file, and what the file says about it."""
+    """The weights of one diffusive generator.
+
+    Attributes:
+        state: the generator's state dict.
+        options: the official options, if the file contains them.
+        notes: lines for the user on direction, epochs and averaging.
+    """
 
     state: Mapping[str, Tensor]
-    options: Mapping[str, Any]  # the official options, if the file holds them
+    options: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """The dictionary in a checkpoint, without executing anything in it."""
+    """The dictionary in a checkpoint; no code of the file is executed.
+
+    Raises:
+        ModelError: the file cannot be read, or is not a checkpoint that holds only tensors and
+            options.
+    """
     try:
-        # `content.pth` holds its options as a Namespace, which is nothing but named values.
+        # `content.pth` holds its options as a Namespace, which only contains named values.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -65,7 +76,20 @@ def choose(
     contrast1: str,
     generator: int | None,
 ) -> Weights:
-    """The generator of the wanted direction; raises unless the direction is beyond doubt."""
+    """Choose the generator that makes `target` from `source`.
+
+    Args:
+        content: the dictionary in the checkpoint, see `read`.
+        path: the file, for messages and for the generator's number in its name.
+        source, target: names of the modalities.
+        contrast1: the modality that was --contrast1 in the official training; may be empty if the
+            file contains its options.
+        generator: 1 or 2; None if the file's name contains the number.
+
+    Raises:
+        OptionError: the direction is ambiguous, or contradicts the file.
+        ModelError: the file does not contain a diffusive generator.
+    """
     whole = any(key.startswith("gen_diffusive_") for key in content)
     if not whole:
         _check_state(content, path)
@@ -88,7 +112,7 @@ def choose(
 def _first_contrast(
     options: Mapping[str, Any], path: Path, modalities: tuple[str, str], contrast1: str
 ) -> str:
-    """What the official training had as contrast1: one of the two modalities."""
+    """The modality that was contrast1 in the official training."""
     trained = tuple(str(options.get(name, "")) for name in ("contrast1", "contrast2"))
     if any(trained) and set(trained) != set(modalities):
         raise OptionError(
@@ -111,7 +135,7 @@ def _first_contrast(
 def _from_content(
     content: Mapping[str, Any], options: Mapping[str, Any], number: int, source: str, target: str
 ) -> Weights:
-    """A generator out of `content.pth`, averaged if the training averaged."""
+    """A generator from `content.pth`, with averaged weights if the file contains them."""
     name = f"gen_diffusive_{number}"
     state = content.get(f"{name}_dict")
     if not isinstance(state, dict):
@@ -127,9 +151,9 @@ def _from_content(
 
 
 def _averages(state: Mapping[str, Tensor], optimizer: Any) -> dict[str, Tensor]:
-    """The averaged weights that the official EMA keeps in its optimizer's state; {} without.
+    """The averaged weights, which the official EMA stores in the optimizer's state; else {}.
 
-    Its entries are numbered in the order of the parameters, which is that of the state dict.
+    The entries are numbered in the order of the parameters, which is the order of the state dict.
     """
     entries = optimizer.get("state", {}) if isinstance(optimizer, Mapping) else {}
     found = {name: entries.get(i, {}).get("ema") for i, name in enumerate(state)}
@@ -146,7 +170,7 @@ def _options_in(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number_of(name: str, generator: int | None) -> int:
-    """1 or 2 out of gen_diffusive_1_50.pth, or as a person says where the name does not."""
+    """The generator's number, from a name such as gen_diffusive_1_50.pth or from the user."""
     found = re.search(r"gen_diffusive_([12])(?!\d)", name)
     number = int(found[1]) if found else generator
     if number is None:

@@ -1,8 +1,8 @@
-"""Networks of the official SynDiff code: its options and state dicts become our modules.
+"""Convert networks of the official SynDiff code, given by options and state dict, to our modules.
 
-The official names are those of github.com/icon-lab/SynDiff. Every function takes the official
-option dictionary and a state dict (with or without the `module.` prefixes that its training
-leaves) and returns our module with those weights, in eval mode.
+Official names are those in github.com/icon-lab/SynDiff. Each function that returns a network takes
+the official option dictionary and a state dict, with or without the `module.` prefixes of
+distributed training. It returns our module with these weights, in evaluation mode.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIXED = {
 }
 
 DIFFUSIVE_GENERATOR = "a diffusive generator"
-# One tensor that only this kind of network has, and what the network is called in words.
+# A tensor that only this kind of network has → the network's name in messages.
 KINDS = {
     "z_transform.1.weight": DIFFUSIVE_GENERATOR,
     "start_conv.weight": "a diffusive discriminator",
@@ -48,28 +48,30 @@ KINDS = {
 
 
 def kind_of(state_dict: State) -> str:
-    """Which of the four official networks the weights are of, in words; "" for none."""
+    """The name of the official network that the weights belong to; empty if there is none."""
     names = _Official(state_dict).names
     return next((kind for name, kind in KINDS.items() if name in names), "")
 
 
 def options_of(state_dict: State) -> dict[str, Any]:
-    """The official options that the shapes of a diffusive generator's weights tell.
+    """The official options that follow from the shapes of a diffusive generator's weights.
 
     Returns:
-        num_channels, num_channels_dae, ch_mult, num_res_blocks, nz, z_emb_dim, n_mlp under their
-        official names, and `attention_levels`, the levels (0 is full resolution) with attention:
-        which resolutions these are depends on the image size, which no shape tells.
+        num_channels, num_channels_dae, ch_mult, num_res_blocks, nz, z_emb_dim and n_mlp under
+        their official names, and `attention_levels`, the levels with attention (0 is the full
+        resolution). The resolutions of these levels depend on the image size, which does not
+        follow from the shapes.
 
     Raises:
-        ModelError: the weights are not a diffusive generator's, or one with other block types.
+        ModelError: the weights are not those of a diffusive generator, or its block types are
+            not supported.
     """
     w = _Official(state_dict)
     kinds = [_kind_at(w, place) for place in range(3, _places(w))]
     blocks = [3 + i for i, kind in enumerate(kinds) if kind == "residual"]
     levels = kinds.count("pyramid") + 1
-    # A level has n blocks on the way down and n + 1 on the way up; between two levels there is a
-    # block that halves and one that doubles; two stand in the middle.
+    # Each level has n blocks on the way down and n + 1 on the way up. Between two levels there are
+    # a block that halves the resolution and one that doubles it. Two blocks are in the middle.
     per_level, rest = divmod(len(blocks) - 3 * levels, 2 * levels)
     if rest or per_level < 1:
         raise ModelError(
@@ -100,7 +102,7 @@ def _places(w: _Official) -> int:
 
 
 def _kind_at(w: _Official, place: int) -> str:
-    """What stands at a place of the official list of modules; "" for the last layers."""
+    """The kind of module at a position of the official list; empty for the last layers."""
     tells = {
         "residual": "GroupNorm_0.style.weight",
         "attention": "NIN_0.W",
@@ -111,12 +113,13 @@ def _kind_at(w: _Official, place: int) -> str:
 
 
 def diffusive_generator(config: Mapping[str, Any], state_dict: State) -> NCSNpp:
-    """The official `NCSNpp` as ours, called as `module(x_t, source, t, z)` → (b, 1, h, w).
+    """Convert the official `NCSNpp` to ours, `module(x_t, source, t, z)` → (b, 1, h, w).
 
-    The official network makes two channels, of which only the first is ever used; ours makes it.
+    The official network has two output channels, of which only the first is used. Our network has
+    this channel only.
 
     Raises:
-        ModelError: an option that our network does not implement, or weights that do not fit.
+        ModelError: our network does not implement an option, or the weights do not fit.
     """
     w = _Official(state_dict)
     network = NCSNpp(**network_arguments(config))
@@ -124,10 +127,10 @@ def diffusive_generator(config: Mapping[str, Any], state_dict: State) -> NCSNpp:
 
 
 def network_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The official options of a diffusive generator as the arguments of our `NCSNpp`.
+    """Convert the official options of a diffusive generator to the arguments of our `NCSNpp`.
 
     Raises:
-        ModelError: an option that our network does not implement.
+        ModelError: our network does not implement an option.
     """
     _check_options(config)
     multipliers = [int(m) for m in config["ch_mult"]]
@@ -149,7 +152,11 @@ def network_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def diffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> StepDiscriminator:
-    """The official `Discriminator_large` as ours, called as `module(x_prev, x_t, t)` → (b, 1)."""
+    """Convert the official `Discriminator_large` to ours, `module(x_prev, x_t, t)` → (b, 1).
+
+    Raises:
+        ModelError: the weights do not fit.
+    """
     width = config["ngf"]
     network = StepDiscriminator(
         stem=2 * width,
@@ -172,10 +179,13 @@ def diffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> Ste
 
 
 def nondiffusive_generator(config: Mapping[str, Any], state_dict: State) -> ResNetGenerator:
-    """The official ResNet generator as ours, called as `module(x)` → (b, 1, h, w).
+    """Convert the official ResNet generator to ours, `module(x)` → (b, 1, h, w).
 
-    Its width and number of blocks are read from the weights: the official code fixes them to 64
-    and 6 and has no option for them.
+    The width and the number of blocks are read from the weights, since the official code has no
+    options for them (it uses 64 and 6).
+
+    Raises:
+        ModelError: the weights do not fit.
     """
     w = _Official(state_dict)
     blocks = len({name.split(".")[1] for name in w.names if ".conv_block." in name})
@@ -185,7 +195,11 @@ def nondiffusive_generator(config: Mapping[str, Any], state_dict: State) -> ResN
 
 
 def nondiffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> PatchDiscriminator:
-    """The official PatchGAN as ours, called as `module(x)` → patch logits."""
+    """Convert the official PatchGAN to ours, `module(x)` → patch logits.
+
+    Raises:
+        ModelError: the weights do not fit.
+    """
     w = _Official(state_dict)
     channels, in_channels = w("model.0.weight").shape[:2]
     halvings = sum(name.endswith(".weight") for name in w.names) - 2
@@ -195,7 +209,7 @@ def nondiffusive_discriminator(config: Mapping[str, Any], state_dict: State) -> 
 
 
 class _Official:
-    """An official state dict without its `module.` prefixes; says in words what is missing."""
+    """An official state dict without `module.` prefixes; missing tensors raise ModelError."""
 
     def __init__(self, state_dict: State) -> None:
         self.tensors = {name.replace("module.", ""): t for name, t in state_dict.items()}
@@ -217,7 +231,7 @@ class _Official:
 
 
 def _generator_state(network: NCSNpp, w: _Official) -> dict[str, Tensor]:
-    """Walk the official list of modules in its order, which is that of our forward."""
+    """Our state dict, made in the order of the official module list, which our forward shares."""
     state = w.layer("time_layers.0", "all_modules.0") | w.layer("time_layers.1", "all_modules.1")
     state |= w.layer("stem", "all_modules.2")
     modulations: list[str] = []
@@ -284,13 +298,13 @@ def _generator_state(network: NCSNpp, w: _Official) -> dict[str, Tensor]:
     )
     state |= _joined(w, "to_modulations", modulations) | _joined(w, "to_biases", biases)
     dense = [i for i, layer in enumerate(network.latent_layers) if isinstance(layer, nn.Linear)]
-    for i in dense:  # PixelNorm stands at 0 in both
+    for i in dense:  # PixelNorm has index 0 in both networks
         state |= w.layer(f"latent_layers.{i}", f"z_transform.{i}")
     return state
 
 
 def _joined(w: _Official, ours: str, theirs: list[str]) -> dict[str, Tensor]:
-    """The small linear layers of all blocks as the one that we batch them into."""
+    """Concatenate the small linear layers of all blocks to the single layer of our network."""
     return {
         f"{ours}.{part}": torch.cat([w(f"{name}.{part}") for name in theirs])
         for part in ("weight", "bias")

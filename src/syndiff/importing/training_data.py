@@ -1,4 +1,4 @@
-"""What a checkpoint does not know about the slices that it was trained on."""
+"""Properties of the training slices that an official checkpoint does not contain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from syndiff.preparation.orientation import SliceOrientation
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a checkpoint does not know about the slices that it was trained on.
+    """Properties of the training slices that an official checkpoint does not contain.
 
     Attributes:
-        spacing_mm: pixel size.
-        orientation: where rows and columns grew to, as the network saw them.
-        intensity: modality → rule between acquired values and [0, 1].
-        tissue_quantiles: modality → one list per training scan; empty where unknown.
+        spacing_mm: pixel size in mm.
+        orientation: directions of the rows and columns of the network's images.
+        intensity: modality → intensity rule, between acquired values and [0, 1].
+        tissue_quantiles: modality → one list of quantiles per training scan; empty if unknown.
     """
 
     spacing_mm: float
@@ -42,20 +42,22 @@ def training_data(
     hu_window: Sequence[float] | None = None,
     rule: str = "paper",
 ) -> TrainingData:
-    """What a person knows of the training slices, or what their prepared files say.
+    """The properties of the training slices, from the user's options or from prepared data.
 
     Args:
-        source, target: modalities.
-        data: folder prepared from the very .mat files of the training; instead of the others.
-        spacing_mm: pixel size of the training slices.
+        source, target: names of the modalities.
+        data: folder that was prepared from the .mat files of the training; it replaces all other
+            options.
+        spacing_mm: pixel size of the training slices in mm.
         orientation: two letters, see `preparation.orientation`.
-        source_scale, target_scale: value that became 1, in multiples of a scan's mean; not for CT.
-        hu_window: for CT, the HU that became 0 and 1.
-        rule: the mean was taken over the whole volume ("paper") or over the head ("robust").
+        source_scale, target_scale: the value that became 1, in multiples of the scan's mean; not
+            for CT.
+        hu_window: for CT, the values in HU that became 0 and 1.
+        rule: "paper" if the mean was taken over the whole volume, "robust" if over the head.
 
     Raises:
-        OptionError: something is missing or makes no sense; names every missing option.
-        DataError: `data` was not prepared from such files, or lacks a modality.
+        OptionError: an option is out of range or missing; the message names all missing options.
+        DataError: `data` was not prepared from .mat files, or lacks a modality.
     """
     scales = {"source_scale": (source, source_scale), "target_scale": (target, target_scale)}
     needed: dict[str, Any] = {"spacing_mm": spacing_mm, "orientation": orientation or None}
@@ -110,7 +112,7 @@ def _of_folder(folder: Path, source: str, target: str) -> TrainingData:
 def _scale(
     modality: str, rule: str, scale: float | None, hu_window: Sequence[float] | None
 ) -> IntensityScale:
-    if not is_ct(modality):  # the brightness of the training scans is unknown: their mean is 1
+    if not is_ct(modality):  # the training scans' brightness is unknown, so their mean is set to 1
         return IntensityScale(rule, "a.u.", float(scale or 0), 1.0)  # type: ignore[arg-type]
     low, high = hu_window or (0.0, 0.0)
     if not low < high:

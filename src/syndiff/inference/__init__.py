@@ -1,4 +1,4 @@
-"""Translate slices, volumes and files; nothing in here knows of training."""
+"""Translate slices, volumes and files with a trained translator."""
 
 from syndiff.inference.doubts import doubts
 from syndiff.inference.options import DEFAULTS, TranslationOptions

@@ -1,4 +1,4 @@
-"""The acquired scans that a translator is given: their order, their grid, their tissue."""
+"""Source scans of a translation: their order, and the measurements that normalise them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
 
 @dataclass(frozen=True)
 class Acquired:
-    """A source volume and what its normalisation needs.
+    """A source volume and the measurements that normalise it.
 
     Attributes:
-        modality: as the translator calls it.
-        volume: in acquired units.
-        scale: its intensity rule.
+        modality: the translator's name of the modality.
+        volume: the volume in acquired units (HU for CT).
+        scale: the modality's intensity rule.
         mask: (x, y, z) the tissue.
-        head: (x, y, z) the tissue of its uppermost part, see `head_part`.
-        mean: what intensities are divided by, taken over the head.
-        notes: what its values were taken to mean, and what is doubtful, in words.
+        head: (x, y, z) the tissue in the head's part of the volume, see `head_part`.
+        mean: the mean over `head`, by which intensities are divided.
+        notes: sentences on how the values were interpreted and on what is doubtful.
     """
 
     modality: str
@@ -47,13 +47,14 @@ class Acquired:
         """Measure a volume.
 
         Args:
-            modality: as the translator calls it.
-            volume: in acquired units.
+            modality: the translator's name of the modality.
+            volume: the volume in acquired units.
             intensity: the modality's entry in `config.json`.
-            frame_mm: the shorter side of the training's frames.
+            frame_mm: the shorter side of the training slices in mm.
 
         Raises:
-            VolumeError: it holds no tissue, or values of another kind: see `values`.
+            VolumeError: the volume holds no tissue, or its values are not those of the modality,
+                see `preparation.values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
         try:
@@ -66,7 +67,8 @@ class Acquired:
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
-        # Found again close to the head: the threshold of air depends on how much air there is.
+        # The threshold between air and tissue depends on the share of air in the volume, so the
+        # tissue is segmented again within the head's part of the volume.
         part = tuple(head_part(mask, volume.spacing_mm, frame_mm))
         found = foreground_mask(volume.array[part], scale.unit)
         head = np.zeros_like(mask)
@@ -76,7 +78,7 @@ class Acquired:
         return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:
-        """The chosen axial slices, normalised; (n, y, x)."""
+        """The axial slices of the indices `chosen` (n,), normalised: (n, y, x)."""
         from syndiff.io.volume import to_slices
 
         return self.scale.normalise(to_slices(self.volume)[chosen], self.mean)
@@ -88,13 +90,13 @@ def in_order(
     """Source modality → volume, in the order of a translator's sources.
 
     Args:
-        sources: its source modalities.
-        volume: of the first one.
-        also: modality → volume of the others.
+        sources: the translator's source modalities.
+        volume: the volume of the first source modality.
+        also: modality → volume of the other source modalities.
 
     Raises:
-        OptionError: one is missing, or the translator knows no such source.
-        GeometryError: one lies on another grid than the first.
+        OptionError: a source modality is missing, or the translator does not have it.
+        GeometryError: a volume lies on another grid than the first.
     """
     from syndiff.io.volume import same_grid
 

@@ -1,4 +1,4 @@
-"""Reasons to think that a volume is unlike a translator's training data, in words."""
+"""Warnings that a volume differs from a translator's training data."""
 
 from __future__ import annotations
 
@@ -24,9 +24,17 @@ def doubts(
     mean: float,
     modality: str = "",
 ) -> list[str]:
-    """Reasons to think that the volume is unlike the translator's training data, in words.
+    """Warnings that a volume differs from the translator's training data.
 
-    `modality` says which source it is where there are several.
+    Args:
+        translator: the translator that will be applied.
+        volume: the source volume in acquired units.
+        mask: (x, y, z) the tissue.
+        mean: the mean by which intensities are divided.
+        modality: which source the volume is; the translator's only source if empty.
+
+    Returns:
+        One sentence for each difference; an empty list if the volume is like the training data.
     """
     config, name, modality = translator.config, volume.name, modality or translator.source
     found = []
@@ -58,12 +66,16 @@ def modality_doubts(
     mean: float,
     modality: str,
 ) -> list[str]:
-    """Whether a scan is unlike those of the modality that a translator was trained on.
+    """Warnings that a scan differs from the training scans of its modality.
 
     Args:
-        config: the translator's. Newer ones hold the fingerprints of their training scans; older
-            ones only the quantiles of their normalised tissue, which tell less.
+        config: the translator's configuration. Newer configurations hold the fingerprints of the
+            training scans. Older ones hold only quantiles of the normalised tissue, which tell
+            less about a scan.
         volume, mask, mean, modality: as in `doubts`.
+
+    Returns:
+        At most one sentence.
     """
     scale = IntensityScale.from_dict(config["intensity"][modality])
     if config.get("fingerprints"):
@@ -82,7 +94,8 @@ def modality_doubts(
     if modality not in known:
         return []
     other = nearest(known, row)
-    # Within a wide limit, too, a scan that fits another modality better is doubted.
+    # The limit of a varied cohort is wide. A scan that is nearer to another modality is therefore
+    # doubted from half the limit on.
     halfway = known[modality].distance(row) > 0.5 * known[modality].limit
     elsewhere = other != modality and halfway
     if known[modality].accepts(row) and not elsewhere:

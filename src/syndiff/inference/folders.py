@@ -2,10 +2,10 @@
 
     IN/sub-001/anat/sub-001_T1w.nii.gz   →   OUT/sub-001/anat/sub-001_T2w.nii.gz and .json
 
-One volume is one task of dask.distributed: what dies is tried again elsewhere. Each process runs
-three tasks at a time and lets one of them use the network, so that reading, computing and writing
-overlap and memory holds three volumes, however many there are. What is done is not done again: a
-result whose side-car names the same weights and the same options is skipped.
+Each volume is one task of dask.distributed. If a worker dies, dask runs its tasks again on another
+worker. Each worker runs three tasks at a time, of which only one may use the network: reading,
+computing and writing overlap, and a worker holds at most three volumes in memory. Finished results
+are skipped: those whose side-car names the same weights and the same options.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
-RETRIES = 2  # of a task whose process died or that failed for a reason that is not the user's
-_computing = threading.Lock()  # of this process: the network works on one volume at a time
+RETRIES = 2  # after the death of a worker or an error other than `UserError`
+_network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
 
 @dataclass(frozen=True)
 class Job:
-    """One subject: the volumes of its source modalities, in the translator's order."""
+    """One translation: source files in the order of the translator's sources, and the output."""
 
     inputs: tuple[Path, ...]
     output: Path
@@ -49,7 +49,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job; `problem` is one line, empty where it succeeded."""
+    """The outcome of a job.
+
+    Attributes:
+        job: the job.
+        seconds: how long the job took.
+        problem: the error in one line; empty if the job succeeded.
+        skipped: whether the result existed already.
+        warnings: what may spoil the result.
+    """
 
     job: Job
     seconds: float = 0.0
@@ -75,27 +83,27 @@ def translate_folder(
 
     Args:
         model: translator folder, or "demo".
-        folder: scans in a layout that `prepare` knows, or simply files side by side.
-        out: folder for the results, laid out as `folder`.
-        options: how.
-        workers: processes on this machine; on a machine with GPUs one per GPU.
-        scheduler: address of a running dask scheduler ("tcp://host:8786") instead; its workers
-            must see the same files.
-        pattern: takes the files whose names fit, whatever they say: "*_0000.nii.gz".
-        modality: the word for the source modality in the names of this folder.
-        overwrite: replace results and side-cars that syndiff did not make, too.
-        report: told how many volumes are done, and one line per failure and per doubt.
+        folder: scans in a layout that `prepare` knows, or image files in one folder.
+        out: folder for the results, which get the layout of `folder`.
+        options: how the volumes are translated.
+        workers: number of worker processes on this machine; with GPUs, one worker per GPU.
+        scheduler: address of a running dask scheduler ("tcp://host:8786"), used in place of
+            local workers; its workers must see the same files.
+        pattern: takes exactly the files whose names match, e.g. "*_0000.nii.gz".
+        modality: the word for the source modality in the file names of `folder`.
+        overwrite: allow replacing results and side-cars that syndiff did not make.
+        report: receives the number of finished volumes, and each error and warning.
 
     Returns:
         One result per volume, in the order of their names.
 
     Raises:
-        OptionError: a result or side-car exists and is not one of ours; nothing is done then.
+        OptionError: a result or side-car exists that syndiff did not make; nothing is translated.
         UserError: the model, the folder or an option cannot be used.
     """
-    read = Model.read(model)  # a wrong model is one error, not one per volume
-    read.translator.require_source()
-    weights = read.weights_sha256
+    loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
+    loaded_model.translator.require_source()
+    weights = loaded_model.weights_sha256
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if workers < 1:
         raise OptionError(f"`workers` {workers}", "1 or more")
@@ -126,11 +134,15 @@ def plan(
 ) -> list[Job]:
     """One job per scan of the source modality, or per visit that has every source modality.
 
-    Files that are not taken (other modalities, masks) are counted and named to `report`.
+    `report` receives a warning that counts the files left out (other modalities, masks).
+
+    Args:
+        model, folder, out, pattern, modality, report: as in `translate_folder`.
 
     Raises:
-        DataError: the folder holds no such scan, or two results would have one name.
-        OptionError: `out` is the folder itself.
+        DataError: the folder holds no scan of the source modality, or two results would have the
+            same name.
+        OptionError: `out` is `folder`.
     """
     config = read_config(locate(model))
     sources, target = list(config["sources"]), str(config["target"])
@@ -152,9 +164,9 @@ def plan(
 
 
 def renamed(name: Path, source: str, target: str) -> Path:
-    """Where the result of a scan goes: sub-1/anat/sub-1_T1w.nii.gz → sub-1/anat/sub-1_T2w.nii.gz.
+    """The path of a scan's result: sub-1/anat/sub-1_T1w.nii.gz → sub-1/anat/sub-1_T2w.nii.gz.
 
-    A name that does not end in its modality gets the target's appended.
+    If the name does not end in the source modality, the target modality is appended.
     """
     stem = stem_of(name)
     head, tail = stem, f"_{target}"
@@ -167,9 +179,9 @@ def renamed(name: Path, source: str, target: str) -> Path:
 
 
 def finished(job: Job, weights: str, options: TranslationOptions) -> bool:
-    """Whether the result is there, made with these weights and these options.
+    """Whether the result of a job exists and was made with these weights and options.
 
-    The side-car is written after the image, so where it stands both are whole.
+    The side-car is written after the image, so if the side-car exists, the image is whole.
     """
     if not (job.output.exists() and sidecar(job.output).exists()):
         return False
@@ -189,14 +201,14 @@ def _run(
     options: TranslationOptions,
     overwrite: bool,
 ) -> Iterator[Result]:
-    """Results as they come, from a local or a given cluster."""
+    """Run the jobs on a local cluster or on a given scheduler; yield results as they finish."""
     if not jobs:
         return
-    # dask takes a second to import, and only this command needs it
+    # Importing dask takes a second, and only the translation of folders needs it.
     from dask import config
     from distributed import Client, LocalCluster, as_completed
 
-    # A worker that dies takes its tasks' results with it: each task may meet that twice.
+    # A task may be run again after the death of its worker, `RETRIES` times.
     config.set({"distributed.scheduler.allowed-failures": RETRIES})
     workers = min(workers, len(jobs))
     with ExitStack() as stack:
@@ -225,7 +237,7 @@ def _run(
 
 
 def _given(scheduler: str) -> Any:
-    """A client of a scheduler that runs already."""
+    """A client of a scheduler that is already running."""
     from distributed import Client
 
     try:
@@ -243,30 +255,31 @@ def work(
 ) -> Result:
     """Translate one volume; runs in a worker.
 
-    What the user can mend is a result with a problem; anything else raises and is tried again.
+    A `UserError` becomes the problem of the result. Any other error is raised, so that dask runs
+    the task again.
     """
-    started, heard = time.monotonic(), Remembering()
+    started, messages = time.monotonic(), Remembering()
     problem = ""
     try:
-        read = loaded(model, threads, options.precision)
+        loaded_model = loaded(model, threads, options.precision)
         translate_file(
-            read,
+            loaded_model,
             job.inputs[0],
             job.output,
             replace(options, device=_device(options.device)),
-            also=dict(zip(read.translator.sources[1:], job.inputs[1:], strict=True)),
+            also=dict(zip(loaded_model.translator.sources[1:], job.inputs[1:], strict=True)),
             overwrite=overwrite,
-            turn=_computing,
-            report=heard,
+            lock=_network_lock,
+            report=messages,
         )
     except UserError as error:
         problem = str(error)
-    return Result(job, time.monotonic() - started, problem, warnings=tuple(heard.warnings))
+    return Result(job, time.monotonic() - started, problem, warnings=tuple(messages.warnings))
 
 
 @lru_cache(maxsize=1)
 def loaded(model: str, threads: int, precision: str) -> Model:
-    """The model of this process, read once."""
+    """The model of this worker process, which is read only once."""
     import torch
 
     keep_freed()
@@ -276,13 +289,13 @@ def loaded(model: str, threads: int, precision: str) -> Model:
 
 
 def _threads(workers: int) -> int:
-    """Threads of each process: its share of the cores; 0 leaves torch's own choice."""
+    """Number of torch threads of each worker: its share of the cores; 0 keeps torch's default."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return 0 if workers == 1 else max(1, (cores or 1) // workers)
 
 
 def _device(name: str) -> str:
-    """ "auto" in a process of a cluster: its own GPU where there are several."""
+    """The device of this worker: with "auto" and several GPUs, each worker gets one of them."""
     import torch
 
     if name != "auto" or torch.cuda.device_count() < 2:

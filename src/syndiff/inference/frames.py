@@ -1,9 +1,10 @@
-"""The frames in which a network sees a volume: placed by the patient, not by the field of view.
+"""Frames: crops of the training's size, placed by the patient and not by the field of view.
 
-A network is trained on frames of one size with a head in each. Here a frame of that very size is
-laid around the tissue, so that air beside a head, or a wider field of view, changes nothing. What
-does not fit (shoulders below a head, a body wider than the training's) is covered by further
-frames that overlap by a quarter; where they do, their images are blended smoothly.
+A network is trained on slices of one size with a head in each. At inference a frame of the same
+size is centred on the tissue, so the result does not depend on the air beside the head or on the
+field of view. Tissue outside this frame (shoulders below a head, a body wider than those of the
+training) is covered by further frames. Neighbouring frames overlap by a quarter, and their images
+are blended smoothly where they overlap.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ Mask = NDArray[np.bool_]
 
 
 def head_part(mask: Mask, spacing_mm: tuple[float, float, float], frame_mm: float) -> list[slice]:
-    """The part of a volume that says where the head is and how bright: its tissue from the top.
+    """The bounding box of the head, by which frames are placed and intensities are scaled.
 
-    As high as the head in a frame, and cut close to the tissue, so that neither a neck below nor
-    air around it matters.
+    The box reaches from the top of the tissue down by `HEAD_OF_FRAME` of a frame's side, and is
+    cropped to the tissue with a margin. The neck and the surrounding air are thus left out.
 
     Args:
         mask: (x, y, z) the tissue, RAS+.
-        spacing_mm: along x, y, z.
-        frame_mm: the shorter side of the training's frames.
+        spacing_mm: voxel size along x, y, z in mm.
+        frame_mm: the shorter side of a frame in mm.
 
     Returns:
         One slice per axis of `mask`.
@@ -53,23 +54,23 @@ def head_part(mask: Mask, spacing_mm: tuple[float, float, float], frame_mm: floa
 
 
 def box_of(mask: Mask) -> Box:
-    """First and last row and column of the tissue in a mask (y, x)."""
+    """First and last row, and first and last column, of the tissue in a mask (y, x)."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return (int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The frames along one axis of the canvas, on which the whole tissue lies.
+    """The frames along one axis of the canvas (the grid of pixels that holds the whole tissue).
 
-    Frames number `first` … `first + count - 1` hold the head; further ones, below and above these
-    numbers, hold what reaches beyond them.
+    Frames `first` to `first + count - 1` cover the head. Frames with lower and higher numbers
+    cover tissue beyond the head.
 
     Attributes:
-        size: pixels of a frame.
-        stride: pixels from one frame to the next.
-        first: number of the first frame that holds the head.
-        count: of frames that hold the head.
+        size: the side of a frame in pixels.
+        stride: the distance between neighbouring frames in pixels.
+        first: the number of the first frame that covers the head.
+        count: how many frames cover the head.
     """
 
     size: int
@@ -79,7 +80,13 @@ class Axis:
 
     @classmethod
     def around(cls, head_px: float, beyond_px: float, size: int) -> Axis:
-        """Frames for a head of so many pixels and tissue so far from its centre."""
+        """Frames around a head.
+
+        Args:
+            head_px: the extent of the head in pixels.
+            beyond_px: the largest distance of any tissue from the centre of the head, in pixels.
+            size: the side of a frame in pixels.
+        """
         stride = size - max(1, round(OVERLAP * size))
         count = 1 + max(0, math.ceil((head_px - size) / stride - 1e-6))
         half = (size + (count - 1) * stride) / 2
@@ -87,11 +94,11 @@ class Axis:
 
     @property
     def pixels(self) -> int:
-        """Of the canvas, which is symmetric about the head."""
+        """The size of the canvas in pixels; the canvas is symmetric about the head."""
         return self.size + (self.count - 1 + 2 * self.first) * self.stride
 
     def needed(self, low: float, high: float) -> range:
-        """Numbers of the frames for tissue between two places of the canvas, in pixels."""
+        """Numbers of the frames that cover tissue from pixel `low` to `high` of the canvas."""
         start = self.first * self.stride
         end = start + self.size + (self.count - 1) * self.stride
         before = max(0, math.ceil((start - low) / self.stride - 1e-6))
@@ -102,7 +109,7 @@ class Axis:
         )
 
     def weights(self) -> Slices:
-        """(size,) of one frame's pixels: 1, and falling smoothly where neighbours overlap it."""
+        """(size,) weights of a frame's pixels: 1, falling smoothly to 0 where frames overlap."""
         overlap = self.size - self.stride
         from_edge = np.minimum(np.arange(self.size), np.arange(self.size)[::-1]) + 0.5
         ramp = np.clip(from_edge / overlap, 0, 1)
@@ -111,14 +118,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Frames:
-    """A volume's slices on their way to the network and back.
+    """The resampling of a volume's slices to the network's frames and back.
 
     Attributes:
-        shape: (y, x) of the volume's slices.
-        window: of the volume's slices, symmetric about the head; may reach beyond them.
-        grid: from the window to the canvas, at the training's spacing.
+        shape: (y, x) shape of the volume's slices.
+        window: first and last pixel of the resampled window along y and x, symmetric about the
+            head; the window may reach beyond the slices.
+        grid: resampling between the window and the canvas, which has the training's spacing.
         axes: the frames along y and x of the canvas.
-        boxes: (z, 2, 2) where the tissue of each slice begins and ends, in pixels of the canvas.
+        boxes: (z, 2, 2) first and last pixel of each slice's tissue along y and x, on the canvas.
     """
 
     shape: tuple[int, int]
@@ -136,14 +144,14 @@ class Frames:
         spacing_mm: float,
         size: tuple[int, int],
     ) -> Frames:
-        """Lay frames around the tissue.
+        """Place frames around the tissue.
 
         Args:
-            tissue: (z, y, x) of the whole volume.
-            head: what the frames are centred on.
-            native_spacing_mm: of the volume along y and x.
-            spacing_mm: of the training.
-            size: (h, w) of a frame; multiples of what the network needs.
+            tissue: (z, y, x) mask of the whole volume's tissue.
+            head: the box of the head, on which the frames are centred.
+            native_spacing_mm: pixel size of the volume along y and x in mm.
+            spacing_mm: pixel size of the training slices in mm.
+            size: (h, w) of a frame in pixels; multiples of the network's size multiple.
         """
         outer = box_of(np.asarray(tissue.any(axis=0)))
         axes, window, lengths = [], [], []
@@ -174,7 +182,7 @@ class Frames:
         return cls(shape, (window[0], window[1]), grid, frames, places)
 
     def forward(self, slices: Slices) -> Slices:
-        """(n, y, x) normalised slices of the volume → (n, h, w) on the canvas, air around them."""
+        """Normalised slices (n, y, x) → the canvas (n, h, w), with air outside the slices."""
         (top, bottom), (left, right) = self.window
         padded = np.zeros((len(slices), bottom - top + 1, right - left + 1), np.float32)
         inner, outer = self._overlap()
@@ -182,7 +190,7 @@ class Frames:
         return self.grid.forward(padded, bounds=(0.0, 1.0))
 
     def inverse(self, canvas: Slices) -> Slices:
-        """(n, h, w) on the canvas → (n, y, x) on the volume's own grid, air beyond the canvas."""
+        """The canvas (n, h, w) → slices on the volume's grid (n, y, x), air beyond the canvas."""
         window = self.grid.inverse(canvas, bounds=(0.0, 1.0))
         inner, outer = self._overlap()
         slices = np.zeros((len(canvas), *self.shape), np.float32)
@@ -195,15 +203,16 @@ class Frames:
         places: NDArray[np.integer],
         network: Callable[[Slices, NDArray[np.integer]], Slices],
     ) -> Slices:
-        """Translate what lies on the canvas, frame by frame.
+        """Translate the canvas frame by frame, and blend the frames.
 
         Args:
             canvas: (n, c, h, w) in [0, 1].
-            places: (n,) which slices of the volume they are.
-            network: (m, c, height, width of a frame), (m,) which of the n → (m, height, width).
+            places: (n,) the indices of the slices in the volume.
+            network: called with crops (m, c, frame height, frame width) and the (m,) indices of
+                the crops' slices on the canvas; returns (m, frame height, frame width).
 
         Returns:
-            (n, h, w) in [0, 1]; air where no frame lies.
+            (n, h, w) in [0, 1]; air outside all frames.
         """
         total = np.zeros((len(canvas), *canvas.shape[2:]), np.float32)
         weight = np.zeros_like(total)
@@ -217,7 +226,7 @@ class Frames:
     def _frames(
         self, places: NDArray[np.integer]
     ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.integer]]]:
-        """Each frame's rows and columns of the canvas, and which slices it is needed for."""
+        """Rows and columns of each frame on the canvas, and the slices that need the frame."""
         needed: dict[tuple[int, int], list[int]] = {}
         for index, z in enumerate(places):
             y, x = (axis.needed(*self.boxes[z, i]) for i, axis in enumerate(self.axes))
@@ -232,7 +241,7 @@ class Frames:
             yield (rows, columns), np.asarray(chosen)
 
     def _overlap(self) -> tuple[list[slice], list[slice]]:
-        """Where volume and window overlap: in the window, and in the volume; along y and x."""
+        """The overlap of volume and window along y and x: in the window, and in the volume."""
         inner, outer = [], []
         for (first, last), length in zip(self.window, self.shape, strict=True):
             low, high = max(first, 0), min(last + 1, length)

@@ -1,11 +1,11 @@
-"""How like a scan's fingerprint is to those of a cohort, and where likeness ends.
+"""Distance of a scan's fingerprint from a cohort's fingerprints, and the limit of that distance.
 
-The distance of a scan is the root mean square of its numbers' deviations from the cohort's
-medians, each in units of the cohort's spread. The limit comes from the cohort itself: every
-subject's distance is measured as if it were new, from the others alone, and the limit is where a
-new scan of the same kind would lie beyond in one case of a thousand, were these distances
-log-normal. A cohort of few scans says little about its spread, so the usual spread between scans
-of one modality is mixed in, weighing as much as `PRIOR` scans.
+The distance is the root mean square of the deviations of a scan's features from the cohort's
+medians, each deviation divided by the cohort's spread. The limit comes from the cohort: each
+scan's distance is measured from all other scans (leave one out). If these distances were
+log-normal, a new scan of the same modality would exceed the limit in one case of a thousand. The
+spread of a small cohort is uncertain. The usual spread between scans of one modality is therefore
+mixed in with the weight of `PRIOR` scans.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from syndiff.preparation.fingerprint import FEATURES, Feature
 
 PRIOR = 4  # scans
 FALSE_ALARMS = 1e-3
-FEWEST = 5  # scans from which a limit can be taken
-USUAL_LIMIT = 3.0  # usual spreads, where they are fewer
-LEAST_LIMIT = 1.5  # of the cohort's spreads; a cohort of near-copies is no measure of people
-MOST = 10.0  # a single number's deviation counts no more than this
-# Of tissue that is normalised to [0, 1]: what `tissue_quantiles` holds.
+FEWEST = 5  # scans from which a limit can be estimated
+USUAL_LIMIT = 3.0  # in spreads; the limit of smaller cohorts, and the largest limit
+LEAST_LIMIT = 1.5  # in spreads; the scans of a cohort may be near-copies, those of people are not
+MOST = 10.0  # the deviation of a single feature is clipped here
+# The features of `tissue_quantiles`: quantiles of tissue that is normalised to [0, 1].
 OLD_FEATURES = tuple(
     Feature(name, spread, "its histogram")
     for name, spread in (("q05", 0.02), ("q25", 0.03), ("q50", 0.03), ("q75", 0.03), ("q95", 0.06))
@@ -40,10 +40,10 @@ class Likeness:
     """The scans of one modality that a translator was trained on.
 
     Attributes:
-        rows: (scans, numbers) their fingerprints.
-        usual: (numbers,) the usual spread of each between scans of one modality.
-        words: (numbers,) what each of them says.
-        limit: the greatest distance of a scan that is like them.
+        rows: (scans, features) the fingerprints of the scans.
+        usual: (features,) the usual spread of each feature between scans of one modality.
+        words: (features,) what each feature describes.
+        limit: the largest distance at which a scan counts as like the cohort.
     """
 
     rows: Floats
@@ -53,14 +53,14 @@ class Likeness:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[float]], features: Sequence[Feature]) -> Likeness:
-        """From the fingerprints of at least one scan, and what their numbers are."""
+        """From the fingerprints (scans, features) of at least one scan."""
         table = np.asarray(rows, np.float64)
         usual = np.array([feature.spread for feature in features])
         return cls(table, usual, tuple(f.words for f in features), _limit(table, usual))
 
     @classmethod
     def of_card(cls, fingerprints: Mapping[str, Any]) -> dict[str, Likeness]:
-        """Modality → its scans, from what a translator's `config.json` holds."""
+        """Modality → its scans, from the fingerprints in a translator's `config.json`."""
         scans = fingerprints["scans"]
         return {modality: cls.of(rows, FEATURES) for modality, rows in scans.items() if rows}
 
@@ -68,27 +68,27 @@ class Likeness:
     def of_quantiles(
         cls, quantiles: Mapping[str, Sequence[Sequence[float]]]
     ) -> dict[str, Likeness]:
-        """Modality → its scans, from the quantiles that older translators hold instead."""
+        """Modality → its scans, from the quantiles in the `config.json` of older translators."""
         return {m: cls.of(rows, OLD_FEATURES) for m, rows in quantiles.items() if rows}
 
     def distance(self, row: Sequence[float]) -> float:
-        """Of a fingerprint from these scans, in spreads."""
+        """The distance of a fingerprint (features,) from these scans, in spreads."""
         return _distance(np.asarray(row, np.float64), self.rows, self.usual)
 
     def differs(self, row: Sequence[float], most: int = 3) -> str:
-        """What differs most, in words."""
+        """A phrase that names the features that differ most; at most `most` of them."""
         away = np.abs(_deviations(np.asarray(row, np.float64), self.rows, self.usual))
         order = [i for i in np.argsort(-away, kind="stable") if away[i] > 2]
         words = list(dict.fromkeys(self.words[i] for i in order))[:most]
         return "what differs most is " + " and ".join(words) if words else "a little in all"
 
     def accepts(self, row: Sequence[float]) -> bool:
-        """Whether a scan with this fingerprint is like these."""
+        """Whether a scan with this fingerprint (features,) is within the limit."""
         return self.distance(row) <= self.limit
 
 
 def nearest(known: Mapping[str, Likeness], row: Sequence[float]) -> str:
-    """The modality that a fingerprint is most like."""
+    """The modality at the smallest distance from a fingerprint."""
     return min(known, key=lambda name: known[name].distance(row))
 
 
@@ -105,7 +105,7 @@ def _distance(row: Floats, rows: Floats, usual: Floats) -> float:
 
 
 def _limit(rows: Floats, usual: Floats) -> float:
-    """A prediction limit from the distances of each scan to the others."""
+    """A prediction limit from the distance of each scan to the other scans."""
     count = len(rows)
     if count < FEWEST:
         return USUAL_LIMIT

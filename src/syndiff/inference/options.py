@@ -1,4 +1,4 @@
-"""How a translation is run: every option by name, recorded as it was."""
+"""The options of a translation, which side-cars record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syndiff.translators.sampling import CHAIN, Sampling
 PRECISIONS = ("32", "bf16")
 MOST_SEED = 2**63 - 1
 MOST_BATCH = 65_536
-# These change how long a translation takes or what is said of it, never its values.
+# These options change the duration or the warnings of a translation, never its values.
 VALUES_DO_NOT_DEPEND_ON = ("batch_size", "device", "compiled", "check", "allow_synthetic")
 
 
@@ -20,19 +20,19 @@ class TranslationOptions:
     """How a translation is run.
 
     Attributes:
-        seed: of the noise, 0 to 2⁶³ - 1.
-        batch_size: slices at a time; bounds the memory, does not change the result.
+        seed: seed of the noise, 0 to 2⁶³ - 1.
+        batch_size: slices per batch; bounds the memory and does not change the result.
         device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", …
-        shared_noise: one noise for all slices, so that a volume is coherent along z.
-        sampling: a chain, the expectation of several, or a regression; and in how many steps.
-        precision: "32"; or "bf16", mixed: about twice as fast where the processor has it, and as
-            near to "32" as bf16 is.
-        compiled: have torch compile the networks at the first batch, which takes minutes.
-        check: measure whether the anatomy stays where it is.
-        allow_synthetic: take a source that is marked as synthetic, too.
+        shared_noise: use the same noise for all slices, so that a volume is coherent along z.
+        sampling: one chain, the mean of several chains, or a regression; and the number of steps.
+        precision: "32" (float32) or "bf16" (mixed precision). "bf16" is about twice as fast on
+            processors that support it, and differs from "32" by the rounding of bf16.
+        compiled: compile the networks with torch at the first batch, which takes minutes.
+        check: measure whether the anatomy stayed in place.
+        allow_synthetic: accept a source that is marked as synthetic.
 
     Raises:
-        OptionError: a value that there is not; the message names the field.
+        OptionError: a value is out of range or unknown; the message names the field.
     """
 
     seed: int = 0
@@ -59,7 +59,7 @@ class TranslationOptions:
         return asdict(self)
 
     def deciding(self) -> dict[str, Any]:
-        """Plain values of those options that the image depends on."""
+        """Plain values of the options that determine the image."""
         return {k: v for k, v in self.to_dict().items() if k not in VALUES_DO_NOT_DEPEND_ON}
 
 

@@ -1,6 +1,6 @@
-"""From a request to its result: a model and a volume → a translation, in memory or on disk.
+"""Apply a model to a volume or a file; the result stays in memory or is written to disk.
 
-The command line, folders and Python all go through `translate`.
+The command line, the translation of folders and Python callers all use `translate`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
 
 @dataclass(frozen=True)
 class Model:
-    """A translator folder that has been read, for many volumes.
+    """A translator folder in memory, ready to translate many volumes.
 
     Attributes:
         translator: the networks and their configuration.
-        back: the other direction's translator, if it lies beside the folder.
-        weights_sha256: of the folder's weights.
-        only_for: what a shipped translator is for, in words; empty where nothing limits it.
+        back: the translator of the other direction, if it lies beside the folder; else None.
+        weights_sha256: SHA-256 of the folder's weights, in hexadecimal digits.
+        only_for: the data that a shipped translator is limited to; empty if there is no limit.
     """
 
     translator: Translator
@@ -58,22 +58,22 @@ class Model:
 
     @classmethod
     def read(cls, path: str | Path) -> Model:
-        """Read a translator folder, or "demo" for the shipped one.
+        """Read a translator folder, or the shipped translator "demo".
 
         Raises:
-            ModelError: it is none, or damaged.
+            ModelError: `path` is not a translator folder, or the folder is damaged.
         """
         translator = load_translator(path)
         weights = sha256_of(locate(path) / translator.weights)
         return cls(translator, other_direction(path, translator), weights, only_for(path))
 
     def for_precision(self, precision: str) -> Model:
-        """The same for many volumes in this precision; see `Translator.for_precision`."""
+        """The same model in this precision; see `Translator.for_precision`."""
         back = self.back.for_precision(precision) if self.back else None
         return replace(self, translator=self.translator.for_precision(precision), back=back)
 
     def record(self) -> dict[str, Any]:
-        """Where an image comes from, for its side-car."""
+        """The model's entry in the side-car of an image, as plain values."""
         return {
             "name": self.translator.name,
             "method": self.translator.config.get("method"),
@@ -88,10 +88,10 @@ class Model:
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a translator folder, or "demo" for the shipped one, to translate many volumes.
+    """Read a translator folder, or the shipped translator "demo", to translate many volumes.
 
     Raises:
-        ModelError: it is none, or damaged.
+        ModelError: `path` is not a translator folder, or the folder is damaged.
     """
     return Model.read(path)
 
@@ -102,19 +102,22 @@ def translate(
     options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, str | Path | Volume] | None = None,
-    turn: AbstractContextManager[Any] | None = None,
+    lock: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
 ) -> Translation:
-    """Translate a volume, or a file that holds one; nothing is written.
+    """Translate a volume or an image file; the result is returned and not written.
 
     Args:
-        model: translator folder, "demo", or a model that has been read.
-        source: the source modality, a volume or its file; with several sources the first.
-        options: how.
-        also: the other sources by modality, on the same grid.
-        turn: held while the network is at work, so that of several threads that translate only
-            one does.
-        report: told phases, how many slices are done, and in words what may spoil the result.
+        model: translator folder, "demo", or a model in memory.
+        source: volume or file of the source modality; of the first one, if there are several.
+        options: how the volume is translated.
+        also: modality → volume or file of the other source modalities, on the same grid.
+        lock: held while the network runs, so that only one of several threads runs it.
+        report: receives phases, the number of finished slices, and warnings about the result.
+
+    Returns:
+        The translated volume on the grid of `source`, with the check of the anatomy, warnings
+        and the record for the side-car.
 
     Raises:
         UserError: the model, a volume or an option cannot be used.
@@ -126,7 +129,7 @@ def translate(
     limit = f"this translator is only for {model.only_for}" if model.only_for else ""
     if limit:
         report.warn(limit)
-    with turn or nullcontext():
+    with lock or nullcontext():
         started = time.monotonic()
         made = translate_volume(
             model.translator, volume, options, also=others, back=model.back, report=report
@@ -146,20 +149,24 @@ def translate_file(
     *,
     also: Mapping[str, str | Path] | None = None,
     overwrite: bool = False,
-    turn: AbstractContextManager[Any] | None = None,
+    lock: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
 ) -> Translation:
-    """Translate a file; `output` and its side-car JSON are written whole or not at all.
+    """Translate an image file; write the result and its side-car JSON, each atomically.
 
     Args:
-        model, options, turn, report: see `translate`.
-        image: volume of the source modality, see `io.formats.read`; of several the first.
-        output: .nii.gz or .nii; the provenance goes beside it into the same name with .json.
-        also: files of the other sources by modality, on the same grid.
-        overwrite: replace an output or side-car that syndiff did not make, too.
+        model, options, lock, report: see `translate`.
+        image: file of the (first) source modality, see `io.formats.read`.
+        output: the image to write (.nii.gz or .nii); the side-car lies beside it, with the
+            suffix .json.
+        also: modality → file of the other source modalities, on the same grid.
+        overwrite: allow replacing an output or side-car that syndiff did not make.
+
+    Returns:
+        The translation that was written.
 
     Raises:
-        OptionError: the output or its side-car exists and is not one of ours.
+        OptionError: the output or its side-car exists, and syndiff did not make it.
         UserError: the model, the image or the output name cannot be used.
     """
     from syndiff.io.formats import check_output_name
@@ -175,21 +182,21 @@ def translate_file(
         )
     outputs = (output, sidecar(output))
     check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
-    made = translate(model, image, options, also=also, turn=turn, report=report)
+    made = translate(model, image, options, also=also, lock=lock, report=report)
     save(made, output, overwrite=overwrite)
     return made
 
 
 def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> None:
-    """Write the image (.nii.gz or .nii), then its side-car JSON; each is whole or absent.
+    """Write the image of a translation, then its side-car JSON, each atomically.
 
     Args:
-        made: what `translate` returned.
-        output: name of the image; the side-car has the same with .json.
-        overwrite: replace files that syndiff did not make, too.
+        made: the translation that `translate` returned.
+        output: the image to write (.nii.gz or .nii); the side-car gets the suffix .json.
+        overwrite: allow replacing files that syndiff did not make.
 
     Raises:
-        OptionError: the name ends otherwise, or a file exists that is not one of ours.
+        OptionError: `output` has another suffix, or a file exists that syndiff did not make.
         UserError: a file cannot be written.
     """
     from syndiff.io.formats import check_output_name, write
@@ -207,12 +214,16 @@ def _volume(source: str | Path | Volume) -> Volume:
 
 
 def versions() -> dict[str, str]:
-    """Of the software that makes an image, for its side-car."""
+    """Versions of the software that makes an image, for the side-car."""
     return {"syndiff": __version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
 def describe(model: str | Path) -> list[tuple[str, str]]:
-    """What a translator does and where it comes from, as (name, value) lines."""
+    """The properties of a translator, as (name, value) lines for display.
+
+    Raises:
+        ModelError: `model` is not a translator folder, or the folder is damaged.
+    """
     translator = load_translator(model)
     config = translator.config
     h, w = config["size"]
@@ -236,7 +247,7 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
 
 
 def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A model card's lines."""
+    """A model card as (name, value) lines."""
     lines = []
     for name, value in card.items():
         texts = value if isinstance(value, list) else [value]
@@ -245,7 +256,7 @@ def _card(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def shipped() -> list[tuple[str, str]]:
-    """The translators that travel with the package: name, and what each is in a line."""
+    """The translators that are part of the package: (name, description in one line)."""
     rows = []
     for name, folder in SHIPPED.items():
         config = read_config(folder)

@@ -1,4 +1,4 @@
-"""Translate normalised slices; memory is bounded by the batch."""
+"""Translate normalised slices in batches, which bound the memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from syndiff.translators import Translator
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is the GPU if there is one.
+    """The torch device `name`; "auto" is the GPU if there is one, else the CPU.
 
     Raises:
-        OptionError: no such device here.
+        OptionError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,21 +41,21 @@ def translate_slices(
     indices: NDArray[np.integer] | None = None,
     report: Reporter = SILENT,
 ) -> NDArray[np.float32]:
-    """Translate normalised slices on the translator's own grid.
+    """Translate normalised slices at the pixel size of the translator.
 
     Args:
-        translator: what to apply.
+        translator: the translator to apply.
         slices: (n, h, w), or (n, c, h, w) for several source modalities, in [0, 1].
-        options: how; see `TranslationOptions`.
-        indices: (n,) each slice's index in its volume, 0 … n - 1 if not given.
-        report: told how many slices are done.
+        options: how the slices are translated.
+        indices: (n,) each slice's index, which selects its noise; 0 … n - 1 if not given.
+        report: receives the number of finished slices.
 
     Returns:
         (n, h, w) float32 in [0, 1].
 
     Raises:
-        OptionError: the device, the way of sampling or its number of steps is not available with
-            this translator; or the networks cannot be compiled.
+        OptionError: the device is not available, the translator does not support the sampling or
+            its number of steps, or the networks cannot be compiled.
     """
     sampling, device = options.sampling, choose_device(options.device)
     if options.compiled and not translator.compilable:
@@ -70,7 +70,7 @@ def translate_slices(
     for start in range(0, n, at_once):
         part = slice(start, min(start + at_once, n))
         chosen = np.arange(part.start, part.stop)
-        if options.compiled:  # for one size of batch: the last one is filled up
+        if options.compiled:  # compiled for one batch size, so the last batch is filled up
             chosen = np.resize(chosen, at_once)
         run = partial(
             sampling.run,
@@ -92,7 +92,10 @@ def translate_slices(
 def _translate_batch(
     run: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor, multiple: int
 ) -> NDArray[np.float32]:
-    """(b, c, h, w) in [0, 1] → (b, h, w) in [0, 1], padded with air to the network's multiple."""
+    """Translate (b, c, h, w) in [0, 1] to (b, h, w) in [0, 1].
+
+    The batch is padded with air to multiples of `multiple`, and the result is cropped again.
+    """
     h, w = batch.shape[-2:]
     bottom, right = -h % multiple, -w % multiple
     padded = torch.nn.functional.pad(batch * 2 - 1, (0, right, 0, bottom), value=-1.0)

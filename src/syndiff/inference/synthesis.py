@@ -1,4 +1,4 @@
-"""Unconditional synthesis: slices of a modality from noise alone, each of nobody."""
+"""Unconditional synthesis: slices of a modality from noise alone, which show no real person."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def sample_slices(
     """Draw slices from an unconditional translator.
 
     Args:
-        translator: without source modalities.
-        count: how many; slice i depends on the seed and i alone.
-        options: how; the slices never share their noise.
-        report: told how many slices are done.
+        translator: a translator without source modalities.
+        count: number of slices; slice i depends only on the seed and on i.
+        options: how the slices are drawn; `shared_noise` is ignored, each slice has its own noise.
+        report: receives the number of finished slices.
 
     Returns:
         (count, h, w) in [0, 1].
@@ -75,14 +75,14 @@ def sample(
 
     Args:
         model: folder of an unconditional translator.
-        out: folder, made if need be.
-        options: how.
-        count: how many slices; they are stacked along z, each of them by itself.
-        overwrite: replace files that syndiff did not make, too.
-        report: told how many slices are done.
+        out: folder for the files, which is made if it does not exist.
+        options: how the slices are drawn.
+        count: number of slices; they are stacked along z, but are unrelated to each other.
+        overwrite: allow replacing files that syndiff did not make.
+        report: receives the number of finished slices.
 
     Returns:
-        The stack, in output units: HU for CT, else the brightness of the training scans.
+        The stack of slices (x, y, z), in HU for CT, else in the brightness of the training scans.
 
     Raises:
         UserError: the model cannot be used, or needs a source.
@@ -90,8 +90,8 @@ def sample(
     from syndiff.io import formats as volumes
     from syndiff.io.volume import Volume, from_slices
 
-    read, started = Model.read(model), time.monotonic()
-    translator = read.translator
+    loaded, started = Model.read(model), time.monotonic()
+    translator = loaded.translator
     stem = Path(out) / f"synthetic_{translator.target}"
     outputs = [f"{stem}{suffix}" for suffix in (".nii.gz", ".png", ".json")]
     h, w = translator.config["size"]
@@ -101,7 +101,7 @@ def sample(
     spacing_mm = translator.spacing_mm
     stack = Volume(
         np.ascontiguousarray(from_slices(scale.restore(slices))),
-        np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # along z slices are only counted
+        np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # the spacing along z has no meaning
         synthetic=f"{SYNTHETIC_MARK}: {translator.target} of nobody",
     )
     volumes.write(stack, f"{stem}.nii.gz")
@@ -114,7 +114,7 @@ def sample(
         "slices": count,
         "slices_are": "unrelated to each other: no volume of a person",
         "unit": scale.unit,
-        "translator": read.record(),
+        "translator": loaded.record(),
         **replace(options, shared_noise=False).to_dict(),
         "sampling_steps": translator.chain_steps(options.sampling.steps),
         "versions": versions(),
@@ -125,7 +125,7 @@ def sample(
 
 
 def write_picture(path: Path, slices: NDArray[np.float32], title: str) -> None:
-    """Slices (n, h, w) side by side, anterior up and the patient's right on the left."""
+    """Write a PNG of slices (n, h, w), with anterior up and the patient's left on the left."""
     from matplotlib.figure import Figure
 
     shown = slices[:LARGEST_GRID, ::-1]

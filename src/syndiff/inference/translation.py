@@ -1,6 +1,6 @@
-"""Translate volumes: the result lies on the source's own grid.
+"""Translate volumes; the result lies on the grid of the source volume.
 
-volume → slices → the translator's spacing → network → back to the volume's grid → units
+volume → normalised slices → the translator's pixel size → network → the volume's grid → units
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
 
 @dataclass(frozen=True)
 class Translation:
-    """What a translation made, and what is known of it.
+    """The result of a translation.
 
     Attributes:
-        volume: the target modality on the grid of the source, in output units: HU for CT, else
-            the median brightness of the training scans.
-        anatomy: whether the anatomy stayed where it is; None if that was not measured.
-        warnings: in words, what may spoil the result: doubts about the source, then the anatomy.
-        options: how it was made.
-        record: plain values for the side-car: where the image comes from.
+        volume: the target modality on the grid of the source; in HU for CT, else scaled to the
+            median brightness of the training scans.
+        anatomy: the check whether the anatomy stayed in place; None if it was not run.
+        warnings: sentences on what may spoil the result: first the source, then the anatomy.
+        options: the options that were used.
+        record: plain values for the side-car, which state the image's origin.
     """
 
     volume: Volume
@@ -60,18 +60,19 @@ def translate_volume(
     """Translate a volume of any orientation, size and spacing.
 
     Args:
-        translator: what to apply.
-        volume: the acquired image, in acquired units (HU for CT); with several sources the first.
-        options: how.
-        also: the other sources by modality, on the grid of `volume`.
-        back: the other direction's translator, for the way back in the check of the anatomy.
-        report: told how many slices are done, and warned in words of what may spoil the result.
+        translator: the translator to apply.
+        volume: the scan of the (first) source modality, in acquired units (HU for CT).
+        options: how the volume is translated.
+        also: modality → volume of the other source modalities, on the grid of `volume`.
+        back: the translator of the other direction, with which the check of the anatomy
+            translates the result back to the source; None to leave this part out.
+        report: receives the number of finished slices, and warnings about the result.
 
     Raises:
-        OptionError: the translator takes no source, or others than are given; or an option does
-            not fit it.
+        OptionError: the translator has no source or other sources than given, or does not
+            support an option.
         GeometryError: the sources lie on different grids.
-        VolumeError: a volume holds no tissue, is synthetic, or is not in HU where CT is asked for.
+        VolumeError: a volume holds no tissue, is synthetic, or is a CT but not in HU.
     """
     translator.require_source()
     heard = Remembering(report)
@@ -103,7 +104,7 @@ def _acquired(
     also: Mapping[str, Volume],
     options: TranslationOptions,
 ) -> list[Acquired]:
-    """The sources in the translator's order, each measured."""
+    """Measure the source volumes; the list has the order of the translator's sources."""
     sources = in_order(translator.sources, volume, also)
     for scan in sources.values():
         refuse_synthetic(scan, options.allow_synthetic)
@@ -118,7 +119,11 @@ def _translated(
     options: TranslationOptions,
     report: Reporter,
 ) -> tuple[NDArray[np.float32], SpreadSlices]:
-    """The array (x, y, z) in output units, and some slices as the network saw and made them."""
+    """Translate all slices with tissue.
+
+    Returns:
+        The array (x, y, z) in output units, and some of the network's input and output slices.
+    """
     from syndiff.io.volume import from_slices, to_slices
 
     scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
@@ -137,7 +142,7 @@ def _translated(
             chosen: NDArray[np.integer],
             places: NDArray[np.integer] = places,
         ) -> NDArray[np.float32]:
-            from_top = top - places[chosen]  # each slice's noise is its own, whatever lies below
+            from_top = top - places[chosen]  # noise must not depend on how far down a scan reaches
             return translate_slices(translator, images, options, indices=from_top)
 
         image = frames.translate(canvas, places, network)
@@ -150,7 +155,7 @@ def _translated(
 
 
 def _frames(translator: Translator, acquired: Sequence[Acquired]) -> Frames:
-    """Frames of the training's size around the tissue of all sources."""
+    """Frames of the training slices' size around the tissue of all sources."""
     multiple = translator.size_multiple
     h, w = (n + -n % multiple for n in translator.config["size"])
     spacing_x, spacing_y, _ = acquired[0].volume.spacing_mm
@@ -168,7 +173,7 @@ def _check(
     back: Translator | None,
     options: TranslationOptions,
 ) -> AnatomyCheck:
-    """Compare the slices kept of a translation with their sources."""
+    """Compare the kept slices of a translation with their sources."""
     scale = {m: IntensityScale.from_dict(c) for m, c in translator.config["intensity"].items()}
     sources, made = kept.stacks
     way_back = replace(options, shared_noise=True, compiled=False)
@@ -189,7 +194,7 @@ def _record(
     anatomy: AnatomyCheck | None,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """What the side-car says of a translation, but for the file it was made with."""
+    """The content of the side-car, without the entries on the model, which `translate` adds."""
     marks = [source.synthetic for source in sources if source.synthetic]
     return {
         "synthetic": True,

@@ -1,1 +1,1 @@
-"""Volumes and files: array and affine in and out, and files that are whole or absent."""
+"""Read and write volumes (array and affine) and other files; every write is atomic."""

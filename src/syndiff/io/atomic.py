@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Atomic writing: a file is written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 
 from syndiff.errors import UserError
 
-LARGEST_JSON = 512_000_000  # bytes; a manifest of 10,000 scans has some 50 MB
+LARGEST_JSON = 512_000_000  # bytes; a manifest of 10,000 scans takes about 50 MB
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
-    The temporary name ends as `path` does (`.nii.gz` stays `.nii.gz`), because writers choose the
-    format by it. If the block fails, nothing is left behind.
+    The temporary name keeps the suffix of `path` (`.nii.gz` stays `.nii.gz`), because writers
+    choose the format by the suffix. If the block fails, the temporary file is deleted.
 
     Raises:
-        UserError: the disk is full, or the folder cannot be written.
+        UserError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
     temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
@@ -43,29 +43,39 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8; the file is whole or absent."""
+    """Write `text` as UTF-8, atomically; see `whole_file`."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON; the file is whole or absent. NaN is refused."""
+    """Write `content` as indented JSON, atomically; see `whole_file`.
+
+    Raises:
+        ValueError: `content` holds NaN or an infinite number.
+        UserError: the file could not be written.
+    """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
-    """Read a JSON file that the user calls `what` ("manifest", "translator configuration").
+    """Read a JSON file.
 
-    NaN, infinities and keys that stand twice are no JSON.
+    Files with NaN, infinite numbers or duplicate keys are refused as invalid JSON.
+
+    Args:
+        path: the file.
+        what: the kind of file in error messages ("manifest", "translator configuration").
+        remedy: what the user should do about an error.
 
     Raises:
-        UserError: the file is missing, is no regular file, is larger than `LARGEST_JSON`, or is
-            not JSON.
+        UserError: the file is missing, is not a regular file, is larger than `LARGEST_JSON`, or is
+            not valid JSON.
     """
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block for ever
             raise UserError(f"the {what} {path} is no file", remedy=remedy)
         if status.st_size > LARGEST_JSON:
             raise UserError(
@@ -79,7 +89,7 @@ def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
         raise UserError(f"no {what} at {path}", remedy=remedy) from error
     except RecursionError as error:
         raise UserError(f"the {what} {path} is nested too deeply", remedy=remedy) from error
-    except (OSError, ValueError) as error:  # of text, of JSON, and numbers of too many digits
+    except (OSError, ValueError) as error:  # bad UTF-8, bad JSON, or a number with too many digits
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"the {what} {path} is not readable JSON ({reason})", remedy=remedy
@@ -91,7 +101,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
+        raise ValueError(f"the key {twice!r} occurs twice")
     return found
 
 

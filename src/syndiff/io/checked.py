@@ -1,7 +1,8 @@
-"""What stands in a file that we did not write this moment is checked like a stranger's.
+"""Validation of JSON files by pydantic models; every file that is read counts as untrusted.
 
-Each JSON file has a model beside what it describes: types, ranges, names and sizes. What does not
-fit is one line, and a key that the model does not know is refused.
+Each kind of JSON file has a model, which lies in the module that uses the file. The model states
+types, ranges, names and sizes. Content that does not fit gives a one-line error. Keys that the
+model does not know are refused.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from syndiff.errors import UserError
 
 LONGEST_TEXT = 4096
 LONGEST_NAME = 255  # bytes of a file name on common file systems
-DEEPEST, LARGEST = 12, 100_000  # of what is kept without a model of its own
+DEEPEST, LARGEST = 12, 100_000  # nesting and number of values in `Notes`, which have no model
 
 
 class Checked(BaseModel):
-    """A model that converts nothing, knows all its keys, and holds finite numbers."""
+    """A strict model: it converts no types and refuses unknown keys and non-finite numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -36,17 +37,21 @@ def checked(
     remedy: str = "",
     error: type[UserError] = UserError,
 ) -> Kind:
-    """The content of a file, if it fits the model.
+    """Validate the content of a file against its model.
 
     Args:
-        model: of the content.
+        model: the pydantic model of the content.
         content: plain JSON values.
-        path: of the file, for the message.
-        remedy: what to do if it does not fit.
-        error: what is raised.
+        path: the file's path, for the message.
+        remedy: what the user should do if the content does not fit.
+        error: the class of the error that is raised.
+
+    Returns:
+        The content as an instance of `model`.
 
     Raises:
-        UserError: (or `error`) it does not fit; the message names the first place.
+        UserError: (or `error`) the content does not fit; the message names the first key that
+            does not.
     """
     try:
         return model.model_validate(content)
@@ -58,7 +63,7 @@ def checked(
 
 
 def in_words(problem: ValidationError) -> tuple[str, str]:
-    """What was found at the first place that does not fit, and what was expected there."""
+    """Describe the first validation error: what was found, and what was expected."""
     first, *others = problem.errors(include_url=False)
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
@@ -75,7 +80,7 @@ def in_words(problem: ValidationError) -> tuple[str, str]:
 
 
 def _plain_word(name: str) -> str:
-    """A name that can be a folder's or a file's."""
+    """Check that a name can be the name of a file or of a folder."""
     if not name or name != name.strip() or name in (".", "..") or not name.isprintable():
         raise ValueError("a name")
     if any(c in name for c in "/\\") or len(name.encode(errors="replace")) > LONGEST_NAME:
@@ -103,7 +108,7 @@ def _printable(text: str) -> str:
 
 
 def _small(value: Any) -> Any:
-    """Plain values that are not nested deeply and not many."""
+    """Check that plain values are at most `LARGEST` in number and `DEEPEST` levels deep."""
     left = LARGEST
 
     def count(part: Any, depth: int) -> None:
@@ -126,22 +131,22 @@ FileName = Annotated[str, AfterValidator(_plain_word)]
 ModalityName = Annotated[str, Field(max_length=64), AfterValidator(_modality)]
 RelativePath = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_relative)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Notes = Annotated[dict[str, JsonValue], AfterValidator(_small)]  # kept and shown, never acted on
+Notes = Annotated[dict[str, JsonValue], AfterValidator(_small)]  # stored and shown, never used
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 def inside(folder: Path, name: str, error: type[UserError] = UserError) -> Path:
-    """The file of that name in a folder.
+    """The path of the file `name` in a folder.
 
     Raises:
-        UserError: (or `error`) the name, or a symbolic link, leads out of the folder, or links
-            lead in a circle.
+        UserError: (or `error`) `name` or a symbolic link leads out of the folder, or the symbolic
+            links form a circle.
     """
     path, home = folder / name, folder.resolve()
     try:
         within = path.resolve(strict=False).is_relative_to(home)
-    except (OSError, RuntimeError, ValueError):  # a circle of links, a NUL
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or a NUL in the name
         within = False
     if not within:
         raise error(

@@ -1,4 +1,4 @@
-"""The identity of a file's content."""
+"""SHA-256 digests of files, which identify their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from syndiff.errors import UserError
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits.
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
 
     Raises:
         UserError: the file cannot be read.

@@ -1,6 +1,6 @@
-"""The one table of file formats: what is read, what is written, by which functions.
+"""The table of file formats: suffixes, readers and writers.
 
-A new format is a line of `FORMATS` and a file with its reader.
+To add a format, add a line to `FORMATS` and a module with its reader.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Writer = Callable[[Volume, Path, str], None]  # volume, path, description
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of image file.
+    """An image file format.
 
     Attributes:
-        name: for messages.
-        suffixes: of its files, in lower case.
-        reader: path → volume; None for files that are recognised only to be named in an error.
-        writer: None where results are not written so.
+        name: the format's name in messages.
+        suffixes: the suffixes of the format's file names, in lower case.
+        reader: path → volume; None if syndiff only recognises the format, to name it in errors.
+        writer: (volume, path, description) → file; None if syndiff does not write the format.
     """
 
     name: str
@@ -58,34 +58,34 @@ def stem_of(path: str | Path) -> str:
 
 
 def format_of(path: str | Path) -> Format | None:
-    """The format of a file name, None if it is unknown."""
+    """The format that a file name's suffix stands for; None if the suffix is unknown."""
     suffix = suffix_of(path)
     return next((kind for kind in FORMATS if suffix in kind.suffixes), None)
 
 
 def read(path: str | Path) -> Volume:
-    """Read a volume into RAS+ order, float32, by the format that its name says.
+    """Read a volume into RAS+ order as float32; the file name's suffix decides the format.
 
     Raises:
-        VolumeError: the file is missing, damaged, no 3-D scalar image, holds NaN or infinite
-            values, is blank, or does not say how it lies in space.
+        VolumeError: the file is missing or damaged, is not a 3-D scalar image, holds NaN or
+            infinite values, is blank, or does not state its orientation.
     """
     kind = format_of(path)
-    # An unknown name goes to the usual reader, which says what the file is instead.
+    # Files with an unknown suffix go to the NIfTI reader, whose error says what the file is.
     reader = kind.reader if kind and kind.reader else nifti.read
     return reader(Path(path))
 
 
 def write(volume: Volume, path: str | Path, description: str = "") -> None:
-    """Write a volume by the format that the name says, on the grid of its own file.
+    """Write a volume on the grid of the file that it was read from (`volume.stored`).
 
     Args:
-        volume: what to write.
-        path: ends in one of `WRITABLE`.
-        description: goes into the file's header, unless the volume carries a synthetic mark.
+        volume: the volume to write.
+        path: the file to write; its suffix, one of `WRITABLE`, decides the format.
+        description: text for the file's header; a synthetic volume's mark takes its place.
 
     Raises:
-        OptionError: `path` has another ending.
+        OptionError: `path` has another suffix.
         UserError: the file could not be written; nothing is left behind.
     """
     check_output_name(path)
@@ -96,7 +96,11 @@ def write(volume: Volume, path: str | Path, description: str = "") -> None:
 
 
 def check_output_name(path: str | Path) -> None:
-    """Raise OptionError unless `path` can be written; called before any long work."""
+    """Check that the suffix of an output name can be written, before any long work.
+
+    Raises:
+        OptionError: `path` does not end in one of `WRITABLE`.
+    """
     if suffix_of(path) not in WRITABLE:
         raise OptionError(
             f"the output name {Path(path).name!r}", f"a name ending in {' or '.join(WRITABLE)}"

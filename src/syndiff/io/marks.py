@@ -1,8 +1,8 @@
-"""The mark of synthetic images: how it is read again, and who refuses what carries it.
+"""The mark of synthetic images: how it is read, and the check that refuses marked images.
 
-A synthetic file says what it is in three places: the header's `descrip`, a comment among the
-header's extensions, and the side-car JSON beside it. One of them is enough, so that a copy, a
-new name or a lost side-car hides nothing.
+A synthetic image carries its mark in three places: the header field `descrip`, a comment among the
+header's extensions, and the side-car JSON beside the image. One of the three is enough, so an
+image is still recognised after it was copied or renamed, or after its side-car was lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from syndiff.errors import VolumeError
 
-if TYPE_CHECKING:  # the reader of volumes imports this module
+if TYPE_CHECKING:  # avoids a circular import: the reader of volumes imports this module
     from syndiff.io.volume import Volume
 
 SYNTHETIC_MARK = "SYNTHETIC image (syndiff), not for diagnosis"
@@ -21,18 +21,18 @@ MARK_BEGINNING = "SYNTHETIC image (syndiff)"
 
 
 def sidecar(path: str | Path) -> Path:
-    """The JSON beside a volume: scan.nii.gz → scan.json."""
+    """The path of a volume's side-car JSON: scan.nii.gz → scan.json."""
     path = Path(path)
     stem = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
     return path.with_name(f"{stem}.json")
 
 
 def synthetic_mark(header: Any, path: Path | None = None) -> str:
-    """The words that mark a file as synthetic; empty for an acquired one.
+    """The text that marks an image file as synthetic; empty for an acquired image.
 
     Args:
-        header: nibabel's, None if there is none.
-        path: of the file, for the side-car beside it.
+        header: the image's nibabel header; None if there is none.
+        path: the image file, beside which the side-car is looked for; None to skip the side-car.
     """
     for text in _texts(header):
         if text.startswith(MARK_BEGINNING):
@@ -53,11 +53,11 @@ def refuse_synthetic(volume: Volume, allowed: bool = False) -> None:
     """Refuse a synthetic volume where an acquired one is asked for.
 
     Args:
-        volume: as it was read.
-        allowed: the user's `allow_synthetic`.
+        volume: the volume as it was read.
+        allowed: the value of the option `allow_synthetic`.
 
     Raises:
-        VolumeError: it carries a mark, and that was not allowed.
+        VolumeError: the volume carries the mark, and `allowed` is False.
     """
     if volume.synthetic and not allowed:
         raise VolumeError(
@@ -68,9 +68,9 @@ def refuse_synthetic(volume: Volume, allowed: bool = False) -> None:
 
 
 def _texts(header: Any) -> list[str]:
-    """What a header says in words: its description first, then its comments."""
+    """The texts of a header: its comments, the last one first, and then its description."""
     if header is None or "descrip" not in header:
-        return []  # MGH files keep no description
+        return []  # MGH headers have no description
     found = [bytes(header["descrip"].tobytes()).rstrip(b"\0").decode("utf-8", "replace")]
     for extension in getattr(header, "extensions", ()):
         content = extension.get_content()
@@ -78,4 +78,5 @@ def _texts(header: Any) -> list[str]:
             found.append(content.rstrip(b"\0").decode("utf-8", "replace"))
         elif isinstance(content, str):
             found.append(content.rstrip("\0"))
-    return [text.strip() for text in reversed(found)]  # the comment is not cut to 79 characters
+    # Comments come before the description, which is cut to 79 characters.
+    return [text.strip() for text in reversed(found)]

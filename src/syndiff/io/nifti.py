@@ -1,4 +1,4 @@
-"""NIfTI and MGH files ↔ volumes, through nibabel."""
+"""Read and write NIfTI files, and read MGH files, with nibabel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from syndiff.io.marks import synthetic_mark
 from syndiff.io.volume import Stored, Volume
 
 IN_MM = {"meter": 1000.0, "micron": 1e-3}
-NONSENSE = (
+HEADER_ERRORS = (  # nibabel and numpy raise these for headers with invalid values
     KeyError,
     IndexError,
     TypeError,
@@ -33,18 +33,18 @@ READABLE_IMAGES = (nib.Nifti1Pair, nib.Nifti2Pair, nib.MGHImage)
 
 
 def read(path: str | Path) -> Volume:
-    """Read a NIfTI-1, NIfTI-2 or MGH volume into RAS+ order, float32.
+    """Read a NIfTI-1, NIfTI-2 or MGH volume into RAS+ order as float32.
 
     Raises:
-        VolumeError: the file is missing, damaged, no 3-D scalar image, holds NaN or infinite
-            values, is blank, or does not say how it lies in space.
+        VolumeError: the file is missing or damaged, is not a 3-D scalar image, holds NaN or
+            infinite values, is blank, or does not state its orientation.
     """
     path = Path(path)
     image = _load(path)
     try:
         array = _values(image, path)
         affine = _affine(image, path)
-    except NONSENSE as error:  # codes that no standard knows, sizes beyond any
+    except HEADER_ERRORS as error:  # unknown codes, impossible sizes
         raise VolumeError(
             f"the header of {path} makes no sense ({_first_line(error)})",
             "a whole NIfTI or MGH file",
@@ -58,12 +58,12 @@ def read(path: str | Path) -> Volume:
 
 
 def write(volume: Volume, path: str | Path, description: str) -> None:
-    """Write a volume as float32 NIfTI in the orientation, shape and affine of its own file.
+    """Write a volume as float32 NIfTI with the orientation, shape and affine of `volume.stored`.
 
-    The header is kept (units, form codes) except what no longer holds: value scaling, display
-    range, and fields in which scanners put names and numbers of patients. The mark of a
-    synthetic volume, else `description`, goes into the header's `descrip` (79 characters) and
-    into a comment.
+    Units and form codes of the original header are kept. Value scaling, display range and all
+    text fields are reset: the first two no longer hold, and scanners may put names and numbers
+    of patients into text fields. The mark of a synthetic volume, or `description` for any other
+    volume, goes into the header's `descrip` (cut to 79 characters) and into a comment.
 
     Raises:
         UserError: the file could not be written; nothing is left behind.
@@ -91,7 +91,7 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
     head["descrip"] = words.encode("ascii", "replace")[:79]
     head["cal_min"] = head["cal_max"] = 0
     for name in set(head.keys()) - {"magic", "descrip"}:
-        if head[name].dtype.kind == "S":  # every text: aux_file, intent_name, data_type, db_name
+        if head[name].dtype.kind == "S":  # text: aux_file, intent_name, data_type, db_name
             head[name] = b""
     head.extensions.clear()
     if words:
@@ -101,7 +101,7 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
 
 
 def _to_file_order(volume: Volume) -> NDArray[np.float32]:
-    """Undo the permutation and the flips that reading applied."""
+    """Undo the permutation and the flips of axes that `read` applied."""
     axes = volume.stored.orientation[:, 0].astype(int)
     array = volume.array
     for ras_axis, flip in zip(axes, volume.stored.orientation[:, 1], strict=True):
@@ -112,7 +112,11 @@ def _to_file_order(volume: Volume) -> NDArray[np.float32]:
 
 
 def _load(path: Path) -> Any:
-    """Open an image file with nibabel, or say in one line why not."""
+    """Open an image file with nibabel.
+
+    Raises:
+        VolumeError: nibabel cannot open the file; the message says why in one line.
+    """
     if not path.exists():
         raise VolumeError(f"no file {path}", remedy="check the path")
     if path.is_dir():
@@ -127,7 +131,7 @@ def _load(path: Path) -> Any:
         )
     try:
         image = nib.load(path)
-    except Exception as error:  # nibabel raises many kinds; each means "not an image"
+    except Exception as error:  # nibabel raises many types; each means "not an image"
         raise VolumeError(
             f"{path} is not a readable image ({_first_line(error)})",
             "a whole NIfTI or MGH file",
@@ -139,7 +143,11 @@ def _load(path: Path) -> Any:
 
 
 def _values(image: Any, path: Path) -> NDArray[np.float32]:
-    """The image's values as a finite, non-constant float32 array with three axes."""
+    """The image's values as a finite, non-constant float32 array with three axes.
+
+    Raises:
+        VolumeError: the image has no such values.
+    """
     dtype = image.get_data_dtype()
     if dtype.fields is not None:
         raise VolumeError(f"{path} holds colours ({dtype})", "one grey value per voxel")
@@ -157,7 +165,7 @@ def _values(image: Any, path: Path) -> NDArray[np.float32]:
         raise VolumeError(f"{path} holds no voxels (shape {shape})")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a bad scale factor shows as NaN below
+            warnings.simplefilter("ignore")  # a bad scale factor gives NaN, which is refused below
             array = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else "its image"
@@ -184,7 +192,11 @@ def _values(image: Any, path: Path) -> NDArray[np.float32]:
 
 
 def _affine(image: Any, path: Path) -> NDArray[np.float64]:
-    """The image's affine in mm; refused where the file does not determine it."""
+    """The image's affine in mm.
+
+    Raises:
+        VolumeError: the file does not determine the affine.
+    """
     header = image.header
     affine = np.array(image.affine, dtype=np.float64)
     if isinstance(header, nib.Nifti1Header):
@@ -205,7 +217,7 @@ def _affine(image: Any, path: Path) -> NDArray[np.float64]:
 
 
 def _check_forms(header: Any, path: Path) -> None:
-    """Raise VolumeError unless a NIfTI header says on one side which is left."""
+    """Raise VolumeError unless the sform and the qform of a NIfTI header tell left from right."""
     sform, qform = int(header["sform_code"]), int(header["qform_code"])
     if sform == 0 and qform == 0:
         raise VolumeError(
@@ -226,7 +238,10 @@ def _check_forms(header: Any, path: Path) -> None:
 
 
 def _check_good_ras(path: Path) -> None:
-    """Raise VolumeError unless an MGH file says how it lies; nibabel replaces what is missing."""
+    """Raise VolumeError unless an MGH file states its orientation.
+
+    The flag is read from the file's bytes, because nibabel fills in a default orientation.
+    """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as file:
@@ -241,7 +256,7 @@ def _check_good_ras(path: Path) -> None:
 
 
 def _check_range(image: Any, path: Path) -> None:
-    """Raise VolumeError where values are finite, but too large for float32."""
+    """Raise VolumeError if the values are finite, but too large for float32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = np.asarray(image.get_fdata(dtype=np.float64, caching="unchanged"))

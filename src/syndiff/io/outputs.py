@@ -1,7 +1,8 @@
-"""What may be written where: asked before any work, so that nothing acquired is ever lost.
+"""Checks of output paths before any work begins, so that no acquired data is ever replaced.
 
-A file of ours says so itself: images carry the mark of synthetic or virtual images, side-cars say
-`"synthetic": true`. Any other existing file is somebody's data.
+Files that syndiff made are recognised by their content: images carry the mark of synthetic or of
+virtual images, and side-cars hold `"synthetic": true`. Every other existing file counts as the
+user's data.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from syndiff.errors import OptionError, UserError
 from syndiff.io.marks import MARK_BEGINNING, says_synthetic
 
 VIRTUAL_MARK = "virtual subject (syndiff"
-READ_BYTES = 65_536  # marks stand in the first bytes of a header
-MOST_NAMED = 3
+READ_BYTES = 65_536  # the mark is within the first bytes of a file
+MOST_NAMED = 3  # paths listed in a message
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file says of itself that syndiff made it; False where it cannot be read."""
+    """Whether a file carries a mark that syndiff made it; False if the file cannot be read."""
     if path.name.lower().endswith(".json"):
         return says_synthetic(path)
     opened = gzip.open if path.name.lower().endswith(".gz") else open
@@ -41,17 +42,17 @@ def check_outputs(
     expected_bytes: int = 0,
     ours: Callable[[Path], bool] = is_ours,
 ) -> None:
-    """Make sure that files can be written, and that nothing of somebody else is replaced.
+    """Check that files can be written, and that no file of the user's is replaced.
 
     Args:
-        paths: files that will be written; what is ours among them may be replaced.
-        overwrite: the user insists on replacing the others, too.
-        expected_bytes: of all of them together.
-        ours: whether a file may be replaced without asking.
+        paths: the files that will be written.
+        overwrite: allow replacing files that syndiff did not make.
+        expected_bytes: the size of all files together, in bytes.
+        ours: whether an existing file may be replaced without `overwrite`.
 
     Raises:
-        OptionError: one exists and is not ours; or is a folder.
-        UserError: a folder cannot be made or written, or the disk is too full.
+        OptionError: a path is a folder, or an existing file may not be replaced.
+        UserError: a folder cannot be made or written, or the disk has too little space.
     """
     files = [Path(path) for path in paths]
     for file in files:
@@ -71,11 +72,15 @@ def check_outputs(
 
 
 def check_folder(folder: str | Path, expected_bytes: int = 0) -> None:
-    """Make sure that a folder exists or can be made, may be written, and has the space.
+    """Check that a folder exists or can be made, is writable, and has enough free space.
+
+    Args:
+        folder: the folder.
+        expected_bytes: the space that is needed, in bytes.
 
     Raises:
-        OptionError: a file is in its place.
-        UserError: it may not be written, or the disk is too full.
+        OptionError: `folder` or one of its parents is a file.
+        UserError: the folder is not writable, or the disk has too little space.
     """
     folder = Path(folder)
     there = next(
@@ -99,12 +104,12 @@ def check_folder(folder: str | Path, expected_bytes: int = 0) -> None:
 
 
 def expected_image_bytes(source: str | Path) -> int:
-    """The size of a float32 image on the grid of a file, uncompressed; 0 if it is unreadable."""
+    """Bytes of an uncompressed float32 image on a file's grid; 0 if the file is unreadable."""
     import nibabel as nib
 
     try:
         shape = nib.load(source).shape
-    except Exception:  # whoever reads it will say what is wrong with it
+    except Exception:  # the reader of the file reports the error later
         return 0
     voxels = 1
     for n in shape:

@@ -1,9 +1,9 @@
-"""Volumes: an array and its affine, which never part.
+"""Volumes: an array together with its affine.
 
-Axes. In memory every volume is RAS+: `array[x, y, z]` grows to the patient's right, anterior and
-superior, whatever the file's own order is. Reading permutes and flips axes (exact, no
-interpolation); writing undoes it, so a result lies on the very grid of the file that it came from.
-Slices for the networks are `(z, y, x)`, z ascending to superior: see `to_slices`.
+Axes. In memory every volume is RAS+: the indices of `array[x, y, z]` grow to the patient's right,
+anterior and superior, whatever the order of axes in the file. Reading permutes and flips axes
+without interpolation. Writing undoes this, so a result lies on exactly the grid of its source
+file. Slices for the networks are `(z, y, x)`, with z growing to superior: see `to_slices`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,20 @@ from syndiff.errors import GeometryError
 
 @dataclass(frozen=True)
 class Stored:
-    """How a file holds a volume: what writing needs to restore it."""
+    """The grid and the header of the file that holds a volume; writing restores them.
+
+    Attributes:
+        shape: the shape of the array in the file.
+        affine: (4, 4), voxel indices in the file → world coordinates in mm.
+        orientation: (3, 2) as nibabel defines it: file axis → RAS+ axis and direction (±1).
+        header: the file's nibabel header; None for volumes made in memory.
+        path: the file; None for volumes made in memory.
+    """
 
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
-    orientation: NDArray[np.float64]  # nibabel's (3, 2) table: file axis → RAS+ axis, flip
-    header: Any = None  # nibabel header of the file, None for volumes made in memory
+    orientation: NDArray[np.float64]
+    header: Any = None
     path: Path | None = None
 
 
@@ -36,9 +44,12 @@ class Volume:
     Attributes:
         array: (x, y, z) float32.
         affine: (4, 4) float64, voxel indices of `array` → world coordinates in mm (RAS+).
-        stored: the file's own grid and header; made from `affine` for volumes born in memory.
-        synthetic: the words that mark a synthetic image, which go wherever it is written; empty
-            for an acquired one.
+        stored: the file's grid and header; for volumes made in memory it is derived from `affine`.
+        synthetic: the mark of a synthetic image, which is written into every file of it; empty
+            for an acquired image.
+
+    Raises:
+        GeometryError: the array does not have three axes, or the affine is not (4, 4).
     """
 
     array: NDArray[np.float32]
@@ -66,11 +77,14 @@ class Volume:
 
     @property
     def name(self) -> str:
-        """The file's name for messages, "volume" if it has none."""
+        """The file's name for messages; "volume" if the volume has no file."""
         return self.stored.path.name if self.stored.path else "volume"
 
     def like(self, array: NDArray[Any]) -> Volume:
-        """Other values on this very grid.
+        """A volume with other values on the same grid.
+
+        Args:
+            array: (x, y, z) the values.
 
         Raises:
             GeometryError: `array` has another shape.
@@ -85,18 +99,23 @@ def to_slices(volume: Volume) -> NDArray[np.float32]: ...
 @overload
 def to_slices(volume: NDArray[Any]) -> NDArray[Any]: ...
 def to_slices(volume: Volume | NDArray[Any]) -> NDArray[Any]:
-    """The axial slices (z, y, x) of a volume or its array, z ascending to superior; a view."""
+    """The axial slices (z, y, x) of a volume or its array, as a view; z grows to superior."""
     array = volume.array if isinstance(volume, Volume) else volume
     return array.transpose(2, 1, 0)
 
 
 def from_slices(slices: NDArray[Any]) -> NDArray[Any]:
-    """The array (x, y, z) of axial slices (z, y, x); a view. Inverse of `to_slices`."""
+    """The array (x, y, z) of axial slices (z, y, x), as a view; the inverse of `to_slices`."""
     return slices.transpose(2, 1, 0)
 
 
 def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-2) -> bool:
-    """Whether two volumes have the same shape and the same place in the world."""
+    """Whether two volumes have the same shape and the same position in the world.
+
+    Args:
+        a, b: the volumes.
+        tolerance_mm: the largest distance allowed between corresponding corners.
+    """
     if a.array.shape != b.array.shape:
         return False
     corner = np.array([*np.subtract(a.array.shape, 1), 1.0])

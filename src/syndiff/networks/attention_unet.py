@@ -1,8 +1,8 @@
-"""The attention U-Net: a U-Net whose skip connections are weighted by what the decoder asks for.
+"""The attention U-Net: a U-Net whose skip connections the decoder weights by a gate.
 
 Oktay et al., Attention U-Net: Learning Where to Look for the Pancreas, arXiv:1804.03999, 2018; the
-U-Net itself is Ronneberger et al., MICCAI 2015. As a generator it ends in tanh, and normalises
-each sample by itself because batches are small.
+U-Net itself is Ronneberger et al., MICCAI 2015. As a generator it ends in tanh. It has instance
+normalisation because batches are small.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AttentionUNet(nn.Module):
         in_channels: channels of the image to translate.
         out_channels: channels of the result.
         channels: width at full resolution; it doubles with each halving.
-        levels: resolutions; one less than this is the number of halvings.
+        levels: number of resolutions, one more than the number of halvings.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class AttentionUNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
-        coarser = list(pairwise(widths))  # width here, one level below
+        coarser = list(pairwise(widths))  # (width of a level, width of the next coarser one)
         self.down = nn.ModuleList(
             ConvBlock(i, o) for i, o in zip([in_channels, *widths[:-1]], widths, strict=True)
         )
@@ -92,13 +92,13 @@ class AttentionUNet(nn.Module):
         for skip, gate, doubling, up in zip(
             skips, reversed(self.gates), reversed(self.doublings), reversed(self.up), strict=True
         ):
-            chosen = gate(skip, h)
+            gated = gate(skip, h)
             h = doubling(F.interpolate(h, scale_factor=2, mode="bilinear"))
-            h = up(torch.cat([chosen, h], dim=1))
+            h = up(torch.cat([gated, h], dim=1))
         return torch.tanh(self.out_conv(h))
 
     def _encode(self, x: Tensor) -> list[Tensor]:
-        """Features of every level, the coarsest first."""
+        """Features of every level, the coarsest level first."""
         features: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)

@@ -49,14 +49,15 @@ def fir_up(x: Tensor) -> Tensor:
 class _Down(torch.autograd.Function):
     """FIR filter times a gain, then every second pixel; `_Up` of the same gain is its adjoint.
 
-    Not left to autograd, which keeps x for a gradient of the filter that nobody asks for, and
-    whose way back is up to 50 times as slow as the way forth on a CPU (bf16).
+    The backward pass is written out here for two reasons. Autograd would keep x for the gradient
+    of the constant filter. Its backward pass is also up to 50 times as slow as the forward pass on
+    a CPU in bf16.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
         ctx.gain, c = gain, x.shape[1]
-        with _as_it_is(x):
+        with _without_autocast(x):
             return F.conv2d(x, fir_kernel(c, x) * gain, stride=2, padding=1, groups=c)
 
     @staticmethod
@@ -67,13 +68,13 @@ class _Down(torch.autograd.Function):
 class _Up(torch.autograd.Function):
     """Zeros between the pixels, then the FIR filter times a gain; the adjoint of `_Down`.
 
-    On a CPU in float32, where the transposed convolution of bf16 is ten times as slow.
+    A CPU computes it in float32, because its transposed convolution in bf16 is ten times as slow.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
         ctx.gain, c = gain, x.shape[1]
-        with _as_it_is(x):
+        with _without_autocast(x):
             slow = x.device.type == "cpu" and x.dtype == torch.bfloat16
             wide = x.float() if slow else x
             kernel = fir_kernel(c, wide) * gain
@@ -85,18 +86,19 @@ class _Up(torch.autograd.Function):
         return _Down.apply(gradients[0], ctx.gain), None
 
 
-def _as_it_is(x: Tensor) -> AbstractContextManager[Any]:
-    """Inside, mixed precision leaves the type of x alone."""
-    kind = x.device.type  # without mixed precision not even an empty switch, for torch.export
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which autocast does not convert x."""
+    # Entered only where autocast is on, because torch.export would record even an empty context.
+    kind = x.device.type
     mixed = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if mixed else nullcontext()
 
 
-def channels_innermost(x: Tensor) -> Tensor:
-    """The same values, a pixel's channels side by side in memory; what is made from it follows.
+def to_channels_last(x: Tensor) -> Tensor:
+    """x in torch's channels_last memory format, which the outputs of later layers keep.
 
-    Convolutions are faster so on a CPU, the depth-wise ones of the FIR filter above all; gradients
-    of normalisations are slower.
+    In this format convolutions are faster on a CPU, above all the depth-wise ones of the FIR
+    filter. Gradients of normalisations are slower.
     """
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -113,7 +115,7 @@ def sinusoidal_embedding(step: Tensor, dim: int) -> Tensor:
 def variance_scaling_(weight: Tensor, scale: float = 1.0) -> Tensor:
     """Uniform initialisation whose variance is `scale` over the mean of fan-in and fan-out.
 
-    A scale of 0 stands for 1e-10: a layer that starts silent but can learn.
+    A scale of 0 stands for 1e-10: the layer's output starts near zero, but the layer can learn.
     """
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)
     bound = math.sqrt(3 * max(scale, 1e-10) * 2 / (fan_in + fan_out))
@@ -140,24 +142,24 @@ def linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def groups_of(channels: int) -> int:
-    """The number of normalisation groups of NCSN++: four channels a group, 32 groups at most."""
+    """The number of normalisation groups of NCSN++: one per four channels, at most 32."""
     return max(1, min(channels // 4, 32))
 
 
 class Recomputable(nn.Module):
-    """A block that may keep its inputs only and run once more on the way back.
+    """A block that supports activation checkpointing.
 
-    Its forward pass must give the same values twice, dropout apart, whose random state is kept.
-    A network whose blocks derive from this can be trained with `recompute`; others say that they
-    cannot (`recompute_blocks`).
+    Such a block can keep its inputs only and run again in the backward pass. Its forward pass must
+    give the same values both times; the random state of dropout is restored. A network whose
+    blocks derive from this class can be trained with `recompute`.
     """
 
 
 def recompute_blocks(network: nn.Module) -> int:
-    """Have a network's recomputable blocks keep their inputs only.
+    """Switch on activation checkpointing in a network's `Recomputable` blocks.
 
     Returns:
-        How many blocks do so now; 0 means that the network declares none.
+        The number of these blocks; 0 means that the network has none.
     """
     blocks = [module for module in network.modules() if isinstance(module, Recomputable)]
     for block in blocks:
@@ -166,7 +168,7 @@ def recompute_blocks(network: nn.Module) -> int:
 
 
 def _recomputed(module: nn.Module, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """A block's output; weights that are held fixed for once are not on the way back."""
+    """A block's output, checkpointed unless its weights are frozen and need no gradient."""
     if not next(module.parameters()).requires_grad:
         return forward(*inputs)
     return checkpoint(forward, *inputs, use_reentrant=False)

@@ -1,7 +1,7 @@
-"""torch.compile for whole networks: never required, and off unless somebody asks for it.
+"""torch.compile for whole networks: optional, and off by default.
 
-It may pay where starting each small operation costs more than the operation itself, on a GPU, and
-there after minutes of compiling. On a CPU it made nothing faster (docs/performance.md). Networks
+Compilation may pay on a GPU, where launching a small operation can cost more than running it; it
+takes minutes. On a CPU it made nothing faster (docs/performance.md). Networks
 that are mere sequences of layers (UNIT's, MUNIT's in part) are compiled block by block at most.
 """
 
@@ -19,31 +19,31 @@ BACKEND: Any = "inductor"
 
 
 def compile_networks(networks: Iterable[nn.Module]) -> None:
-    """Have each network compile itself when it is first called with images of some size.
+    """Let each network be compiled when it is first called with images of a new size.
 
-    Weights, names and files stay what they are.
+    Weights, parameter names and checkpoints stay the same.
     """
-    import torch._dynamo  # slow; only who compiles waits for it
+    import torch._dynamo  # a slow import, needed only for compilation
 
-    # Whole networks, also below a model of several processes, which would have them split.
+    # Compile whole networks under DistributedDataParallel too; by default it would split them.
     torch._dynamo.config.optimize_ddp = False
     for network in networks:
         network.compile(dynamic=False, backend=BACKEND)
 
 
 def uncompiled(network: nn.Module) -> Callable[..., Any]:
-    """The network's plain call, hooks included: a compiled one has no second derivative."""
+    """The network's uncompiled call, with its hooks; compiled code has no second derivative."""
     return network._call_impl
 
 
 @contextmanager
 def compiled(networks: Iterable[nn.Module], wanted: bool = True) -> Iterator[None]:
-    """Inside, the networks are called compiled, if that is wanted; outside as before.
+    """Run the networks compiled inside the context, if `wanted`, and uncompiled after it.
 
-    What has been compiled once is found again the next time.
+    Compiled code is cached for the next time.
 
     Raises:
-        OptionError: there is no compiler here, or it failed.
+        OptionError: no compiler is installed, or compilation failed.
     """
     if not wanted:
         yield
@@ -60,10 +60,10 @@ def compiled(networks: Iterable[nn.Module], wanted: bool = True) -> Iterator[Non
 
 @contextmanager
 def compiling(wanted: bool = True) -> Iterator[None]:
-    """Say in one line that a network could not be compiled.
+    """Turn a failed compilation inside the context into an error of one line.
 
     Raises:
-        OptionError: there is no compiler here, or it failed.
+        OptionError: no compiler is installed, or compilation failed.
     """
     if not wanted:
         yield

@@ -1,7 +1,7 @@
-"""MUNIT's networks: an image is its content, kept on a grid, and its style, one short vector.
+"""MUNIT's networks: an image as content, a feature map, and style, one short vector.
 
 Huang, Liu, Belongie, Kautz, Multimodal Unsupervised Image-to-Image Translation, ECCV 2018 (the
-layers are in its appendix; the content encoder has those of this package's ResNet). The style
+layers are in its appendix; the content encoder has the layers of this package's ResNet). The style
 reaches the image only as mean and standard deviation of the decoder's features (adaptive instance
 normalisation; Huang and Belongie, ICCV 2017).
 """
@@ -22,7 +22,7 @@ class ContentEncoder(nn.Sequential):
     """Image → content; b in_channels h w → b 4·channels h/4 w/4.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         channels: width at full resolution; it doubles at each of the two halvings.
         blocks: residual blocks at quarter resolution.
     """
@@ -38,10 +38,10 @@ class ContentEncoder(nn.Sequential):
 class StyleEncoder(nn.Module):
     """Image → style; b in_channels h w → b style_dim.
 
-    Without normalisation: that would take away the mean and the contrast that are the style.
+    There is no normalisation, which would remove the mean and the contrast that make up the style.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         channels: width at full resolution; it doubles at the first two of four halvings.
         style_dim: length of the style.
     """
@@ -71,7 +71,7 @@ def adaptive_instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class StyledBlock(Recomputable):
-    """x + f(x) with two reflected 3×3 convolutions, each normalised as the style says."""
+    """x + f(x) with two reflected 3×3 convolutions, each scaled and shifted by the style."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class StyledBlock(Recomputable):
         self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """b c h w and b 4 c (scale less 1 and shift, for either convolution) → b c h w."""
+        """b c h w and b 4 c (scale minus 1 and shift, for each convolution) → b c h w."""
         scale_0, shift_0, scale_1, shift_1 = modulation.unbind(dim=1)
         h = F.relu(adaptive_instance_norm(self.conv_0(x), 1 + scale_0, shift_0))
         return x + adaptive_instance_norm(self.conv_1(h), 1 + scale_1, shift_1)
@@ -89,11 +89,11 @@ class StyleDecoder(nn.Module):
     """Content and style → image; b 4·channels h/4 w/4 and b style_dim → b out_channels h w.
 
     Args:
-        out_channels: of the image.
+        out_channels: channels of the image.
         channels: width at full resolution.
         blocks: residual blocks whose normalisation the style sets.
         style_dim: length of the style.
-        hidden: width of the perceptron that turns the style into the blocks' scales and shifts.
+        hidden: width of the perceptron that maps the style to the blocks' scales and shifts.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""A U-Net with batch normalisation and a view of the whole head, for translators of one pass.
+"""A U-Net with batch normalisation whose receptive field covers a head, for one-shot translators.
 
 Ronneberger et al., MICCAI 2015, with batch normalisation (Ioffe and Szegedy, ICML 2015): its
 statistics are fixed after training and folded into the convolutions, so that neither the air
-around a head nor the size of the image changes anything. Five halvings let every pixel see more
-than a head's width.
+around a head nor the size of the image changes anything. With five halvings the receptive
+field of every pixel is wider than a head.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class ConvBlock(nn.Sequential):
 class ContextUNet(nn.Module):
     """One-shot translator; (b, in_channels, h, w) in [-1, 1] → (b, out_channels, h, w).
 
-    The result is not bounded: who uses it clips.
+    The result is not bounded; the caller clips it.
 
     Args:
         in_channels: channels of the image to translate.
         out_channels: channels of the result.
         widths: channels at each resolution, the finest first.
-        folded: without normalisation layers, as `folded` makes it of a trained network.
+        folded: build no normalisation layers, as in a network that `folded` returns.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ContextUNet(nn.Module):
         super().__init__()
         self.channels = in_channels, out_channels
         self.widths = list(widths)
-        coarser = list(pairwise(widths))  # width here, one level below
+        coarser = list(pairwise(widths))  # (width of a level, width of the next coarser one)
         self.down = nn.ModuleList(
             ConvBlock(i, o, folded)
             for i, o in zip([in_channels, *widths[:-1]], widths, strict=True)
@@ -62,7 +62,7 @@ class ContextUNet(nn.Module):
         self.out_conv = nn.Conv2d(widths[0], out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + 1  # air becomes 0, as which the convolutions pad
+        x = x + 1  # air becomes 0, the value that the convolutions pad with
         features: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)
@@ -81,7 +81,7 @@ class ContextUNet(nn.Module):
 
 @torch.no_grad()
 def folded(network: ContextUNet) -> ContextUNet:
-    """The same function without normalisation layers, for inference.
+    """An equal network for inference, whose normalisation is folded into the convolutions.
 
     γ (W x − μ) / σ + β = (γ W / σ) x + (β − γ μ / σ)
     """

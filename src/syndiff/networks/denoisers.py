@@ -1,7 +1,7 @@
-"""The networks that SynDiff's diffusive generator can be, by name.
+"""The networks that can be SynDiff's diffusive generator, by name.
 
 To add one, write its class and its settings in a file of their own and name both here. A run then
-takes it by `SynDiffSettings(generator=...)`, or by its name on the command line.
+selects it by `SynDiffSettings(generator=...)`, or by its name on the command line.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from syndiff.networks.ncsnpp import NCSNpp, NCSNppSettings
 
 
 class DenoiserSettings(Protocol):
-    """Size of a denoiser; a frozen dataclass of numbers, tuples of numbers and words.
+    """Size of a denoiser; a frozen dataclass of numbers, tuples of numbers and strings.
 
     Attributes:
-        name: of the network, a key of DENOISERS.
+        name: name of the network, a key of DENOISERS.
         latent_dim: size of the random latent z.
     """
 
@@ -60,7 +60,7 @@ DENOISERS: dict[str, DenoiserKind] = {"ncsnpp": DenoiserKind(NCSNpp, NCSNppSetti
 def denoiser_arguments(settings: DenoiserSettings, in_channels: int) -> dict[str, Any]:
     """Name and arguments of a denoiser, as a translator's configuration keeps them.
 
-    NCSN++ goes without a name, as in the configurations of earlier versions.
+    NCSN++ has no name there, as in the configurations of earlier versions.
     """
     arguments = {"in_channels": in_channels, **asdict(settings)}  # type: ignore[call-overload]
     if arguments["name"] == "ncsnpp":
@@ -69,6 +69,6 @@ def denoiser_arguments(settings: DenoiserSettings, in_channels: int) -> dict[str
 
 
 def build_denoiser(arguments: Mapping[str, Any]) -> Any:
-    """The denoiser that `denoiser_arguments` describes, with freshly drawn weights."""
+    """The denoiser that `denoiser_arguments` describes, with newly initialised weights."""
     given = dict(arguments)
     return DENOISERS[given.pop("name", "ncsnpp")].network(**given)

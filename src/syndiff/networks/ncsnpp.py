@@ -21,7 +21,6 @@ from syndiff.networks.blocks import (
     PixelNorm,
     Recomputable,
     SelfAttention,
-    channels_innermost,
     conv,
     fir_down,
     fir_filter,
@@ -29,15 +28,16 @@ from syndiff.networks.blocks import (
     groups_of,
     linear,
     sinusoidal_embedding,
+    to_channels_last,
 )
 
 
 class ResidualBlock(Recomputable):
-    """Two 3×3 convolutions, modulated by the latent and biased by the step; BigGAN's order.
+    """Two 3×3 convolutions, modulated by the latent and biased by the step, in BigGAN's order.
 
-    The projections of latent and step do not live here: the network computes those of all its
-    blocks in one matrix product each and hands the block its share (`modulation_sizes`,
-    `out_channels`).
+    The block does not hold the projections of latent and step. The network computes the
+    projections of all its blocks in one matrix product each and passes each block its part
+    (`modulation_sizes`, `out_channels`).
     """
 
     def __init__(
@@ -86,10 +86,10 @@ def group_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     groups, eps = groups_of(c), 1e-6
     if b == 1:
         return F.group_norm(x, groups, scale[0], shift[0], eps)
-    if x.is_contiguous():  # all samples' channels as those of one: still one pass
+    if x.is_contiguous():  # all samples' channels as one sample's: one pass
         rows = x.view(1, b * c, *x.shape[2:])
         return F.group_norm(rows, b * groups, scale.flatten(), shift.flatten(), eps).view_as(x)
-    normal = F.group_norm(x, groups, eps=eps)  # channels innermost
+    normal = F.group_norm(x, groups, eps=eps)  # channels_last
     return torch.addcmul(shift[:, :, None, None], normal, scale[:, :, None, None])
 
 
@@ -106,9 +106,9 @@ class PyramidDown(nn.Module):
 
 @dataclass(frozen=True)
 class NCSNppSettings:
-    """The sizes of an `NCSNpp` that a user chooses; see there.
+    """The sizes of an `NCSNpp` that a user chooses, described there.
 
-    The number of its input channels follows from the modalities.
+    The number of input channels follows from the modalities.
     """
 
     channels: int = 64
@@ -135,7 +135,7 @@ class NCSNpp(nn.Module):
         time_dim: size of the sinusoidal step embedding.
         latent_dim: size of the random latent z.
         latent_embedding: width of the network that maps z to the modulations.
-        latent_layers: its number of dense layers.
+        latent_layers: number of dense layers of that network.
         dropout: probability inside the residual blocks.
     """
 
@@ -229,7 +229,7 @@ class NCSNpp(nn.Module):
         pyramid = torch.cat([x_t, source], dim=1)  # b 1+ca h w
         h = self.stem(pyramid)
         if not torch.is_grad_enabled():
-            h = channels_innermost(h)
+            h = to_channels_last(h)
         skips = [h]
         for level in range(self.levels):
             for _ in range(self.blocks):
@@ -238,7 +238,7 @@ class NCSNpp(nn.Module):
                     h = next(attention)(h)
                 skips.append(h)
             if level < self.levels - 1:
-                h = block(h)  # first, since a sum has the layout of its first term
+                h = block(h)  # the first term, whose memory format the sum takes
                 h = pyramid = h.add_(self.pyramid[level](pyramid)).mul_(RESCALE)
                 skips.append(h)
         h = block(next(attention)(block(h)))
@@ -261,7 +261,7 @@ class NCSNpp(nn.Module):
         return [size for block in blocks for size in block.modulation_sizes]
 
     def _conditions(self, t: Tensor, z: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
-        """For each block in turn: its two modulations by the latent and its bias by the step."""
+        """Each block's two modulations by the latent and bias by the step, in order."""
         first, second = self.time_layers
         step = second(F.silu(first(sinusoidal_embedding(t, self.time_dim))))  # b 4·channels
         biases = self.to_biases(F.silu(step)).split([b.out_channels for b in self.residual], dim=1)
@@ -273,7 +273,7 @@ class NCSNpp(nn.Module):
 
 
 def conditioning(in_features: int, sizes: Sequence[int]) -> nn.Linear:
-    """One linear layer for all blocks, each block's rows initialised as a layer of its own."""
+    """One linear layer for all blocks, each block's rows initialised like a separate layer."""
     layer = nn.Linear(in_features, sum(sizes))
     nn.init.zeros_(layer.bias)
     with torch.no_grad():

@@ -1,8 +1,8 @@
-"""Discriminators of images, patch by patch.
+"""Patch discriminators of images.
 
 PatchGAN is D_φ, the discriminator of the one-shot generators. Isola et al., Image-to-Image
 Translation with Conditional Adversarial Networks, CVPR 2017: each logit judges one patch (70×70
-pixels with three halvings). UNIT and MUNIT have a plainer cascade of halvings, which MUNIT applies
+pixels with three halvings). UNIT and MUNIT have a simpler cascade of halvings, which MUNIT applies
 at several resolutions.
 """
 
@@ -19,7 +19,7 @@ from syndiff.networks.resnet import init_kaiming, init_normal
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """The sizes of a `PatchDiscriminator` that a user chooses; see there."""
+    """The sizes of a `PatchDiscriminator` that a user chooses, described there."""
 
     channels: int = 64
     halvings: int = 3
@@ -77,14 +77,14 @@ class CascadeDiscriminator(nn.Sequential):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         super().__init__(*layers, nn.Conv2d(widths[-1], 1, 1))
-        self.apply(init_kaiming)  # unnormalised, N(0, 0.02²) would fade from layer to layer
+        self.apply(init_kaiming)  # without normalisation, N(0, 0.02²) would shrink the signal
 
 
 class MultiScaleDiscriminator(nn.Module):
     """One cascade for each of several resolutions, the image halved from one to the next.
 
     Wang et al., High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs,
-    CVPR 2018: the coarse ones see the whole, the fine ones the detail.
+    CVPR 2018: coarse resolutions show the whole image, fine ones its detail.
 
     Args:
         in_channels, channels, halvings: of each cascade, see `CascadeDiscriminator`.

@@ -1,4 +1,4 @@
-"""The ResNet of the one-shot (non-diffusive) generators G_φ, on request with self-attention.
+"""The ResNet of the one-shot (non-diffusive) generators G_φ, optionally with self-attention.
 
 Johnson et al., Perceptual Losses for Real-Time Style Transfer, ECCV 2016, as used in CycleGAN and
 SynDiff (Sec. IV-B.1): three encoding, six residual, three decoding layers. The attention is that
@@ -64,7 +64,7 @@ class PixelAttention(nn.Module):
 
 @dataclass(frozen=True)
 class ResNetSettings:
-    """The sizes of a `ResNetGenerator` that a user chooses; see there."""
+    """The sizes of a `ResNetGenerator` that a user chooses, described there."""
 
     channels: int = 64
     blocks: int = 6
@@ -81,8 +81,11 @@ class ResNetGenerator(nn.Module):
         channels: width at full resolution; it doubles at each of the two halvings.
         blocks: residual blocks at quarter resolution.
         upsampling: "transposed" (the paper) or "resize": bilinear doubling and a 3×3 convolution,
-            which cannot leave a checkerboard (Odena et al., Distill 2016).
-        attention: so many residual blocks, the last ones, are each followed by self-attention.
+            which avoids checkerboard artefacts (Odena et al., Distill 2016).
+        attention: number of residual blocks, the last ones, that self-attention follows.
+
+    Raises:
+        ValueError: another `upsampling`.
     """
 
     size_multiple = 4

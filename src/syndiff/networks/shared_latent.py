@@ -1,4 +1,4 @@
-"""UNIT's encoders and decoders, which meet in one latent space.
+"""UNIT's encoders and decoders, which share one latent space.
 
 Liu, Breuel, Kautz, Unsupervised Image-to-Image Translation Networks, NIPS 2017. Each modality has
 its own convolutions and most of its residual blocks; the last block of the encoders and the first
@@ -36,12 +36,12 @@ def image_decoder(out_channels: int, channels: int, blocks: int, upsampling: str
 
 
 class SharedLatentGenerator(nn.Module):
-    """One direction's way through the latent space; (b, c, h, w) in [-1, 1] → (b, c', h, w).
+    """One direction through the latent space; (b, c, h, w) in [-1, 1] → (b, c', h, w).
 
     Args:
-        encoder: of the modality that is translated.
-        shared_encoder, shared_decoder: of both modalities.
-        decoder: of the modality that is made.
+        encoder: encoder of the source modality.
+        shared_encoder, shared_decoder: the blocks of both modalities.
+        decoder: decoder of the target modality.
     """
 
     size_multiple = 4
@@ -66,10 +66,10 @@ class SharedLatentGenerator(nn.Module):
         blocks: int = 4,
         upsampling: str = "transposed",
     ) -> SharedLatentGenerator:
-        """A new one.
+        """A generator with newly initialised weights.
 
         Args:
-            in_channels, out_channels: of the image to translate and of the result.
+            in_channels, out_channels: channels of the image to translate and of the result.
             channels: width at full resolution; it doubles at each of the two halvings.
             blocks: residual blocks of the encoder, and of the decoder; one of them is shared.
             upsampling: "transposed" or "resize", see `ResNetGenerator`.

@@ -1,4 +1,4 @@
-"""Spectral normalisation: keeps every layer of a discriminator from stretching its input.
+"""Spectral normalisation: bounds the Lipschitz constant of a discriminator's layers.
 
 Miyato et al., Spectral Normalization for Generative Adversarial Networks, ICLR 2018. The paper
 names it as the remedy where adversarial training is unstable (Sec. VI).
@@ -14,11 +14,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 def normalise_spectrally(network: nn.Module) -> None:
     """Divide the weight of every convolution and dense layer by its largest singular value.
 
-    The weight counts as a matrix (outputs × all else). Each forward in training mode takes one
-    step of power iteration; the vectors are buffers, so that a checkpoint holds them.
+    The weight counts as a matrix (outputs × all else). Each forward pass in training mode makes
+    one step of power iteration. Its vectors are buffers, so that a checkpoint holds them.
 
-    Weights are first brought to the norm 1 themselves: layers that start silent would otherwise
-    receive gradients larger by as much as they are small.
+    The weights themselves are first scaled to the norm 1. Otherwise a layer whose weights start
+    near zero would receive gradients that are larger by the inverse of its norm.
     """
     for layer in list(network.modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from syndiff.networks.blocks import (
     RESCALE,
-    channels_innermost,
     conv,
     fir_down,
     linear,
     sinusoidal_embedding,
+    to_channels_last,
 )
 
 SLOPE = 0.2
@@ -29,15 +29,15 @@ SLOPE = 0.2
 class _LeakyReLU(torch.autograd.Function):
     """x where it is positive, else SLOPE · x.
 
-    Its slope is constant almost everywhere, so the gradient penalty's backward pass has nothing to
-    bring back through it to the forward pass. torch's own brings back explicit zeros, which every
-    layer below then multiplies: 0.6 of 6 TFLOP in a step of the paper's networks at 256×256.
+    Its second derivative is 0 almost everywhere, so the gradient penalty's backward pass sends no
+    gradient through it to the forward pass. torch's own function sends explicit zeros, which every
+    earlier layer then multiplies: 0.6 of 6 TFLOP in a step of the paper's networks at 256×256.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = F.leaky_relu(x, SLOPE)
-        ctx.save_for_backward(y)  # it has the sign of x, and the next layer keeps it anyway
+        ctx.save_for_backward(y)  # y has the sign of x, and the next layer keeps y anyway
         return y
 
     @staticmethod
@@ -69,7 +69,7 @@ class DownBlock(nn.Module):
 
 @dataclass(frozen=True)
 class StepDiscriminatorSettings:
-    """The sizes of a `StepDiscriminator` that a user chooses; see there."""
+    """The sizes of a `StepDiscriminator` that a user chooses, described there."""
 
     stem: int = 128
     widths: tuple[int, ...] = (256, 512, 512, 512, 512, 512)
@@ -78,15 +78,15 @@ class StepDiscriminatorSettings:
 
 
 class StepDiscriminator(nn.Module):
-    """Tells x_{t-k} drawn from the data from one drawn through the generator, given x_t and t.
+    """Distinguishes an x_{t-k} of the data from one of the generator, given x_t and t.
 
     Args:
         in_channels: channels of x_{t-k} and x_t together.
         stem: width of the first, 1×1 convolution.
         widths: width of each down-sampling block.
         time_dim: size of the step embedding and of its two dense layers.
-        deviation_group: samples that share one minibatch-deviation channel; 1 switches it off
-            (the channel is then constant), which makes each sample's logit its own.
+        deviation_group: samples that share one minibatch-deviation channel. 1 switches it off: the
+            channel is then constant, and each logit depends on its own sample only.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class StepDiscriminator(nn.Module):
         first, second = self.time_layers
         step = second(leaky_relu(first(sinusoidal_embedding(t, self.time_dim))))
         step = leaky_relu(step)  # b d
-        h = channels_innermost(self.stem(torch.cat([x_prev, x_t], dim=1)))
+        h = to_channels_last(self.stem(torch.cat([x_prev, x_t], dim=1)))
         for block in self.blocks:
             h = block(h, step)
         h = torch.cat([h, minibatch_deviation(h, self.deviation_group)], dim=1)

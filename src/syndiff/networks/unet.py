@@ -1,4 +1,4 @@
-"""The U-Net of improved DDPM: ε_θ(x_t, y, t), and what the reverse variance needs.
+"""The U-Net of improved DDPM: ε_θ(x_t, y, t), and v, from which the reverse variance follows.
 
 Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, ICML 2021, Appendix A, on
 Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020: residual blocks whose second
@@ -81,7 +81,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Every pixel four times, then a 3×3 convolution; b c h w → b c 2h 2w."""
+    """Nearest-neighbour doubling, then a 3×3 convolution; b c h w → b c 2h 2w."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -96,12 +96,12 @@ class UNet(nn.Module):
 
     Args:
         in_channels: noisy target and source modalities (2 for one source).
-        out_channels: 1 for the noise alone, 2 with the reverse variance.
+        out_channels: 1 for the noise alone, 2 for the noise and v.
         channels: width at full resolution.
         multipliers: width of each level, times `channels`; a level halves the resolution.
         blocks: residual blocks per level on the way down (one more on the way up).
         attention_levels: levels (0 is full resolution) whose blocks are followed by attention.
-        heads: of the attention; they divide the widths.
+        heads: of the attention; the widths are multiples of this.
         dropout: probability inside the residual blocks.
     """
 
@@ -165,7 +165,7 @@ class UNet(nn.Module):
         Args:
             x_t: (b, 1, h, w) noisy target; h and w multiples of `size_multiple`.
             source: (b, ca, h, w) source image(s).
-            time: (b,) step index in the training's count.
+            time: (b,) step index, counted as in training.
 
         Returns:
             (b, out_channels, h, w), unbounded.
@@ -189,7 +189,7 @@ class UNet(nn.Module):
 
 
 def run(layers: nn.Module, h: Tensor, step: Tensor) -> Tensor:
-    """Apply layers in turn; only the residual blocks look at the step."""
+    """Apply the layers in order; only residual blocks take the step."""
     for layer in layers.children():
         h = layer(h, step) if isinstance(layer, ResidualBlock) else layer(h)
     return h

@@ -9,9 +9,9 @@ the generator:
 
 with g the decoder's features one level below; `networks/attention_unet.py` has the symbol table.
 
-Departures. Oktay et al. segment volumes and train supervised: only their network is taken, in two
-dimensions, with tanh at its end and instance instead of batch normalisation. The adversarial loss,
-which the paper does not name for AttGAN, is cGAN's.
+Departures. Oktay et al. segment volumes and train supervised. Only their network is used here, in
+two dimensions, with tanh at its end and instance instead of batch normalisation. The paper does
+not name AttGAN's adversarial loss; here it is cGAN's.
 """
 
 from __future__ import annotations

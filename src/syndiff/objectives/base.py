@@ -1,4 +1,4 @@
-"""What every method offers to training: its players, one forward, two sets of losses.
+"""What every method gives to training: networks, one forward pass, two sets of losses.
 
 A method is an `Objective`. The training module knows nothing else about it: it calls `generate`
 once per step, steps the discriminators on `discriminator_losses`, then the generators on
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from syndiff.translators import Translator
 
-# Every loss is a sum over these: modality m, and the other one o.
+# (m, o): each modality and the other one. Every loss is a sum over both pairs.
 DIRECTIONS = (("source", "target"), ("target", "source"))
 
 
@@ -30,8 +30,8 @@ class Batch:
             0 without any.
         target: (b, cb, h, w) in [-1, 1].
         paired: (b,) bool, whether source and target of sample i show the same slice of the same
-            person; otherwise they are unrelated. None paired unless given. It stays in the host's
-            memory, so that a method may branch on it without waiting for the device.
+            person; otherwise they are unrelated. By default no sample is paired. The mask stays
+            in the host's memory, so that a method can branch on it without waiting for the device.
     """
 
     source: Tensor
@@ -51,10 +51,10 @@ class Batch:
         return Batch(source, target, self.paired)
 
     def parts(self, count: int) -> list[Batch]:
-        """So many batches of equal size that make up this one.
+        """Split this batch into `count` batches of equal size.
 
         Raises:
-            ValueError: the samples cannot be shared out evenly.
+            ValueError: the number of samples is not a multiple of `count`.
         """
         if len(self.source) % count:
             raise ValueError(f"{len(self.source)} samples in {count} parts")
@@ -62,7 +62,12 @@ class Batch:
         return [Batch(*part) for part in zip(*each, strict=True)] if count > 1 else [self]
 
     def acquired(self, modality: str, otherwise: Tensor) -> Tensor:
-        """The acquired images of the paired samples and, for all other samples, `otherwise`."""
+        """The acquired images of the paired samples and `otherwise` for all other samples.
+
+        Args:
+            modality: "source" or "target".
+            otherwise: (b, c, h, w).
+        """
         if not self.paired.any():
             return otherwise
         paired = self.paired.to(otherwise.device, non_blocking=True)
@@ -70,10 +75,15 @@ class Batch:
 
 
 class Draw:
-    """The randomness of one training step: a function of seed and step alone.
+    """The random numbers of one training step, a function of seed and step alone.
 
-    Under several processes the draws are made for the global batch and each process takes its own
+    With several processes the numbers are drawn for the global batch and each rank takes its own
     rows, so that the number of processes does not change them.
+
+    Args:
+        seed, step: of the run, and the training step.
+        device: where the numbers are drawn and kept.
+        rank, world: rank of this process, and number of processes.
     """
 
     def __init__(
@@ -92,22 +102,24 @@ class Draw:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal values; the first axis is the batch of this process."""
         whole = (shape[0] * self.world, *shape[1:])
-        return self._mine(torch.randn(whole, generator=self.generator, device=self.device))
+        return self._own_rows(torch.randn(whole, generator=self.generator, device=self.device))
 
     def integers(self, high: int, size: int) -> Tensor:
         """`size` uniform integers from 0 to `high` - 1."""
         whole = (size * self.world,)
         values = torch.randint(high, whole, generator=self.generator, device=self.device)
-        return self._mine(values)
+        return self._own_rows(values)
 
-    def _mine(self, values: Tensor) -> Tensor:
+    def _own_rows(self, values: Tensor) -> Tensor:
         size = len(values) // self.world
         return values[self.rank * size : (self.rank + 1) * size]
 
 
 @dataclass
 class Fakes:
-    """What the generators made in this step, by name and modality; both players see the same.
+    """Outputs of the generators in one step, by name and modality.
+
+    The losses of generators and discriminators use the same outputs.
 
     `detached()` is the view for the discriminators: the same values without a graph.
     """
@@ -127,14 +139,14 @@ class Fakes:
 
 
 class Objective(nn.Module, ABC):
-    """A method: networks in two groups of players, and what each group minimises.
+    """A method: generators and discriminators, and the losses that either group minimises.
 
     Attributes:
         generators: stepped by the generators' optimizer and averaged by EMA.
         discriminators: stepped by the discriminators' optimizer; empty where there are none.
-        makes: the modalities that there are translators towards, the one asked for first.
-        steps_per_epoch: steps of a pass over the data, which training tells; a method may change
-            its course after some passes.
+        makes: the target modalities of the method's translators, the requested one first.
+        steps_per_epoch: steps of an epoch, set by training; a method may change what it trains
+            after some epochs.
     """
 
     generators: nn.ModuleDict
@@ -144,7 +156,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
-        """The one forward of the generators in a step."""
+        """The one forward pass of the generators in a step."""
 
     @abstractmethod
     def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
@@ -169,7 +181,7 @@ class Objective(nn.Module, ABC):
         """The translator towards modality `to` ("source" or "target").
 
         Args:
-            generators: this objective's generators or their moving average; shared, not copied.
+            generators: this objective's generators or their moving average. They are not copied.
             to: the modality that the translator makes, one of `makes`.
-            card: what the translator must know besides its network (modalities, grid, intensity).
+            card: metadata of the translator besides its network (modalities, grid, intensity).
         """

@@ -1,4 +1,4 @@
-"""cGAN: two one-shot generators that must undo each other, against two patch discriminators.
+"""cGAN: two one-shot generators that invert each other, and two patch discriminators.
 
 Zhu, Park, Isola, Efros, Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks, ICCV 2017; as Dar et al., Image Synthesis in Multi-Contrast MRI with Conditional
@@ -17,12 +17,12 @@ For each modality m, the other one being o:
 | round_trip[m]        | F(G(x)), G(F(y)) | an image of m, there and back         |
 | cycle                | λ                | of Eq. 3                              |
 
-The adversarial loss is least squares: SynDiff's text adopts [21]'s losses, and that is theirs, as
-it is Zhu et al.'s.
+The adversarial loss is least squares: SynDiff's text adopts the losses of [21], which
+has this one, as Zhu et al. have.
 
-Departures. No pool of past fakes for the discriminators: a loss here is a function of its step
-alone. No halving of the discriminators' loss, which Adam would not notice. No identity term, which
-Zhu et al. have for paintings only.
+Departures. The discriminators see no pool of past fakes, because a loss here is a function of its
+step alone. The discriminators' loss is not halved, to which Adam is invariant. There is no
+identity term, which Zhu et al. use for paintings only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TRAINING = {
 
 @dataclass(frozen=True)
 class CycleSettings:
-    """What the cycle-consistent methods have in common; they differ in the generator.
+    """Settings that the cycle-consistent methods share; the methods differ in the generator.
 
     Attributes:
         cycle: λ_cyc, weight of the cycle-consistency.
@@ -69,7 +69,7 @@ class CycleSettings:
 
     @property
     def network(self) -> dict[str, Any]:
-        """Name and arguments of a generator but for the numbers of its channels."""
+        """Name and arguments of a generator, without its numbers of channels."""
         raise NotImplementedError
 
 
@@ -107,7 +107,7 @@ class CycleGAN(Objective):
 
     Args:
         settings: hyper-parameters.
-        source_channels: number of source modalities; with several, none of them is made.
+        source_channels: number of source modalities; with several, only the target is made.
     """
 
     method = "cyclegan"

@@ -1,4 +1,4 @@
-"""DDPM: improved denoising diffusion with the source as a condition, unpaired by one-shot guesses.
+"""DDPM: improved denoising diffusion conditioned on the source, trained on one-shot guesses.
 
 Nichol, Dhariwal, Improved Denoising Diffusion Probabilistic Models, ICML 2021 (I; the paper's
 [74]); the non-diffusive module is that of SynDiff (S): Özbey et al., IEEE TMI 42(12), 2023.
@@ -28,10 +28,10 @@ L_vlb is estimated by one t per sample, drawn uniformly, times T, in nats and as
 pixels. Its gradient flows through the variance, not through the noise estimate (I Sec. 3.1).
 
 Departures. L_0 is the density of a Gaussian, not its integral over one of 256 grey levels
-(`GaussianDiffusion.bound_term`). λ_adv is 1 as in SynDiff, for want of a value in the text. The
+(`GaussianDiffusion.bound_term`). λ_adv is 1 as in SynDiff, because the text gives no value. The
 diffusive reconstruction |x_0 - x̂_0|_1 of S 22 is left out: L_hybrid is the loss that the text
 adopts for that module. `structure` adds a term to the one-shot module that neither paper has; it
-is 0 but in `SMALL`.
+is 0 except in `SMALL`.
 """
 
 from __future__ import annotations

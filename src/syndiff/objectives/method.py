@@ -1,4 +1,4 @@
-"""What training needs to know of a method; each method's file ends with its own entry."""
+"""What training needs to know about a method. Each method's file ends with its entry, METHOD."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 from syndiff.errors import OptionError
 from syndiff.objectives.base import Objective
 
-# What layers raise that are given sizes which no network has.
+# Exceptions that layers raise when they are given invalid sizes.
 IMPOSSIBLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One line of the table of methods.
+    """One entry of the table of methods.
 
     Attributes:
-        name: as the argument `method` has it.
-        title: as SynDiff's paper writes it.
-        paper: where it comes from.
-        objective: the class.
-        settings: its hyper-parameters' class; the default values are the paper's.
+        name: value of the argument `method`.
+        title: name of the method in SynDiff's paper.
+        paper: publication of the method.
+        objective: class of the objective.
+        settings: class of the hyper-parameters; the default values are the paper's.
         small: settings for two CPU cores and 64×64; None where the preset itself has them.
-        training: fields of `TrainSettings` that SynDiff's paper gives for it.
-        stochastic: whether its translations depend on a seed.
-        several_sources: whether it takes several source modalities.
-        pairs: whether it can use pairs.
-        unconditional: whether it can do without a source.
+        training: fields of `TrainSettings` that SynDiff's paper gives for the method.
+        stochastic: whether translations depend on a seed.
+        several_sources: whether the method takes several source modalities.
+        pairs: whether the method can train on pairs.
+        unconditional: whether the method can train without a source.
         renamed: earlier name of a hyper-parameter → its name now, dotted where it belongs to a
             network; read in old runs' settings and accepted from users.
     """
@@ -49,11 +49,16 @@ class Method:
     def build(
         self, settings: Any, source_channels: int = 1, supervised: bool = False
     ) -> Objective:
-        """The objective with freshly drawn weights.
+        """The objective with newly initialised weights.
+
+        Args:
+            settings: hyper-parameters, an instance of the class `settings`.
+            source_channels: number of source modalities.
+            supervised: whether every sample is paired.
 
         Raises:
-            OptionError: it cannot take several sources or none, or pairs; or there is no network
-                of such sizes.
+            OptionError: the method does not support several sources, no source or pairs; or the
+                networks cannot be built with these sizes.
         """
         if source_channels > 1 and not self.several_sources:
             raise OptionError(f"{source_channels} sources with {self.name}", "one")

@@ -1,7 +1,7 @@
 """The methods that can be trained, by name: SynDiff and the seven that its paper compares with.
 
-Each method's file ends with its own entry, METHOD. To add one, write its objective
-(docs/extending.md says how) and name it here.
+Each method's file ends with its own entry, METHOD. To add a method, write its objective
+(docs/extending.md says how) and name its module here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def method_named(name: str) -> Method:
     """The method of that name.
 
     Raises:
-        OptionError: there is none.
+        OptionError: no method has that name.
     """
     if name not in METHODS:
         raise OptionError(f"the method {name!r}", f"one of {', '.join(METHODS)}")
@@ -30,5 +30,5 @@ def method_named(name: str) -> Method:
 
 
 def method_of(settings: Any) -> Method:
-    """The method whose hyper-parameters these are."""
+    """The method to which these hyper-parameters belong."""
     return next(m for m in METHODS.values() if type(settings) is m.settings)

@@ -1,4 +1,4 @@
-"""MUNIT: an image is content, which both modalities share, and style, which each has of its own.
+"""MUNIT: an image as content, shared by both modalities, and style, specific to its modality.
 
 Huang, Liu, Belongie, Kautz, Multimodal Unsupervised Image-to-Image Translation, ECCV 2018.
 
@@ -20,15 +20,15 @@ a drawn style s_o ~ N(0, I) and the translation x_mo = G_o(c_m, s_o):
 | style[m]                             | s_m ~ q(s_m)  | the style drawn for translated[m]    |
 | translated[m]                        | x_om          | an image of o made to be m           |
 | reconstruction[m]                    |               | G_m(c_m, s_m), s_m that of x_m       |
-| content_again[m], style_again[m]     |               | content[m] and style[m], read back   |
+| content_again[m], style_again[m]     |               | both, encoded from the translation   |
 | image, content, style                | λ_x, λ_c, λ_s | weights                              |
 
 The adversarial loss is Huang et al.'s: least squares, at several resolutions. There is no cycle
-over images; their optional style-augmented cycle and perceptual loss are left out, as SynDiff's
-text names neither.
+over images. Their optional style-augmented cycle and perceptual loss are left out, because
+SynDiff's text names neither.
 
 Departures. The learning rate stays constant (Huang et al. halve it every 100 000 steps; SynDiff's
-text names no decay). The content encoder has this package's ResNet's first layers.
+text names no decay). The content encoder has the first layers of this package's ResNet.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class MUNITSettings:
 
     Attributes:
         image: λ_x, weight of the ℓ1 between an image and its reconstruction.
-        content, style: λ_c and λ_s, weights of the ℓ1 of what is read back out of a translation.
+        content, style: λ_c and λ_s, weights of the ℓ1 of content and style encoded again from a
+            translation.
         adversarial: λ_adv.
         channels, blocks, style_dim, hidden: of encoders and decoders, see `ContentEncoder`,
             `StyleEncoder` and `StyleDecoder`.
@@ -87,8 +88,8 @@ class MUNITSettings:
     scales: int = 3
 
 
-# For two CPU cores at 64×64; the paper's weights. With three halvings the discriminators would see
-# 22 pixels; they stayed at chance.
+# For two CPU cores at 64×64; the paper's weights. With three halvings the discriminators see 22
+# pixels; their accuracy stayed at chance.
 SMALL = MUNITSettings(
     channels=16, blocks=2, hidden=64, cascade_channels=24, cascade_halvings=4, scales=2
 )
@@ -99,7 +100,7 @@ class MUNIT(Objective):
 
     Args:
         settings: hyper-parameters.
-        source_channels: number of source modalities; with several, none of them is made.
+        source_channels: number of source modalities; with several, only the target is made.
     """
 
     def __init__(self, settings: MUNITSettings, source_channels: int = 1) -> None:

@@ -1,6 +1,6 @@
-"""Names of SynDiff's settings before each network had settings of its own.
+"""Earlier names of SynDiff's settings, from before each network had settings of its own.
 
-They stand in the settings.json of old runs, and in users' habits.
+The settings.json of old runs holds these names, and users may still type them.
 """
 
 SYNDIFF = {

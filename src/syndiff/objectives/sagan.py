@@ -9,10 +9,10 @@ the generator, a ResNet with a self-attention layer after each of its last two r
 (Zhang et al., Eqs. 1 to 3); `PixelAttention` in `networks/resnet.py` has the symbol table.
 
 Departures. Zhang et al. make natural images of noise and a class, with the hinge loss and spectral
-normalisation in generator and discriminator. The paper takes their attention into a
-cycle-consistent GAN trained with cGAN's values, and does not name the adversarial loss. Here it is
-cGAN's least squares, the patch discriminators are cGAN's too, and nothing is spectrally
-normalised.
+normalisation in generator and discriminator. SynDiff's paper uses their attention in a
+cycle-consistent GAN trained with cGAN's values, and does not name the adversarial loss. Here the
+loss is cGAN's least squares, the patch discriminators are cGAN's too, and there is no spectral
+normalisation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SAGANSettings(CycleGANSettings):
     """SAGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.6).
 
     Attributes:
-        attention: residual blocks, the last ones, that a self-attention layer follows.
+        attention: number of residual blocks, the last ones, that a self-attention layer follows.
     """
 
     attention: int = 2

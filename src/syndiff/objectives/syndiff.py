@@ -5,8 +5,8 @@ Adversarial Diffusion Models, IEEE TMI 42(12), 2023.
 
 Each modality m (the other one is o) has a one-shot pair (G_φ, D_φ) and a diffusive pair
 (G_θ, D_θ). From an image x_0 of m, the one-shot generator guesses the image of o that was never
-acquired; with that guess as condition the diffusive generator learns to take noise off x_0. Once
-trained, the condition is an acquired image of o and only G_θ is needed.
+acquired. With that guess as condition, the diffusive generator learns to denoise x_t. After
+training, the condition is an acquired image of o and only G_θ is needed.
 
     L_G = Σ_m  λ_2φ L_Gφ + λ_2θ L_Gθ + λ_1φ |x_0 - x̌_0|_1 + λ_1θ |x_0 - x̂_0|_1   (Eqs. 22, 23)
     L_D = Σ_m  λ_2φ L_Dφ + λ_2θ (L_Dθ + η |∇ D_θ|²)                               (Eqs. 12, 24)
@@ -24,10 +24,10 @@ trained, the condition is an acquired image of o and only G_θ is needed.
 
 Extensions of the paper's discussion (Sec. VI). Several source modalities are channels of one
 source image. A batch may hold pairs: G_θ is then conditioned on the acquired image of o instead of
-the guess, and |guess - acquired o|_1 replaces the one-shot cycle; |x_0 - x̂_0|_1 becomes a
-pixel-wise loss by that alone. The variants of the paper's ablations (Sec. V-E) are settings, and
-unconditional synthesis is training without a source: an image without channels. What a run does
-not need is neither built nor computed:
+the guess, and |guess - acquired o|_1 replaces the one-shot cycle; |x_0 - x̂_0|_1 thereby becomes a
+pixel-wise loss. The variants of the paper's ablations (Sec. V-E) are settings, and unconditional
+synthesis is training without a source: an image without channels. Networks and terms that a run
+does not need are neither built nor computed:
 
 | run                          | left out                                                         |
 |------------------------------|------------------------------------------------------------------|
@@ -37,14 +37,13 @@ not need is neither built nor computed:
 | λ_2φ or λ_2θ is 0            | the discriminators of that module                                |
 | λ_1φ is 0                    | the round trip                                                   |
 | `diffusive` is false         | the diffusive pairs: the one-shot generators translate           |
-| after `one_shot_epochs`      | whatever trains the one-shot module; G_φ goes on guessing        |
+| after `one_shot_epochs`      | the losses of the one-shot module; G_φ still makes the guess     |
 
 Departures. The discriminators are not given the source image as a condition, as in the official
 code (the paper's notation suggests it for D_φ and then omits it). The gradient penalty may be
 taken at every n-th step only. `spectral_norm` is the paper's own remedy for unstable training, off
 by default. `detach_one_shot` cuts the gradient from the diffusive module to the one-shot module.
-`structure` adds a term that the paper does not have; it is 0 in
-the presets `paper` and `github`.
+`structure` adds a term that the paper does not have; it is 0 in the presets `paper` and `github`.
 """
 
 from __future__ import annotations
@@ -101,12 +100,12 @@ class SynDiffSettings:
         gradient_penalty: η (Eq. 12).
         gradient_penalty_interval: steps between two penalties; 1 is the paper's.
         structure: weight of the structure term between an image and its one-shot translation.
-        diffusive: whether there is a diffusive module; else the one-shot module is all there is.
-        one_shot_epochs: n_ND, passes over the data after which the one-shot module is frozen;
-            0: from the start, negative: never.
+        diffusive: whether there is a diffusive module; otherwise the one-shot module translates.
+        one_shot_epochs: n_ND, number of epochs after which the one-shot module is frozen; 0: from
+            the start, negative: never.
         detach_one_shot: the guess conditions G_θ as a constant. Otherwise λ_1θ trains G_φ as well,
-            to leave x_0 readable in its guess, which holds the contrast back from turning. The
-            official code does not detach.
+            to keep x_0 readable in its guess, which hinders the change of contrast. The official
+            code does not detach.
         generator: the diffusive generators' network, one of `networks.denoisers`.
         one_shot: the one-shot generators' network.
         step_discriminator: the diffusive discriminators' network.
@@ -114,7 +113,8 @@ class SynDiffSettings:
         spectral_norm: spectral normalisation of all discriminators.
 
     Raises:
-        OptionError: a number that must be 1 or more is not, or a weight is negative.
+        OptionError: a setting is out of its range: a number of steps below 1, a negative weight
+            or size, or not 0 <= beta_min < beta_max.
     """
 
     steps: int = 4
@@ -174,10 +174,10 @@ class SynDiff(Objective):
         supervised: every sample of every batch is paired.
 
     Attributes:
-        diffuses: the modalities that have a diffusive pair.
+        diffuses: modalities that have a diffusive pair.
 
     Raises:
-        OptionError: the settings leave a module without anything to learn from.
+        OptionError: the settings leave a module without a loss.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class SynDiff(Objective):
         self.supervised = supervised or not source_channels  # then there is nothing to guess
         self.makes = ("target", "source") if source_channels == 1 else ("target",)
         self.diffuses = self.makes if s.diffusive else ()
-        self._refuse_idleness()
+        self._check_losses()
         self.schedule = Schedule(**s.schedule)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
         for m, _ in DIRECTIONS:
@@ -213,7 +213,8 @@ class SynDiff(Objective):
         epochs = self.settings.one_shot_epochs
         return not self.supervised and (epochs < 0 or step < epochs * self.steps_per_epoch)
 
-    def _refuse_idleness(self) -> None:
+    def _check_losses(self) -> None:
+        """Raise OptionError unless every module has a loss."""
         s, one_shot = self.settings, self.one_shot_learns(0)
         if not self.diffuses and not one_shot:
             raise OptionError("diffusive=false", "a one-shot module that is trained, unpaired")
@@ -283,8 +284,8 @@ class SynDiff(Objective):
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 x_prev = fakes["x_prev"][m].requires_grad_(penalised)
                 with full_precision(x_prev, penalised):
-                    look = D[f"diffusive_{m}"]
-                    real = (uncompiled(look) if penalised else look)(x_prev, x_t, t)
+                    network = D[f"diffusive_{m}"]
+                    real = (uncompiled(network) if penalised else network)(x_prev, x_t, t)
                     if penalised:
                         weight = s.adversarial_diffusive * s.gradient_penalty
                         terms[f"penalty_{m}"] = weight * losses.gradient_penalty(real, x_prev)
@@ -358,8 +359,8 @@ class SynDiff(Objective):
         of_diffusion = {
             "network": self._network(to),
             "schedule": self.settings.schedule,
-            # A generator that is trained by ℓ1 alone estimates x_0 from any x_t, wherever a step
-            # may lead from there; an adversarial one knows its own large steps only.
+            # A generator trained by ℓ1 alone estimates x_0 from any x_t, so that steps of other
+            # sizes are possible. An adversarial one is trained for its own large steps only.
             "respaceable": not self.settings.adversarial_diffusive,
         }
         return AdversarialDiffusionTranslator(
@@ -368,17 +369,19 @@ class SynDiff(Objective):
 
 
 def full_precision(x: Tensor, wanted: bool) -> AbstractContextManager[Any]:
-    """Switches mixed precision off where a gradient is differentiated again, if wanted."""
-    wanted = wanted and x.device.type != "meta"  # where only memory is counted
+    """A context without autocast, if `wanted`: where a gradient is differentiated again."""
+    wanted = wanted and x.device.type != "meta"  # the device of memory estimates
     return torch.autocast(x.device.type, enabled=False) if wanted else nullcontext()
 
 
 def distance(made: Tensor, acquired: Tensor, counted: Tensor) -> Tensor:
-    """ℓ1 over a batch of which only some samples count; the others count as 0.
+    """Mean absolute difference over a batch in which only the samples of a mask count.
+
+    The other samples contribute 0 to the mean.
 
     Args:
         made, acquired: (b, c, h, w).
-        counted: (b,) bool, on the host.
+        counted: (b,) bool, the mask, on the host.
     """
     if counted.all():
         return losses.cycle(made, acquired)
@@ -387,7 +390,7 @@ def distance(made: Tensor, acquired: Tensor, counted: Tensor) -> Tensor:
 
 
 def by_channel(x_0: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-    """Each channel of one image beside each of the other: b c h w, b d h w → 2 × b·c·d 1 h w."""
+    """Every pair of a channel of either image: b c h w, b d h w → 2 × b·c·d 1 h w."""
     left, right = torch.broadcast_tensors(x_0[:, :, None], guess[:, None])  # b c d h w
     return left.flatten(0, 2)[:, None], right.flatten(0, 2)[:, None]
 

@@ -28,9 +28,9 @@ shared latent space. The adversarial loss is the paper's logarithm in its non-sa
 
 Departures. SynDiff's text gives the weights 10, 1 and 10 but none for the KL terms; 0.01 keeps
 Liu et al.'s ratio to the reconstruction (0.1 to 100). All terms are means, over pixels or over
-the code, instead of sums. Encoders and decoders are made of this package's ResNet's layers, with
-instance normalisation (`networks/shared_latent.py`). Translation takes the mean of the code, so
-that it is deterministic as SynDiff's discussion has it.
+the code, instead of sums. Encoders and decoders consist of the layers of this package's ResNet,
+with instance normalisation (`networks/shared_latent.py`). Translation takes the mean of the code,
+so that it is deterministic, as SynDiff's discussion says of UNIT.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class UNITSettings:
 
     @property
     def network(self) -> dict[str, Any]:
-        """Name and arguments of one direction but for the numbers of its channels."""
+        """Name and arguments of one direction, without its numbers of channels."""
         return {
             "name": "shared_latent",
             "channels": self.channels,
@@ -100,8 +100,8 @@ class UNITSettings:
         }
 
 
-# For two CPU cores at 64×64. The paper's weights are divided by five but for the adversarial one,
-# so that contrast may turn. With three halvings the discriminators would see 22 pixels, and learn
+# For two CPU cores at 64×64. The paper's weights except the adversarial one are divided by five,
+# so that the contrast can change. With three halvings the discriminators see 22 pixels and learn
 # much more slowly.
 SMALL = UNITSettings(
     cycle=2.0,
@@ -124,7 +124,7 @@ class UNIT(Objective):
 
     Args:
         settings: hyper-parameters.
-        source_channels: number of source modalities; with several, none of them is made.
+        source_channels: number of source modalities; with several, only the target is made.
     """
 
     def __init__(self, settings: UNITSettings, source_channels: int = 1) -> None:

@@ -7,12 +7,12 @@ Probabilistic Models, arXiv:2104.05358, 2021; with the cosine schedule of Nichol
 For each modality m, the other one being o, a translation function g makes x̃_0 of o from x_0 of m.
 Both are noised to the same step t. The denoiser of m learns the noise in x_t with x̃_t beside it:
 
-    L_θ = Σ_m  |ε - ε_θ^m(x_t, x̃_t, t)|²                              moves the denoisers only
-    L_φ = Σ_m  |ε̃ - ε_θ^o(x̃_t, x_t, t)|² + λ_cyc |g^m(g^o(x_0)) - x_0|_1     moves g only
+    L_θ = Σ_m  |ε - ε_θ^m(x_t, x̃_t, t)|²                              trains the denoisers only
+    L_φ = Σ_m  |ε̃ - ε_θ^o(x̃_t, x_t, t)|² + λ_cyc |g^m(g^o(x_0)) - x_0|_1    trains g only
 
 so that g is trained without a discriminator: its images must look to the denoiser of o like images
-of o, and they must lead back. Translation does without g: at each reverse step of the target the
-acquired source is noised to that step (`translators.ParallelDiffusionTranslator`).
+of o, and the way back must restore x_0. Translation does not use g: at each reverse step of the
+target the acquired source is noised to that step (`translators.ParallelDiffusionTranslator`).
 
 | code                         | paper           | what                                         |
 |------------------------------|-----------------|----------------------------------------------|
@@ -24,15 +24,15 @@ acquired source is noised to that step (`translators.ParallelDiffusionTranslator
 | other_0                      | g^A(x_0^A), x̃_0 | an image of m translated to o                |
 | round_trip                   | g^B(g^A(x_0^A)) | x_0 there and back                           |
 | cycle                        | λ_cyc           | 1 in SynDiff's comparison                    |
-| release_time                 | t_r             | 1: the source is noised anew at every step   |
+| release_time                 | t_r             | 1: new noise for the source at every step    |
 
-Departures. Denoisers and translation functions step together, each on its own loss, instead of in
-turn. The reverse variance is fixed to β̃_t, the lower of the two that Ho et al. (2020) tried, which
-fewer steps bear better. The denoisers are the U-Net of the DDPM comparison with the noise as its
-only output, and g is SynDiff's one-shot ResNet, so that the compared methods differ in what they
-do and not in their networks. `structure` adds a term to L_φ that Sasaki et al. do not have; it is
-0 but in `SMALL`, where without it g soon made empty images: nothing is easier to denoise, and a
-trace too faint to see was enough to lead back.
+Departures. Denoisers and translation functions are updated together, each on its own loss, instead
+of alternately. The reverse variance is fixed to β̃_t, the lower of the two that Ho et al. (2020)
+tried, which suits fewer steps better. The denoisers are the U-Net of the DDPM comparison with the
+noise as its only output, and g is SynDiff's one-shot ResNet, so that the compared methods differ
+in their losses and not in their networks. `structure` adds a term to L_φ that Sasaki et al. do not
+have; it is 0 except in `SMALL`. Without it, g soon made empty images there: they are the easiest
+to denoise, and an invisibly faint trace was enough to restore x_0.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from syndiff.translators import ParallelDiffusionTranslator, Translator
 # SynDiff, Sec. IV-B.8: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
 # A cosine noise schedule was used [74]. Weight for cycle-consistency loss was 1, and the release
 # time was 1 as in [54]." Sec. IV-C: "Adam optimizer with β1=0.5, β2=0.9". The batch size is
-# SynDiff's. There are no discriminators; their rate is for the form.
+# SynDiff's. There are no discriminators; their rate has no effect.
 TRAINING = {
     "epochs": 50,
     "generator_lr": 1e-4,
@@ -75,7 +75,7 @@ class UnitDDPMSettings:
         steps: T, steps of the diffusion process.
         cycle: λ_cyc, weight of the cycle-consistency of the translation functions.
         release_time: t_r, from 1 to T: the step, counted from the image, below which a translation
-            denoises the source too instead of noising it anew.
+            denoises the source too instead of adding new noise to it.
         structure: weight of the structure term between an image and its translation.
         channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
             `UNet`.
@@ -130,7 +130,7 @@ SMALL = UnitDDPMSettings(
 
 
 class UnitDDPM(Objective):
-    """`generate` draws both diffusions and estimates their noise; the losses are L_θ and L_φ."""
+    """Two diffusions: `generate` draws them and estimates their noise; losses L_θ and L_φ."""
 
     def __init__(self, settings: UnitDDPMSettings) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Virtual subjects with exact ground truth: anatomy, signal equations, cohorts on disk."""
+"""Virtual subjects with exact ground truth: anatomy, signal equations and cohorts on disk."""
 
 from syndiff.phantom.cohort import Subject, make_subject, write_cohort
 from syndiff.phantom.heads import write_heads

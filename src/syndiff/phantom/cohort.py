@@ -1,7 +1,7 @@
-"""Virtual subjects in memory and cohorts of them on disk, laid out as BIDS does.
+"""Virtual subjects in memory, and cohorts of virtual subjects on disk in the BIDS layout.
 
-What a subject is made of depends only on (seed, index): each scan draws from a stream of its own,
-so that neither the number of subjects nor the other modalities matter.
+A subject depends only on (seed, index). Each scan has its own stream of random numbers, so it
+depends neither on the number of subjects nor on the other modalities.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from syndiff.reporting import SILENT, Reporter
 DESCRIPTION = "virtual subject (syndiff phantom)"
 DATASET_NAME = "syndiff phantom"
 ANATOMY, TISSUE, LESIONS, SCANS = range(4)  # streams of random numbers
-CT_NOISE_HU = 300.0  # what `noise` is relative to in CT
+CT_NOISE_HU = 300.0  # the HU that `noise` is relative to in CT
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a cohort is made with; kept in its dataset_description.json.
+    """The parameters of a cohort, which its dataset_description.json records.
 
     Attributes:
-        seed: of all random draws.
-        spacing_mm: voxel size, the same along all axes.
-        lesions: white-matter lesions per subject.
-        misregistration_mm: length of the shift of each modality but the first; its rotation has
-            as many degrees.
+        seed: seed of all random draws.
+        spacing_mm: voxel size along all axes in mm.
+        lesions: number of white-matter lesions per subject.
+        misregistration_mm: length of the random shift of each modality except the first, in mm;
+            the random rotation has the same number of degrees.
         noise: standard deviation of the noise relative to the brain's mean signal (CT: to 300 HU).
         bias: relative deviation of the receive field (two standard deviations); none in CT.
     """
@@ -65,9 +65,10 @@ class Subject:
     """One virtual person.
 
     Attributes:
+        name: the subject's BIDS name, e.g. "sub-001".
         scans: modality → (x, y, z) float32; MR in arbitrary units, CT in HU.
-        labels: (x, y, z) index into `signal.TISSUES`, on the grid of the first modality.
-        affine: (4, 4) of all of them, RAS+, mm.
+        labels: (x, y, z) indices into `signal.TISSUES`, aligned with the first modality.
+        affine: (4, 4) affine of the scans and the labels, RAS+, in mm.
     """
 
     name: str
@@ -87,10 +88,15 @@ def make_subject(
     noise: float = 0.02,
     bias: float = 0.2,
 ) -> Subject:
-    """Invent subject `index` (from 1). Parameters as in `write_cohort`.
+    """Make one virtual subject.
+
+    Args:
+        index: the subject's number, from 1.
+        modalities, seed, spacing_mm, lesions, misregistration_mm, noise, bias: as in
+            `write_cohort`.
 
     Raises:
-        OptionError: a value that makes no sense.
+        OptionError: a parameter is out of range, or a modality is unknown.
     """
     settings = Settings(seed, spacing_mm, lesions, misregistration_mm, noise, bias)
     _check(index, modalities, settings)
@@ -121,9 +127,12 @@ def _stream(settings: Settings, index: int, stream: int) -> np.random.Generator:
 def _displacement(
     rng: np.random.Generator, length: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """A shift of `length` mm and a rotation of `length` degrees (rad), in random directions.
+    """A shift of `length` mm and a rotation of `length` degrees, in random directions.
 
-    The draws are made in any case, so that what follows them does not depend on `length`.
+    The random numbers are drawn even if `length` is 0, so that later draws do not depend on it.
+
+    Returns:
+        The shift (3,) in mm and the rotation vector (3,) in radians; None if `length` is 0.
     """
     shift, axis = rng.standard_normal((2, 3))
     if length == 0:
@@ -135,7 +144,7 @@ def _displacement(
 def _acquire(
     rng: np.random.Generator, person: Anatomy, modality: str, index: int, settings: Settings
 ) -> Array:
-    """Scan a person: signal, receive field, noise, arbitrary gain."""
+    """Simulate a scan of a person: signal, receive field, noise and arbitrary gain."""
     tissues = tissues_of(_stream(settings, index, TISSUE))
     image = scan(person.maps, person.textures, signal_table(modality, tissues))
     gain = math.exp(rng.uniform(math.log(300.0), math.log(1500.0)))
@@ -146,7 +155,7 @@ def _acquire(
     weight = person.maps[..., INDEX["grey_matter"]] + person.maps[..., INDEX["white_matter"]]
     image /= float((image * weight).sum() / weight.sum())  # the brain's mean is 1
     image *= np.exp(np.float32(settings.bias / 2) * smooth_field(rng, person.grid, 80.0))
-    # Rician: the magnitude of a complex signal with noise in both channels
+    # Rician noise: the magnitude of a complex signal with noise in both channels.
     real = image + np.float32(settings.noise) * rng.standard_normal(shape, dtype=np.float32)
     imaginary = np.float32(settings.noise) * rng.standard_normal(shape, dtype=np.float32)
     return np.asarray(gain * np.hypot(real, imaginary), dtype=np.float32)
@@ -165,20 +174,22 @@ def write_cohort(
     bias: float = 0.2,
     report: Reporter = SILENT,
 ) -> list[Path]:
-    """Write virtual subjects to a folder, or finish a folder that was begun.
+    """Write virtual subjects to a folder, or complete a cohort that was interrupted.
 
     Args:
-        out: a folder that is new, empty, or a cohort with the same parameters.
-        subjects: how many; subject i is the same whatever their number.
-        modalities: some of `PROTOCOLS`; the first is the one that misregistration leaves alone.
+        out: a folder that is new, empty, or holds a cohort with the same parameters.
+        subjects: number of subjects; subject i does not depend on this number.
+        modalities: some of `PROTOCOLS`; misregistration does not move the first one.
         seed, spacing_mm, lesions, misregistration_mm, noise, bias: see `Settings`.
-        report: told of each subject.
+        report: receives the number of finished subjects.
 
     Returns:
         The subjects' folders, in order.
 
     Raises:
-        OptionError: a value that makes no sense, or a folder that holds something else.
+        OptionError: a parameter is out of range, a modality is unknown, or the folder holds
+            other data.
+        UserError: the folder cannot be written, or the disk has too little space.
     """
     out = Path(out)
     settings = Settings(seed, spacing_mm, lesions, misregistration_mm, noise, bias)
@@ -207,7 +218,7 @@ def _write(subject: Subject, out: Path) -> None:
 
 
 def scan_paths(out: Path, name: str, modalities: Sequence[str]) -> dict[str, Path]:
-    """Modality or "dseg" → file of a subject; the labels come last."""
+    """Modality → file of a subject's scan, and "dseg" → file of its labels, which comes last."""
     paths = {
         m: out / name / "anat" / f"{name}_{PROTOCOLS[m].bids_suffix}.nii.gz" for m in modalities
     }
@@ -220,7 +231,15 @@ def subject_name(index: int) -> str:
 
 
 def claim_folder(out: Path, parameters: dict[str, Any]) -> None:
-    """Write the description of a new cohort, or check that the present one is the same."""
+    """Write the description of a new cohort, or check that the existing cohort is the same.
+
+    Args:
+        out: the folder of the cohort.
+        parameters: plain values that determine the cohort.
+
+    Raises:
+        OptionError: the folder holds other data, or a cohort with other parameters.
+    """
     path = out / "dataset_description.json"
     remedy = "choose another folder, or delete this one"
     if path.exists():
@@ -249,7 +268,7 @@ def claim_folder(out: Path, parameters: dict[str, Any]) -> None:
 
 
 def _check(subjects: int, modalities: Sequence[str], settings: Settings) -> None:
-    """Raise OptionError for values that make no sense."""
+    """Raise OptionError for parameters out of range and for unknown modalities."""
     if isinstance(modalities, str) or not modalities:
         raise OptionError(f"modalities {modalities!r}", f"some of {', '.join(PROTOCOLS)}")
     for modality in modalities:
@@ -268,17 +287,17 @@ def _check(subjects: int, modalities: Sequence[str], settings: Settings) -> None
 
 
 def check_numbers(modalities: Sequence[str], **ranges: tuple[float, float, float]) -> None:
-    """Refuse a modality that is named twice, and numbers out of their ranges.
+    """Check that no modality is given twice, and that numbers are within their ranges.
 
     Args:
-        modalities: of a cohort.
-        ranges: name → value, the least and the most that it may be.
+        modalities: the modalities of a cohort.
+        ranges: name → (value, smallest allowed value, largest allowed value).
 
     Raises:
-        OptionError: the first that does not fit.
+        OptionError: a modality is given twice, or a number is out of its range.
     """
     if len(set(modalities)) < len(modalities):
         raise OptionError(f"modalities {','.join(modalities)}", "each one once")
     for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:  # NaN fails too
+        if not low <= value <= high:  # also true for NaN
             raise OptionError(f"{name} {value}", f"a value from {low} to {high}")

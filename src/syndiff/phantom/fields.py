@@ -1,7 +1,7 @@
-"""Smooth random fields, trilinear look-up and diffeomorphic warps, all in numpy.
+"""Smooth random fields, trilinear interpolation and diffeomorphic warps, all in numpy.
 
-Fields are cubic B-splines on a lattice of knots that lies fixed in the world (mm). The draws
-therefore do not depend on the grid on which a field is looked at: a subject is the same person
+Fields are cubic B-splines on a lattice of knots that is fixed in the world (mm). The random draws
+therefore do not depend on the grid on which a field is evaluated: a subject has the same anatomy
 at 2 mm and at 4 mm.
 """
 
@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 LATTICE_HALF_MM = 160.0  # the lattice covers ±160 mm along each axis, more than a head
-CHUNK = 1 << 17  # points per look-up; its temporaries stay in the cache
+CHUNK = 1 << 17  # points per interpolation; temporary arrays of this size fit into the cache
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid in the world without rotation: `shape` points from `origin_mm`."""
+    """A regular grid without rotation.
+
+    Attributes:
+        origin_mm: (x, y, z) of the first point.
+        spacing_mm: distance of neighbouring points along every axis.
+        shape: (nx, ny, nz) number of points.
+    """
 
     origin_mm: tuple[float, float, float]
     spacing_mm: float
@@ -75,14 +81,15 @@ def _bspline_weights(axis_mm: NDArray[np.float64], knots_mm: float, count: int) 
 
 
 def sample(channels: Array, grid: Grid, points_mm: Array) -> Array:
-    """Look channels up at points by trilinear interpolation; the border value goes on outside.
+    """Interpolate channels trilinearly at points; outside the grid its border value is repeated.
 
     Args:
-        channels: (nx, ny, nz, c) on `grid`; channels last, so one look-up serves them all.
-        points_mm: (..., 3).
+        channels: (nx, ny, nz, c) values on `grid`.
+        grid: the grid of `channels`.
+        points_mm: (..., 3) points in mm.
 
     Returns:
-        (..., c)
+        (..., c) the values at the points.
     """
     flat = np.ascontiguousarray(channels, dtype=np.float32).reshape(-1, channels.shape[-1])
     points = points_mm.reshape(-1, 3)
@@ -118,13 +125,15 @@ def integrate(velocity: Array, grid: Grid, squarings: int = 6) -> Array:
     """Displacement of the flow of a stationary velocity field, by scaling and squaring.
 
     φ = exp(v):  u_0 = v / 2ⁿ,  u_{i+1}(p) = u_i(p) + u_i(p + u_i(p)),  φ(p) = p + u_n(p).
-    A flow of a smooth field has an inverse: tissue is never folded or torn.
+    The flow of a smooth field is invertible, so the anatomy is neither folded nor torn.
 
     Args:
         velocity: (nx, ny, nz, 3) in mm.
+        grid: the grid of `velocity`.
+        squarings: the number n of squarings.
 
     Returns:
-        (nx, ny, nz, 3) in mm.
+        (nx, ny, nz, 3) the displacement u_n in mm.
     """
     points = grid.points_mm()
     displacement = velocity / np.float32(2**squarings)
@@ -134,7 +143,7 @@ def integrate(velocity: Array, grid: Grid, squarings: int = 6) -> Array:
 
 
 def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3) rotation about the vector `angles_rad` by its length (Rodrigues)."""
+    """(3, 3) matrix of the rotation about the vector `angles_rad` by its length (Rodrigues)."""
     angle = float(np.linalg.norm(angles_rad))
     if angle == 0:
         return np.eye(3)
@@ -144,6 +153,6 @@ def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def apply_affine(matrix: NDArray[np.float64], points_mm: Array) -> Array:
-    """Map points (..., 3) by a (4, 4) matrix, in float32."""
+    """Map points (..., 3) in mm by an affine (4, 4) matrix, in float32."""
     linear = matrix[:3, :3].T.astype(np.float32)
     return points_mm @ linear + matrix[:3, 3].astype(np.float32)

@@ -1,7 +1,8 @@
-"""Signal of each tissue of a head: MR in multiples of white matter's, CT in HU.
+"""Signal of each tissue of a head: MR relative to white matter, CT in HU.
 
-Brain tissues follow the statistics of real scans in BBillot/SynthSR (Apache-2.0; Iglesias et al.,
-NeuroImage 237, 2021); the rest follows what spin echo and MPRAGE show at 1.5 and 3 T.
+The values of brain tissues follow the statistics of real scans in BBillot/SynthSR (Apache-2.0;
+Iglesias et al., NeuroImage 237, 2021). The values of all other tissues follow the usual
+appearance in spin-echo and MPRAGE scans at 1.5 and 3 T.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ CT_HU: Mapping[str, float] = {
 
 
 def signal_of(table: Mapping[str, float]) -> NDArray[np.float32]:
-    """One value for each code of `TISSUES`; a scalp layer is skin until it is made fat."""
+    """The signal of each code of `TISSUES`, (tissues,).
+
+    All scalp layers have the signal of skin; `with_scalp` sets their fat.
+    """
     skin = 0.5 * (table["muscle"] + table["grey_matter"])
     whole = {"ventricle": table["csf"], **{f"scalp_{n}": skin for n in (1, 2, 3, 4)}, **table}
     return np.array([whole[name] for name in TISSUES], np.float32)
@@ -70,12 +74,15 @@ def signal_of(table: Mapping[str, float]) -> NDArray[np.float32]:
 def with_scalp(
     signal: NDArray[np.float32], fat_layers: float, skin_fat: float
 ) -> NDArray[np.float32]:
-    """Give the scalp's layers their signals.
+    """Set the signals of the scalp layers.
 
     Args:
-        signal: by tissue, as `signal_of` returns it.
-        fat_layers: depth of fat in layers below the skin, 0 to 3; a fraction mixes.
-        skin_fat: share of fat in the outermost layer.
+        signal: (tissues,) as `signal_of` returns it.
+        fat_layers: number of layers of fat below the skin, 0 to 3; a fraction mixes with muscle.
+        skin_fat: fraction of fat in the outermost layer, 0 to 1.
+
+    Returns:
+        (tissues,), a copy.
     """
     mixed = signal.copy()
     skin, fat, muscle = (signal[INDEX[name]] for name in ("scalp_1", "fat", "muscle"))

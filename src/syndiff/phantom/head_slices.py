@@ -1,8 +1,8 @@
-"""Pairs of slices of virtual heads, drawn anew each time: T1w of any scanner and one T2w.
+"""Random pairs of slices of virtual heads: a T1w source of a random scan and a fixed T2w target.
 
-Contrast, thickness, position, lesions and artefacts of the source are drawn at random; the target
-is what one fixed scan would show of the same anatomy, without noise: what cannot be known from
-the source is not asked of a network.
+Contrast, slice thickness, position, lesions and artefacts of the source are drawn at random. The
+target shows the same anatomy as one fixed protocol would, without noise, because a network cannot
+predict from the source what does not depend on it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ from syndiff.phantom.label_maps import BRAIN, INDEX, TISSUES
 
 Image = NDArray[np.float32]
 IS_BRAIN = np.isin(np.arange(len(TISSUES)), [INDEX[name] for name in BRAIN])
-IS_KEPT = IS_BRAIN.copy()  # what skull-stripping leaves
+IS_KEPT = IS_BRAIN.copy()  # the tissues that remain after skull-stripping
 IS_KEPT[INDEX["falx"]] = True
 FLUID = (INDEX["csf"], INDEX["ventricle"])
-BRIGHTNESS = 4.0  # a source of this many times its mean over the head becomes 1
-TARGET_PEAK = 4.4  # a target of this many times white matter becomes 1
+BRIGHTNESS = 4.0  # source value that becomes 1, in multiples of the mean over the head
+TARGET_PEAK = 4.4  # target value that becomes 1, in multiples of white matter
 OVERSAMPLING = 2
-BLIND_MM = 60.0  # above the lowest slice of the brain, where orbits end
+BLIND_MM = 60.0  # height above the lowest slice of the brain at which the orbits end
 
 
 @dataclass
 class Head:
-    """An individual's tissues, (z, y, x) codes of `TISSUES`, and what is needed to draw slices."""
+    """The tissues of an individual head.
+
+    Attributes:
+        tissues: (z, y, x) codes of `TISSUES`.
+        spacing_mm: size of the cubic voxels.
+        eyes: whether the eyes are labelled; if not, no slices through the eyes are drawn.
+    """
 
     tissues: NDArray[np.uint8]
     spacing_mm: float
-    eyes: bool = True  # whether eyes are labelled; if not, slices through them are left out
+    eyes: bool = True
 
     def __post_init__(self) -> None:
         flat = self.tissues.reshape(len(self.tissues), -1)
@@ -49,7 +55,7 @@ class Head:
 
 
 def smooth_noise(rng: np.random.Generator, size: int, sigma_px: float) -> Image:
-    """A smooth random field of unit variance (about), size × size."""
+    """A smooth random field (size, size) of approximately unit variance."""
     n = max(3, int(np.ceil(size / sigma_px)) + 2)
     coarse = rng.standard_normal((n, n)).astype(np.float32)
     at = np.linspace(0.5, n - 1.5, size, dtype=np.float32)
@@ -60,10 +66,10 @@ def smooth_noise(rng: np.random.Generator, size: int, sigma_px: float) -> Image:
 
 
 def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> NDArray[np.uint8]:
-    """A tilted, turned, scaled and bent slab of tissue: (k, 2 size, 2 size) codes.
+    """A randomly tilted, rotated, scaled and bent slab of tissue codes: (k, 2 size, 2 size).
 
-    Its k layers lie through the slice's thickness; the plane is sampled twice as finely as the
-    image is.
+    The k layers sample the thickness of the slice. The plane is sampled twice as finely as the
+    image, for partial volume.
     """
     s = head.spacing_mm
     thickness = rng.choice([1.0, 2.0, 3.0, 4.0, 5.0], p=[0.4, 0.1, 0.25, 0.15, 0.1])
@@ -101,9 +107,10 @@ def slab(rng: np.random.Generator, head: Head, size: int, spacing_mm: float) -> 
 
 
 def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
-    """Draw lesions of white matter, near the ventricles rather, and now and then a large one.
+    """Add random lesions to a slab of codes (k, n, n), in place.
 
-    Their borders are soft: within them, voxels are drawn to belong or not.
+    White-matter lesions lie preferably near the ventricles; one slab in twenty gets a large
+    oedema. The borders are soft: near a border, voxels belong to the lesion at random.
     """
     plane = codes[len(codes) // 2]
     n = plane.shape[0]
@@ -132,7 +139,13 @@ def add_lesions(rng: np.random.Generator, codes: NDArray[np.uint8]) -> None:
 def _spots(
     rng: np.random.Generator, rows: NDArray[np.intp], columns: NDArray[np.intp], rough: Image
 ) -> Image:
-    """Ellipses with rough borders at some of the given pixels, below 1 inside; (n, n)."""
+    """A map (n, n) of random ellipses with rough borders, with values below 1 inside them.
+
+    Args:
+        rng: generator of the ellipses.
+        rows, columns: the pixels on which ellipses may be centred.
+        rough: (n, n) a random field that roughens the borders.
+    """
     n = len(rough)
     y, x = np.ogrid[:n, :n]
     centre = rows.mean(), columns.mean()
@@ -150,7 +163,7 @@ def _spots(
 
 
 def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Image:
-    """A T1w scan's signal of each tissue, drawn between MPRAGE and spin echo."""
+    """The signal of each tissue (tissues,) in a random T1w scan between MPRAGE and spin echo."""
     share = float(np.clip(rng.uniform(-0.15, 1.15), 0, 1))
     a, b = signal_of(MPRAGE), signal_of(SPIN_ECHO_T1)
     signal = np.exp((1 - share) * np.log(a) + share * np.log(b))
@@ -174,13 +187,13 @@ def draw_pair(
     """A slice of a virtual head as T1w and as T2w scan.
 
     Args:
-        rng: what is drawn follows from it alone.
-        heads: the individuals to choose from.
-        size: of the square images in pixels.
-        spacing_mm: pixel size.
+        rng: generator of all random draws.
+        heads: the individuals, one of which is chosen at random.
+        size: side of the square images in pixels.
+        spacing_mm: pixel size in mm.
 
     Returns:
-        source and target, each (size, size) float32 in [0, 1].
+        Source and target, each (size, size) float32 in [0, 1].
     """
     head = heads[int(rng.integers(len(heads)))]
     stripped = rng.random() < 0.35
@@ -197,7 +210,7 @@ def draw_pair(
     t1[INDEX["lesion"]] = 1 - (1 - t1[INDEX["grey_matter"]]) * (0.4 + 1.1 * depth)
     t2[INDEX["lesion"]] = 2.15 + 0.75 * depth
     t1[INDEX["lesion"]] = max(t1[INDEX["lesion"]], 1.1 * t1[INDEX["csf"]])
-    if rng.random() < (0.65 if stripped else 0.3):  # scans whose darkest tissue was made black
+    if rng.random() < (0.65 if stripped else 0.3):  # some scans show their darkest tissue as black
         t1 = np.maximum(t1 - rng.uniform(0.3, 1.05) * t1[INDEX["csf"]], 0)
     if stripped:
         t1, t2 = t1 * IS_KEPT, t2 * IS_KEPT
@@ -227,7 +240,7 @@ def _mix(codes: NDArray[np.uint8], signal: NDArray[np.floating]) -> Image:
 
 
 def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
-    """Where a skull-stripped scan keeps the fluid around the brain: near tissue only."""
+    """The mask of skull-stripping, which keeps fluid only near brain tissue: (size, size)."""
     tissue = IS_BRAIN[codes[len(codes) // 2]] & ~np.isin(codes[len(codes) // 2], FLUID)
     coarse = tissue[::2, ::2].astype(np.float32)
     near = ndimage.gaussian_filter(coarse, rng.uniform(1.5, 4)) > rng.uniform(0.08, 0.4)
@@ -235,7 +248,7 @@ def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
 
 
 def _texture(rng: np.random.Generator, source: Image, target: Image) -> tuple[Image, Image]:
-    """What tissue varies by from place to place: where T1w is brighter, T2w is darker."""
+    """Apply random variation within tissues; where T1w becomes brighter, T2w becomes darker."""
     size = len(source)
     shared = smooth_noise(rng, size, 2.5) * np.float32(0.03)
     shared += smooth_noise(rng, size, 14.0) * np.float32(0.025)
@@ -243,7 +256,7 @@ def _texture(rng: np.random.Generator, source: Image, target: Image) -> tuple[Im
 
 
 def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
-    """Coil shading, gain, blur and noise of a source image."""
+    """Apply coil shading, gain, blur and noise to a source image."""
     size = len(image)
     air = image < 0.02
     image = image * np.exp(np.float32(0.25 * rng.random()) * smooth_noise(rng, size, size * 0.6))
@@ -254,7 +267,7 @@ def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:
         image = image * (1 - rng.uniform(0.1, 0.6) * np.exp(-away))
     image = image * np.exp(rng.normal(0, 0.06))
     sigma = float(np.exp(rng.uniform(np.log(0.003), np.log(0.07))))
-    before = rng.random() < 0.4  # interpolation blurs noise, a filter does not
+    before = rng.random() < 0.4  # noise before the blur, as in interpolated scans, or after it
     blur = rng.uniform(0.3, 0.95)
     if before:
         image = _rician(rng, image, 1.6 * sigma)

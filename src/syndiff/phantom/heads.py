@@ -1,7 +1,8 @@
-"""Virtual subjects from label maps of individual heads, laid out as BIDS does.
+"""Virtual subjects from label maps of individual heads, in the BIDS layout.
 
-Every map gives one subject: its tissues, their signal under a named protocol, partial volume,
-coil shading and noise. What is drawn for a subject follows from (seed, index) alone.
+Each label map gives one subject. Its scans are simulated from the tissues' signals under a named
+protocol, with partial volume, coil shading and noise. The random draws of a subject depend only on
+(seed, index).
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ DESCRIPTION = "virtual head from a label map (syndiff phantom)"
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a head is scanned.
+    """The acquisition of a head.
 
     Attributes:
-        t1: table of the T1w scan's signals; None: drawn anew for each subject.
-        slice_mm: distance of slices; 0: as in plane.
-        spread: standard deviation of each tissue's signal, relative.
+        t1: name of the table of T1w signals in `head_signal`; None: random for each subject.
+        slice_mm: distance between slices in mm; 0: the same as the pixel size.
+        spread: relative standard deviation of each tissue's signal.
     """
 
     t1: str | None
@@ -71,27 +72,29 @@ def write_heads(
     bias: float = 0.2,
     report: Reporter = SILENT,
 ) -> list[Path]:
-    """Write one virtual subject for each label map of a folder, or finish a folder begun.
+    """Write one virtual subject for each label map, or complete a cohort that was interrupted.
 
     Args:
-        out: a folder that is new, empty, or a cohort with the same parameters.
-        anatomy: folder of label maps: BrainWeb's classes or FreeSurfer's and SynthSeg's numbers,
-            NIfTI, MGH or MINC.
-        subjects: how many maps to use, in the order of their names; 0: all.
+        out: a folder that is new, empty, or holds a cohort with the same parameters.
+        anatomy: folder of label maps in NIfTI, MGH or MINC format, with BrainWeb's classes or
+            with the numbers of FreeSurfer and SynthSeg.
+        subjects: number of maps to use, in the order of their names; 0: all.
         modalities: some of T1, T2, PD, FLAIR and CT.
-        seed: of contrast, shading and noise.
-        spacing_mm: voxel size in plane; a multiple of the maps' own.
+        seed: seed of contrast, shading and noise.
+        spacing_mm: pixel size in mm; a multiple of the maps' voxel size.
         protocol: one of `PROTOCOLS`.
-        noise: standard deviation relative to white matter (CT: to 300 HU).
+        noise: standard deviation of the noise relative to white matter (CT: to 300 HU).
         bias: relative deviation of the receive field; none in CT.
-        report: told of each subject.
+        report: receives the number of finished subjects.
 
     Returns:
         The subjects' folders, in the order of the maps' names.
 
     Raises:
-        OptionError: an unknown protocol or modality, or a folder that holds something else.
-        DataError: a folder without label maps, or with fewer than asked for.
+        OptionError: a parameter is out of range, the protocol or a modality is unknown, or the
+            folder holds other data.
+        DataError: `anatomy` holds no label maps, or fewer than `subjects`.
+        VolumeError: a label map cannot be read.
     """
     maps = find_label_maps(anatomy)
     if subjects > len(maps):
@@ -110,7 +113,7 @@ def write_heads(
         noise=(noise, 0, 1),
         bias=(bias, 0, 1),
     )
-    _step(spacing_mm, read_label_map(maps[0])[1])  # before there is a folder
+    _step(spacing_mm, read_label_map(maps[0])[1])  # an error must come before `out` is made
     settings = {
         "maps": [path.name for path in maps], "modalities": list(modalities), "seed": seed,
         "spacing_mm": spacing_mm, "protocol": protocol, "noise": noise, "bias": bias,
@@ -134,7 +137,7 @@ def find_label_maps(anatomy: Path) -> list[Path]:
     """The label maps of a folder, in the order of their names.
 
     Raises:
-        DataError: there is none.
+        DataError: the folder holds no label maps.
     """
     files = sorted(anatomy.iterdir()) if anatomy.is_dir() else []
     maps = [p for p in files if p.name.lower().endswith(ENDINGS) and p.name[0] != "."]
@@ -144,10 +147,10 @@ def find_label_maps(anatomy: Path) -> list[Path]:
 
 
 def _step(spacing_mm: float, own_mm: float) -> int:
-    """Voxels of a label map along one voxel of its image.
+    """The number of voxels of a label map along one pixel of the image.
 
     Raises:
-        OptionError: it is no whole number.
+        OptionError: `spacing_mm` is not a multiple of the label map's voxel size `own_mm`.
     """
     step = max(1, round(spacing_mm / own_mm))
     if abs(step * own_mm - spacing_mm) > 0.01 * spacing_mm:
@@ -165,12 +168,19 @@ def scan_head(
     noise: float,
     bias: float,
 ) -> dict[str, Volume]:
-    """A head's scans by modality and its tissues as "dseg", all on one grid.
+    """Simulate the scans of a head.
 
-    Arguments as in `write_heads`; `index` is the subject's number from 1.
+    Args:
+        path: the label map.
+        index: the subject's number, from 1.
+        modalities, seed, spacing_mm, protocol, noise, bias: as in `write_heads`.
+
+    Returns:
+        Modality → scan, and "dseg" → codes of `TISSUES`; all on the same grid.
 
     Raises:
-        OptionError: a voxel size that is no multiple of the map's own.
+        OptionError: `spacing_mm` is not a multiple of the map's voxel size.
+        VolumeError: the label map cannot be read.
     """
     labels, own_mm, affine = read_label_map(path)
     step = _step(spacing_mm, own_mm)
@@ -201,7 +211,7 @@ def _signal(
     fat_layers: float,
     skin_fat: float,
 ) -> Array:
-    """Signal of each tissue code."""
+    """The signal of each tissue code, (tissues,)."""
     if modality == "T1" and protocol.t1 is None:
         return source_signal(rng, fat_layers, skin_fat)
     table = getattr(head_signal, protocol.t1 or "MPRAGE") if modality == "T1" else TABLES[modality]
@@ -213,7 +223,7 @@ def _signal(
 
 
 def _mean_of_blocks(fine: Array, block: tuple[int, int, int]) -> Array:
-    """Partial volume: (z, y, x) averaged over blocks; shapes are multiples of the block."""
+    """Partial volume: the means of (z, y, x) over blocks; the shape is a multiple of `block`."""
     shape = [n for size, b in zip(fine.shape, block, strict=True) for n in (size // b, b)]
     return np.asarray(fine.reshape(shape).mean((1, 3, 5)), np.float32)
 
@@ -221,7 +231,7 @@ def _mean_of_blocks(fine: Array, block: tuple[int, int, int]) -> Array:
 def _acquire(
     rng: np.random.Generator, image: Array, is_ct: bool, noise: float, bias: float
 ) -> Array:
-    """Blur, shading, noise (Rician in MR) and gain."""
+    """Apply blur, coil shading, noise (Rician in MR) and gain to an image (z, y, x)."""
     image = ndimage.gaussian_filter(image, (0, 0.4, 0.4))
     if is_ct:
         return image + np.float32(300 * noise) * rng.standard_normal(image.shape, np.float32)

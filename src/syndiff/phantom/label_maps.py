@@ -1,6 +1,6 @@
-"""Label maps of individual heads, read and brought to one list of tissues.
+"""Read label maps of individual heads and convert them to one list of tissues.
 
-Two families of maps are understood:
+Two families of label maps are supported:
 
 BrainWeb   discrete anatomical models of twelve classes at 0.5 mm (Aubert-Broche et al., IEEE TMI
            25(11), 2006), as NIfTI or MINC
@@ -32,9 +32,9 @@ BRAIN = (
     "pallidum", "hippocampus", "lesion", "oedema", "choroid", "perivascular", "ventricle",
 )  # fmt: skip
 VESSELS = ("vessel", "sinus")
-ORBIT_MM = 10.0  # from the eye to the fat's end
-VENTRICLE_DEPTH_MM = 28.0  # below the surface of the brain
-SCALP_DEPTHS_MM = (1.6, 3.2, 5.0, 8.0)  # lower border of scalp_1 … scalp_4 below the skin
+ORBIT_MM = 10.0  # thickness of the orbital fat around the eye
+VENTRICLE_DEPTH_MM = 28.0  # fluid deeper than this below the brain's surface is ventricle
+SCALP_DEPTHS_MM = (1.6, 3.2, 5.0, 8.0)  # depth of the lower border of scalp_1 … scalp_4
 
 BRAINWEB = (
     "air", "csf", "grey_matter", "white_matter", "fat", "muscle", "scalp_1", "bone", "vessel",
@@ -68,11 +68,14 @@ SYNTHSEG: dict[str, tuple[int, ...]] = {
 
 
 def tissues_of_labels(labels: NDArray[np.integer], spacing_mm: float) -> NDArray[np.uint8]:
-    """Codes of `TISSUES` for a label map of either family.
+    """Convert a label map of either family to codes of `TISSUES`.
 
     Args:
-        labels: three axes in any order, BrainWeb's classes or FreeSurfer's numbers.
-        spacing_mm: size of the cubic voxels.
+        labels: (a, b, c), axes in any order; BrainWeb's classes or FreeSurfer's numbers.
+        spacing_mm: size of the cubic voxels in mm.
+
+    Returns:
+        (a, b, c) codes of `TISSUES`.
 
     Raises:
         VolumeError: the labels belong to neither family.
@@ -100,7 +103,7 @@ def tissues_of_labels(labels: NDArray[np.integer], spacing_mm: float) -> NDArray
 
 
 def _mark_falx(tissues: NDArray[np.uint8], labels: NDArray[np.integer], spacing_mm: float) -> None:
-    """Put the falx, which FreeSurfer's numbers leave out, midway between the hemispheres."""
+    """Label the falx midway between the hemispheres; FreeSurfer has no number for it."""
     away = [
         ndimage.distance_transform_edt(~np.isin(labels, cortex)).astype(np.float32) * spacing_mm
         for cortex in ((2, 3), (41, 42))
@@ -110,7 +113,7 @@ def _mark_falx(tissues: NDArray[np.uint8], labels: NDArray[np.integer], spacing_
 
 
 def _mark_ventricles(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
-    """Tell BrainWeb's ventricles and deep cisterns from sulci: fluid far below the surface."""
+    """Label fluid far below the surface of the brain as ventricle; BrainWeb has only fluid."""
     step = max(1, round(1.0 / spacing_mm))
     inside = np.isin(tissues[::step, ::step, ::step], [INDEX[n] for n in (*BRAIN, *VESSELS)])
     depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1]
@@ -119,14 +122,14 @@ def _mark_ventricles(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
 
 
 def _refined(coarse: NDArray[Any], step: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Every value `step` times along each axis, cut to a shape."""
+    """Repeat every value `step` times along each axis, and crop to `shape`."""
     for axis, size in enumerate(shape):
         coarse = np.repeat(coarse, step, axis).take(np.arange(size), axis)
     return coarse
 
 
 def _fill_orbits(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
-    """Put fat around the eyes, where maps have soft tissue of any kind."""
+    """Label soft tissue around the eyes as fat."""
     eyes = tissues == INDEX["eye"]
     if not eyes.any():
         return
@@ -141,8 +144,8 @@ def _fill_orbits(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
 
 
 def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
-    """Divide what lies below the skin into layers, so that the fat of a scalp can vary."""
-    step = max(1, round(1.0 / spacing_mm))  # the distance is needed to a millimetre only
+    """Divide the soft tissue below the skin into layers, so that the fat of scalps can vary."""
+    step = max(1, round(1.0 / spacing_mm))  # an accuracy of 1 mm is enough for the depth
     coarse = tissues[::step, ::step, ::step] == 0
     pieces, _ = ndimage.label(np.pad(coarse, 1, constant_values=True))
     outside = (pieces == pieces[0, 0, 0])[1:-1, 1:-1, 1:-1]
@@ -160,12 +163,13 @@ def _layer_scalp(tissues: NDArray[np.uint8], spacing_mm: float) -> None:
 def read_label_map(
     path: str | Path,
 ) -> tuple[NDArray[np.int16], float, NDArray[np.float64]]:
-    """A label map as (z, y, x), RAS+; its voxel size in mm; its affine, of (x, y, z).
+    """Read a label map in NIfTI, MGH or MINC format.
 
-    NIfTI, MGH and MINC are read.
+    Returns:
+        The labels (z, y, x), RAS+; the voxel size in mm; the affine (4, 4) of (x, y, z) indices.
 
     Raises:
-        VolumeError: the file cannot be read, or is no label map of cubic voxels.
+        VolumeError: the file cannot be read, or is not a label map with cubic voxels.
     """
     import nibabel as nib
     from nibabel.affines import voxel_sizes
@@ -180,6 +184,6 @@ def read_label_map(
     if labels.ndim != 3 or np.ptp(spacing) > 0.02 * spacing.mean():
         raise VolumeError(f"{path} with voxels of {np.round(spacing, 2)} mm", "cubic voxels")
     whole = np.rint(labels)
-    if not np.abs(labels - whole).max() < 0.01:  # NaN too
+    if not np.abs(labels - whole).max() < 0.01:  # also true for NaN
         raise VolumeError(f"{path} with values between whole numbers", "a label map")
     return whole.astype(np.int16).transpose(2, 1, 0), float(spacing.mean()), image.affine

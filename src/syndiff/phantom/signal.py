@@ -1,9 +1,9 @@
-"""From tissue to signal: the tables of tissues and the equations of the scans.
+"""Signal models: the table of tissues and the signal equations of the scans.
 
 A voxel's signal is the sum over tissues of fraction × signal (partial volume mixes linearly). The
-MR parameters are those of the IXI scans in the SynDiff paper where it gives them (T1: TE 4.6 ms,
-TR 9.81 ms; T2: TE 100 ms, TR 8178 ms; PD: TE 8 ms, TR 8178 ms). The T1 scan is prepared by an
-inversion, without which grey and white matter would hardly differ at that TR.
+echo and repetition times of T1, T2 and PD are those that the SynDiff paper gives for the IXI scans
+(T1: TE 4.6 ms, TR 9.81 ms; T2: TE 100 ms, TR 8178 ms; PD: TE 8 ms, TR 8178 ms). The T1 scan has an
+inversion pulse, without which grey and white matter would hardly differ at this TR.
 
 All times are in ms, all angles in degrees, CT in HU.
 """
@@ -21,10 +21,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a scanner sees of a tissue, at 1.5 T.
+    """The properties of a tissue that determine its signal, at 1.5 T.
 
     Attributes:
-        t1_ms, t2_ms: relaxation times.
+        name: the tissue's name.
+        t1_ms, t2_ms: relaxation times in ms.
         pd: proton density, water = 1.
         hu: X-ray attenuation in HU.
     """
@@ -36,7 +37,7 @@ class Tissue:
     hu: float
 
 
-# The order is that of the maps and of the labels in dseg files.
+# Tissue maps, and labels in dseg files, use the indices of this list.
 TISSUES = (
     Tissue("background", 1000.0, 1.0, 0.0, -1000.0),
     Tissue("csf", 4200.0, 1800.0, 1.00, 8.0),
@@ -59,19 +60,19 @@ FLAIR_ECHO_MS, FLAIR_REPETITION_MS = 110.0, 9000.0
 
 
 def spin_echo(t1: Floats, t2: Floats, pd: Floats, *, te: float, tr: float) -> Floats:
-    """S = PD (1 − e^(−TR/T1)) e^(−TE/T2)."""
+    """Spin-echo signal S = PD (1 − e^(−TR/T1)) e^(−TE/T2); all times in ms."""
     return pd * (1 - np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
 def inversion_spin_echo(
     t1: Floats, t2: Floats, pd: Floats, *, ti: float, te: float, tr: float
 ) -> Floats:
-    """S = PD |1 − 2 e^(−TI/T1) + e^(−TR/T1)| e^(−TE/T2)."""
+    """Inversion-recovery signal S = PD |1 − 2 e^(−TI/T1) + e^(−TR/T1)| e^(−TE/T2); times in ms."""
     return pd * np.abs(1 - 2 * np.exp(-ti / t1) + np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
 def nulling_inversion_ms(t1_ms: float, tr_ms: float) -> float:
-    """The TI that makes `inversion_spin_echo` blind to a tissue, T1 ln(2 / (1 + e^(−TR/T1)))."""
+    """The TI at which `inversion_spin_echo` is 0 for a tissue: T1 ln(2 / (1 + e^(−TR/T1))), ms."""
     return float(t1_ms * np.log(2 / (1 + np.exp(-tr_ms / t1_ms))))
 
 
@@ -87,10 +88,11 @@ def inversion_gradient_echo(
     flip_deg: float,
     pulses: int,
 ) -> Floats:
-    """Inversion-prepared spoiled gradient echo (MPRAGE) in its steady state.
+    """Signal of an inversion-prepared spoiled gradient echo (MPRAGE) in the steady state.
 
-    Each shot of length `shot` inverts M, waits, and reads out `pulses` echoes every `tr`, the
-    middle one at `ti` after the inversion, then recovers. Every step maps M linearly:
+    Each shot of length `shot` inverts the magnetisation M, waits, reads out `pulses` echoes at
+    intervals `tr`, and recovers. The middle echo is at `ti` after the inversion. Each of these
+    steps changes M by a linear map:
 
         waiting t:   M ← 1 + (M − 1) e^(−t/T1)
         one pulse:   M ← 1 + (M cos α − 1) e^(−TR/T1)
@@ -123,7 +125,7 @@ def _recovery(time: float, t1: Floats) -> Linear:
 
 
 def _train(pulses: int, tr: float, alpha: float, t1: Floats) -> Linear:
-    """`pulses` pulses in a row: a geometric series."""
+    """The linear map of `pulses` pulses in a row: a geometric series."""
     e1 = np.exp(-tr / t1)
     a = e1 * np.cos(alpha)
     return a**pulses, (1 - e1) * (1 - a**pulses) / (1 - a)
@@ -151,18 +153,18 @@ def _flair(t1: Floats, t2: Floats, pd: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a modality is scanned.
+    """The acquisition of a modality.
 
     Attributes:
-        bids_suffix: of its files: sub-001_T1w.nii.gz.
-        signal: (T1, T2, PD) → signal, of MR; None for CT, which sees attenuation.
+        bids_suffix: suffix of the BIDS file names, e.g. "T1w" in sub-001_T1w.nii.gz.
+        signal: (T1, T2, PD) → MR signal; None for CT, which measures attenuation.
     """
 
     bids_suffix: str
     signal: Callable[[Floats, Floats, Floats], Floats] | None
 
 
-# Of all modalities. A scan draws its random numbers by its place here: add new ones at the end.
+# The position of a modality selects its stream of random numbers: add new ones at the end.
 PROTOCOLS: dict[str, Protocol] = {
     "T1": Protocol("T1w", _t1),
     "T2": Protocol("T2w", _t2),
@@ -174,7 +176,12 @@ MODALITIES = tuple(PROTOCOLS)
 
 
 def tissues_of(rng: np.random.Generator, spread: float = 0.03) -> tuple[Tissue, ...]:
-    """One person's tissues: each property times N(1, `spread`) (HU: of its distance to air)."""
+    """The tissues of one person, whose properties vary randomly.
+
+    Relaxation times and the HU of bone and marrow are multiplied by N(1, `spread`), clipped at
+    three standard deviations. Proton density varies by a third of `spread`. The HU of soft tissue
+    varies by 50 HU times `spread`.
+    """
     factors = np.clip(rng.normal(1.0, spread, (len(TISSUES), 4)), 1 - 3 * spread, 1 + 3 * spread)
     return tuple(
         replace(
@@ -182,7 +189,7 @@ def tissues_of(rng: np.random.Generator, spread: float = 0.03) -> tuple[Tissue, 
             t1_ms=tissue.t1_ms * f[0],
             t2_ms=tissue.t2_ms * f[1],
             pd=tissue.pd * (1 + (f[2] - 1) / 3),  # water content varies less than relaxation
-            # bone varies by per cents, soft tissue by a few HU
+            # The HU of bone varies by some per cent, that of soft tissue by a few HU.
             hu=tissue.hu * f[3] if tissue.hu > 200 else tissue.hu + 50 * (f[3] - 1),
         )
         if tissue.name != "background"
@@ -192,7 +199,11 @@ def tissues_of(rng: np.random.Generator, spread: float = 0.03) -> tuple[Tissue, 
 
 
 def signal_table(modality: str, tissues: tuple[Tissue, ...]) -> Floats:
-    """Signal of each tissue and how it changes with its relaxation times.
+    """Signal of each tissue, and its derivatives by the relaxation times.
+
+    Args:
+        modality: one of `PROTOCOLS`.
+        tissues: a person's tissues, see `tissues_of`.
 
     Returns:
         (tissues, 3): S, ∂S/∂ln T1, ∂S/∂ln T2. For CT: HU, and 10 and 0 HU in place of the
@@ -221,10 +232,10 @@ def scan(
     Args:
         maps: (..., tissues) fractions that sum to 1.
         textures: (..., 2) τ₁ and τ₂, relative deviations of T1 and T2 within a tissue.
-        table: (tissues, 3) of `signal_table`.
+        table: (tissues, 3) as `signal_table` returns it.
 
     Returns:
-        (...)
+        (...) the signal.
     """
     terms = maps @ table.astype(np.float32)  # (..., 3)
     image = terms[..., 0] + textures[..., 0] * terms[..., 1] + textures[..., 1] * terms[..., 2]

@@ -1,11 +1,11 @@
-"""Virtual anatomy: tissue maps of invented persons, known exactly.
+"""Virtual anatomy: exact tissue maps of invented persons.
 
-The brain is that of the MNI152 grey- and white-matter maps that nilearn carries with it, sharpened
-(an average brain is blurred) and warped per person by an affine map and the flow of a smooth
-velocity field. Everything around the brain is made from the brain mask's distance map: a layer
-of cerebrospinal fluid, skull with marrow, muscle, fat and skin.
+The brain comes from the MNI152 maps of grey and white matter that nilearn ships. The maps are
+sharpened, because an average brain is blurred. Each person's brain is warped by an affine map and
+by the flow of a smooth velocity field. The tissues around the brain are layers in the distance map
+of the brain mask: cerebrospinal fluid, skull with marrow, muscle, fat and skin.
 
-Look-up runs from the person to the atlas: atlas point = φ(A⁻¹ p) with φ the flow.
+The warp maps points of the person to points of the atlas: atlas point = φ(A⁻¹ p), with φ the flow.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from syndiff.phantom.fields import (
 from syndiff.phantom.signal import INDEX, TISSUES
 
 CENTRE_MM = np.array([0.0, -17.0, 5.0])  # middle of the MNI152 brain
-FIELD_OF_VIEW_MM = (192.0, 224.0, 180.0)  # the largest head with some air; cut at the neck
+FIELD_OF_VIEW_MM = (192.0, 224.0, 180.0)  # fits the largest head with some air; ends at the neck
 VIEW_CENTRE_MM = (0.0, -17.0, 18.0)
 COARSE_MM = 5.0  # the flow is smooth: it is integrated on a coarse grid
-BASE_MM = -22.0  # below this height the head's outline goes straight down
+BASE_MM = -22.0  # below this height the outline of the head is vertical
 EYES_MM = ((-32.0, 60.0, -36.0), (32.0, 60.0, -36.0))
 EYE_RADIUS_MM, ORBIT_RADIUS_MM = 11.5, 18.0
 
@@ -41,10 +41,12 @@ class Atlas:
     """The average head.
 
     Attributes:
-        channels: (nx, ny, nz, 5): fluid, grey, white (sharpened, each × mask), distance to the
-            brain and to the head's core in mm (negative inside).
-        push: (nx, ny, nz, 3) unit-sized velocity that widens the ventricles.
-        white_mm: (n, 3) points deep in white matter, where lesions may lie.
+        grid: the grid of the maps, with 2 mm voxels.
+        channels: (nx, ny, nz, 5): sharpened fractions of fluid, grey and white matter inside the
+            brain mask; signed distances to the brain and to the head's core in mm, negative
+            inside.
+        push: (nx, ny, nz, 3) velocity field that widens the ventricles, of length about 1 there.
+        white_mm: (n, 3) points deep in white matter, where lesions may lie, in mm.
     """
 
     grid: Grid
@@ -55,9 +57,10 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One person.
+    """The anatomy of one person.
 
     Attributes:
+        grid: the grid of the maps.
         maps: (nx, ny, nz, tissues) fractions that sum to 1, in the order of `signal.TISSUES`.
         textures: (nx, ny, nz, 2) relative deviations of T1 and T2.
     """
@@ -73,7 +76,7 @@ class Anatomy:
 
 
 def view(spacing_mm: float) -> Grid:
-    """The scans' grid: RAS+, the same field of view at every spacing."""
+    """The grid of the scans, RAS+; the field of view is the same at every spacing."""
     nx, ny, nz = (int(np.ceil(length / spacing_mm)) for length in FIELD_OF_VIEW_MM)
     x, y, z = (
         c - spacing_mm * (n - 1) / 2 for c, n in zip(VIEW_CENTRE_MM, (nx, ny, nz), strict=True)
@@ -83,7 +86,7 @@ def view(spacing_mm: float) -> Grid:
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """The atlas at 2 mm, made once per process."""
+    """The atlas at 2 mm, which is computed once per process."""
     grey, white, mask, grid = _load()
     grey, white = grey * mask, white * mask
     fluid = np.clip(mask - grey - white, 0, 1)
@@ -101,7 +104,7 @@ def atlas() -> Atlas:
 
 
 def _load() -> tuple[Array, Array, Array, Grid]:
-    """nilearn's grey matter, white matter and brain mask, with room below for the neck."""
+    """nilearn's maps of grey matter, white matter and brain mask, padded below for the neck."""
     from nilearn import datasets
 
     below = 12
@@ -118,7 +121,7 @@ def _load() -> tuple[Array, Array, Array, Grid]:
 
 
 def _distance_mm(inside: NDArray[np.bool_], grid: Grid) -> Array:
-    """Signed distance to the border of `inside` in mm, a little smoothed."""
+    """Signed distance to the border of `inside` in mm, negative inside, slightly smoothed."""
     from scipy import ndimage
 
     outer = ndimage.distance_transform_edt(~inside)
@@ -128,7 +131,7 @@ def _distance_mm(inside: NDArray[np.bool_], grid: Grid) -> Array:
 
 
 def _with_neck(brain: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """The brain, continued straight down below its base, so that the head does not taper off."""
+    """Extend the brain mask vertically below its base, so that the head does not taper off."""
     base = round((BASE_MM - grid.origin_mm[2]) / grid.spacing_mm)
     head = brain.copy()
     head[:, :, :base] |= brain[:, :, base : base + 1]
@@ -136,9 +139,9 @@ def _with_neck(brain: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
 
 
 def _ventricle_push(fluid: Array, brain: Array, grid: Grid) -> Array:
-    """Velocity along −∇d of the distance d to the ventricles, fading within 14 mm of them.
+    """Velocity −∇d, with d the distance to the ventricles, which fades out on a scale of 14 mm.
 
-    The flow leads from the person to the atlas: pulling points towards the ventricles widens them.
+    The flow maps the person to the atlas, so moving points towards the ventricles widens them.
     """
     from scipy import ndimage
 
@@ -154,7 +157,14 @@ def _ventricle_push(fluid: Array, brain: Array, grid: Grid) -> Array:
 def invent(
     rng: np.random.Generator, grid: Grid, lesion_rng: np.random.Generator, lesions: int = 0
 ) -> Anatomy:
-    """Invent a person on `grid`, with so many lesions. The draws do not depend on the grid."""
+    """Invent a person; the random draws do not depend on the grid.
+
+    Args:
+        rng: generator for anatomy and textures.
+        grid: the grid of the person's maps.
+        lesion_rng: generator for the lesions.
+        lesions: number of white-matter lesions.
+    """
     average = atlas()
     where = _to_atlas(rng, grid, average)
     looked_up = sample(average.channels, average.grid, where)
@@ -166,8 +176,8 @@ def invent(
 
 
 def _to_atlas(rng: np.random.Generator, grid: Grid, average: Atlas) -> Array:
-    """Where in the atlas each voxel of a person lies, in mm: (nx, ny, nz, 3)."""
-    # MNI152 brains are larger than most; with the shells a head stays within 175 × 205 mm
+    """The point of the atlas for each voxel of a person, in mm: (nx, ny, nz, 3)."""
+    # MNI152 brains are larger than most. With its outer layers a head stays within 175 × 205 mm.
     size = np.clip(rng.normal(0.90, 0.02), 0.86, 0.93)
     scales = size * np.clip(rng.normal(1.0, 0.02, 3), 0.97, 1.02)
     turn = rotation(np.deg2rad(rng.normal(0, 3.0, 3).clip(-6, 6)))
@@ -176,7 +186,7 @@ def _to_atlas(rng: np.random.Generator, grid: Grid, average: Atlas) -> Array:
     shift = rng.normal(0, 2.5, 3).clip(-5, 5)
     matrix[:3, 3] = CENTRE_MM + shift - matrix[:3, :3] @ CENTRE_MM
     coarse = _coarse(average.grid)
-    velocity = np.stack([_wander(rng, coarse) for _ in range(3)], axis=-1)
+    velocity = np.stack([_random_velocity(rng, coarse) for _ in range(3)], axis=-1)
     velocity += rng.uniform(-1.0, 5.0) * sample(average.push, average.grid, coarse.points_mm())
     flow = integrate(velocity, coarse)
     inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
@@ -184,8 +194,8 @@ def _to_atlas(rng: np.random.Generator, grid: Grid, average: Atlas) -> Array:
     return points + sample(flow, coarse, points)
 
 
-def _wander(rng: np.random.Generator, grid: Grid) -> Array:
-    """One component of the velocity in mm: the head's shape, and the place of each gyrus."""
+def _random_velocity(rng: np.random.Generator, grid: Grid) -> Array:
+    """One component of the velocity in mm, which varies the head's shape and each gyrus."""
     return 3.5 * smooth_field(rng, grid, 45.0) + 1.5 * smooth_field(rng, grid, 22.0)
 
 
@@ -195,9 +205,10 @@ def _coarse(grid: Grid) -> Grid:
 
 
 def _individual_folds(rng: np.random.Generator, grid: Grid, inner: Array) -> Array:
-    """Move the borders between fluid, grey and white by random fields: own sulci, own cortex.
+    """Move the borders between fluid, grey and white matter by random fields.
 
-    Fractions are weighted by e^(field) and renormalised to the brain's fraction of the voxel.
+    The sulci and the thickness of the cortex thus differ between persons. Fractions are weighted
+    by e^(field) and renormalised to the brain's fraction of the voxel.
     """
     fields = np.stack([0.7 * smooth_field(rng, grid, 10.0) for _ in range(3)], axis=-1)
     weighted = inner * np.exp(fields)
@@ -206,19 +217,21 @@ def _individual_folds(rng: np.random.Generator, grid: Grid, inner: Array) -> Arr
 
 
 def _below(distance: Array, limit: Array | float, grid: Grid) -> Array:
-    """Fraction of a voxel on the near side of `limit`: a ramp one voxel wide (partial volume)."""
+    """Fraction of a voxel where `distance` is below `limit`: a ramp one voxel wide."""
     return np.clip((limit - distance) / grid.spacing_mm + 0.5, 0, 1).astype(np.float32)
 
 
 def _with_shells(
     rng: np.random.Generator, grid: Grid, inner: Array, brain: Array, head: Array, where: Array
 ) -> Array:
-    """Maps of all tissues: the brain, then each shell takes its share of what is left.
+    """Maps of all tissues: first the brain, then the layers around it, from what is left.
 
     Args:
-        inner: (nx, ny, nz, 3) fluid, grey and white matter of the brain.
+        rng: generator for the thickness of the layers.
+        grid: the grid of the person.
+        inner: (nx, ny, nz, 3) fractions of fluid, grey and white matter in the brain.
         brain, head: (nx, ny, nz) distances to the brain and to the head's core in mm.
-        where: (nx, ny, nz, 3) points of the atlas.
+        where: (nx, ny, nz, 3) points of the atlas in mm.
     """
     fluid_mm = rng.uniform(1.5, 3.5)
     skull_mm = rng.uniform(5.0, 7.5) * (1 + 0.15 * smooth_field(rng, grid, 40.0))
@@ -266,10 +279,15 @@ def _add_lesions(
 def displaced(
     person: Anatomy, shift_mm: NDArray[np.float64], turn_rad: NDArray[np.float64]
 ) -> Anatomy:
-    """The person after a movement of the head: turned about `CENTRE_MM`, then shifted.
+    """The person after a movement of the head: a rotation about `CENTRE_MM`, then a shift.
 
-    Maps and textures are looked up by trilinear interpolation; what enters from outside the field
-    of view repeats its border.
+    Maps and textures are interpolated trilinearly. Outside the field of view the values at its
+    border are repeated.
+
+    Args:
+        person: the anatomy before the movement.
+        shift_mm: (3,) the shift in mm.
+        turn_rad: (3,) the rotation vector: axis times angle in radians.
     """
     inverse = np.eye(4)
     inverse[:3, :3] = rotation(turn_rad).T

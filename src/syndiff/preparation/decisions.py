@@ -1,4 +1,4 @@
-"""What is decided once for all scans: pixel size, place on the grid, intensity scales."""
+"""Decisions for the whole cohort: pixel size, position on the grid, intensity scales."""
 
 from __future__ import annotations
 
@@ -51,8 +51,16 @@ def extent_mm(box_yx: Sequence[Sequence[int]], spacing_yx_mm: Sequence[float]) -
 def choose_spacing(records: Records, size: int, report: Reporter = SILENT) -> float:
     """The finest pixel size at which every head fits into `size` pixels, in mm.
 
-    Where all scans share one isotropic pixel size and fit, it is that very size, so that nothing
-    is interpolated; it is never finer than the finest scan.
+    If all scans have the same isotropic pixel size and fit, this size is chosen, and nothing is
+    interpolated. The result is never finer than the finest scan.
+
+    Args:
+        records: the records of the first pass.
+        size: side of the training slices in pixels.
+        report: receives a warning if a single scan determines the pixel size.
+
+    Raises:
+        OptionError: `size` is too small.
     """
     names, extents, native = [], [], []
     for subject, of in records.items():
@@ -73,7 +81,7 @@ def choose_spacing(records: Records, size: int, report: Reporter = SILENT) -> fl
     if needed <= finest:
         return float(finest)
     if max(native) <= finest * (1 + SAME_SPACING) and _fits(extents, finest, size):
-        return float(finest)  # the margin alone is no reason to interpolate
+        return float(finest)  # a missing margin does not justify interpolation
     return math.ceil(needed * 100 - 1e-6) / 100
 
 

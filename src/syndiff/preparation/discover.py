@@ -1,9 +1,10 @@
-"""Find scans: whose a file is, of which visit and modality, and why others are left out.
+"""Find scans: the person, visit and modality of each file, and the reasons for leaving files out.
 
 The layouts are in `layouts`, the words in `names`. Of several versions of one scan (BIDS `acq-`,
-`rec-`, `run-`, `desc-`, `space-`; HCP) one is taken: a preferred one first (`prefer`), then the
-one with the fewest words in its name, then the lowest run, then by name. Skull-stripped copies are
-taken only if they are preferred. Folders named `derivatives` and hidden files are passed over.
+`rec-`, `run-`, `desc-`, `space-`; HCP) only one is taken. Versions named in `prefer` come first,
+then those with the fewest words in the name, then the lowest run, then the order of names.
+Skull-stripped copies are only taken if they are preferred. Folders named `derivatives` and hidden
+files are skipped.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ SHOWN = 5  # names in one line
 
 @dataclass(frozen=True)
 class Choice:
-    """How scans are chosen where names leave a choice.
+    """How scans are chosen if the names are ambiguous.
 
     Attributes:
-        prefer: words of names to take first, e.g. "acq-mprage".
-        unpaired_people: equal names in two modalities are two people.
-        across_visits: scans of two visits of a person may make a pair.
+        prefer: words of preferred file names, e.g. "acq-mprage".
+        unpaired_people: treat equal names in two modalities as two people.
+        across_visits: allow pairs of scans from two visits of a person.
     """
 
     prefer: tuple[str, ...] = ()
@@ -49,13 +50,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Cohort:
-    """What was found in a folder.
+    """The scans that were found in a folder.
 
     Attributes:
         files: subject → modality → file. A subject is one visit of a person.
-        people: subject → person; one of several visits has the person's name and its own.
-        visits: subject → name of the visit, "" where there is one.
-        left_out: files that were not taken.
+        people: subject → person. The name of a subject is the person's name; if the person has
+            several visits, the name of the visit is appended.
+        visits: subject → name of the visit; empty if the name has no visit.
+        left_out: the files that were left out, with reasons.
+        splits: person → split, if a table gives it.
     """
 
     files: Found
@@ -77,13 +80,13 @@ def find_cohort(
 
     Args:
         raw: the folder to search.
-        modalities: names wanted, e.g. ("T1", "T2").
-        choice: see there.
-        strict: refuse what cannot be told; else guess, for a table that a person corrects.
+        modalities: the requested modalities, e.g. ("T1", "T2").
+        choice: how to choose between ambiguous names.
+        strict: refuse ambiguous names; otherwise guess, for a table that the user corrects.
 
     Raises:
-        DataError: no such folder, no scan in a known layout, or unclear whose a scan is.
-        OptionError: modalities that do not differ.
+        DataError: the folder or the scans do not exist, or the person of a scan is ambiguous.
+        OptionError: two modalities are equal.
     """
     choice = choice or Choice()
     readings, left_out = read_folder(raw, modalities)
@@ -127,7 +130,12 @@ def overlooked(raw: Path, cohort: Cohort) -> list[str]:
 def read_folder(
     raw: Path, modalities: Sequence[str], also: Mapping[str, str] | None = None
 ) -> tuple[list[Reading], list[LeftOut]]:
-    """What the paths of all image files under a folder say; see `layouts`."""
+    """Read the paths of all image files under a folder; see `layouts`.
+
+    Raises:
+        DataError: the folder does not exist.
+        OptionError: two modalities are equal.
+    """
     if not raw.is_dir():
         raise DataError(f"no folder {raw}", "a folder with scans")
     if len({names.canonical(name) for name in modalities}) != len(modalities):
@@ -139,7 +147,7 @@ def read_folder(
 
 
 def _check_twins(readings: Sequence[Reading], modalities: Sequence[str], raw: Path) -> None:
-    """Refuse one name under two folders that each hold another modality: one person or two?"""
+    """Refuse a name in two folders of different modalities: it may be one person or two."""
     held: dict[str, dict[tuple[str, ...], set[str]]] = defaultdict(lambda: defaultdict(set))
     for reading in readings:
         held[reading.owner[-1].lower()][reading.owner].add(reading.modality)
@@ -169,7 +177,7 @@ def _pairs(items: Sequence[set[str]]) -> Iterator[tuple[set[str], set[str]]]:
 def versions(
     readings: Sequence[Reading], choice: Choice, raw: Path, strict: bool
 ) -> tuple[list[Reading], list[LeftOut]]:
-    """One file for each person, visit and modality; what the others were left out for."""
+    """Choose one file for each person, visit and modality; return also the files left out."""
     places: dict[tuple[object, ...], list[Reading]] = defaultdict(list)
     left_out: list[LeftOut] = []
     preferred = [word.lower() for word in choice.prefer]
@@ -218,7 +226,7 @@ def _rank(reading: Reading, preferred: Sequence[str]) -> tuple[object, ...]:
 
 
 def _equal(a: Reading, b: Reading, preferred: Sequence[str]) -> bool:
-    """Whether nothing but the name of a series or of a folder tells two files apart."""
+    """Whether two files differ only in the name of a series or of a folder."""
     return (
         a.version == b.version
         and bool(a.series) == bool(b.series)
@@ -230,7 +238,7 @@ def _equal(a: Reading, b: Reading, preferred: Sequence[str]) -> bool:
 def subjects_of(
     chosen: Sequence[Reading], modalities: Sequence[str], choice: Choice
 ) -> tuple[Found, dict[str, str], dict[str, str]]:
-    """Files, people and visits by subject: one visit of one person."""
+    """Files, people and visits by subject; a subject is one visit of one person."""
     labels = _labels({reading.owner for reading in chosen})
     of: dict[str, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     for reading in chosen:
@@ -244,14 +252,14 @@ def subjects_of(
 def by_subject(
     held: Mapping[str, Mapping[str, Mapping[str, Path]]], modalities: Sequence[str]
 ) -> tuple[Found, dict[str, str], dict[str, str]]:
-    """Files, people and visits by subject, whose name is the person's, or person and visit.
+    """Files, people and visits by subject; a subject's name is "person" or "person_visit".
 
     Args:
         held: person → visit → modality → file.
         modalities: the order of the files.
 
     Raises:
-        DataError: two visits would have one name: "A_1" is a person, and A has a visit 1.
+        DataError: two subjects would have the same name, e.g. person "A_1" and visit 1 of "A".
     """
     files: Found = {}
     people: dict[str, str] = {}
@@ -287,7 +295,7 @@ def _files(raw: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, folders, files in os.walk(raw, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link into what was searched already
+        if real in seen:  # a link to a folder that was already searched
             folders.clear()
             continue
         seen.add(real)

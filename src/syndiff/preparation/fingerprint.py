@@ -1,8 +1,9 @@
-"""A scan's fingerprint: a few numbers by which scans of one modality resemble each other.
+"""A scan's fingerprint: a few features that are similar in all scans of one modality.
 
-They tell whether a new scan is like those that a translator was trained on: another contrast, a
-CT, a stripped head, a label map, another part of the body. All but the counts of raw values are
-taken on a grid of about 4 mm, where neither voxel size nor noise matter much.
+The features show whether a new scan is like the training scans of a translator. They differ for
+another contrast, a CT, a skull-stripped head, a label map or another part of the body. All
+features except the counts of raw values are measured on a grid of about 4 mm, which makes them
+nearly independent of voxel size and noise.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 GRID_MM = 4.0
-FEWEST_SLICES = 16  # along an axis, for its ends to be taken off
-SAMPLES = 1 << 16  # raw values looked at for counts
+FEWEST_SLICES = 16  # along an axis, for its ends to be cropped
+SAMPLES = 1 << 16  # raw values sampled for the counts
 RIM_MM, CENTRE_MM = 12.0, 25.0  # depths below the surface: scalp and skull end, centre begins
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One number of a fingerprint.
+    """One feature of a fingerprint.
 
     Attributes:
-        name: as stored.
-        spread: how much it usually differs between scans of one modality; what is assumed
-            where a cohort is too small to tell.
-        words: what it says, for people.
+        name: the feature's name in files.
+        spread: the usual standard deviation between scans of one modality, which is assumed for
+            small cohorts.
+        words: what the feature describes, for messages.
     """
 
     name: str
@@ -64,7 +65,7 @@ NAMES = tuple(feature.name for feature in FEATURES)
 def fingerprint(
     array: NDArray[Any], mask: NDArray[np.bool_], spacing_mm: Sequence[float], unit: str
 ) -> list[float]:
-    """The numbers of `FEATURES`, in their order; all finite.
+    """The values of `FEATURES` (features,), in their order; all finite.
 
     Args:
         array: (x, y, z) acquired values; HU for CT.

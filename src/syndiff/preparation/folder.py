@@ -1,4 +1,4 @@
-"""The folder that `prepare` writes: begun, taken up again, finished; never mixed with others.
+"""The output folder of `prepare`: it can be started, resumed and finished.
 
 OUT/.work/options.json      what was asked for, while it is unfinished
 OUT/.work/….written.json    what a file of slices was made of, written after the slices
@@ -48,10 +48,13 @@ class OutFolder:
         return self.out / WORK
 
     def take_up(self) -> Manifest | None:
-        """Make the folder or go on with it; its manifest if there is nothing left to do.
+        """Make the folder or resume it.
+
+        Returns:
+            The manifest if the folder is finished, else None.
 
         Raises:
-            OptionError: it holds something else, or was made with other options.
+            OptionError: the folder holds other data, or was made with other options or scans.
         """
         manifest_path, options_path = self.out / FILE_NAME, self.work / "options.json"
         if self.out.exists() and not self.out.is_dir():
@@ -75,7 +78,7 @@ class OutFolder:
         return None
 
     def is_written(self, entry: Mapping[str, Any], scale: IntensityScale) -> bool:
-        """Whether a scan's slices are there, whole, and made as its entry says."""
+        """Whether a scan's slices exist, are whole, and were made as the entry says."""
         note = self._note(entry)
         if not note.is_file() or not _in_order(self.out / entry["slices"], entry):
             return False
@@ -111,7 +114,7 @@ class OutFolder:
         return read_manifest(self.out)
 
     def _reopen(self, manifest: Manifest) -> None:
-        """Slices of a finished folder are gone or damaged: take it up again as unfinished."""
+        """Turn a finished folder with missing or damaged slices back into an unfinished one."""
         records: dict[str, dict[str, Any]] = {}
         for entry in manifest.content["scans"]:
             records.setdefault(entry["subject"], {})[entry["modality"]] = entry
@@ -165,7 +168,7 @@ def _made_of(entry: Mapping[str, Any], scale: IntensityScale) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As the value looks after a trip through JSON: tuples are lists."""
+    """The value after writing to JSON and reading back: tuples become lists."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

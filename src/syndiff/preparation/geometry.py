@@ -1,4 +1,4 @@
-"""In-plane grids: from a scan's own pixels to the training grid and back.
+"""In-plane grids: resampling from a scan's own pixels to the training grid and back.
 
 Slices are (n, y, x). Along each axis a native index j and a training index i are related by
 j = ratio * i + offset. Where the spacings agree the ratio is exactly 1 and the offset an integer,
@@ -23,7 +23,7 @@ SAME_SPACING_PX = 0.02  # spacings are equal if this is all that the grids drift
 
 @dataclass(frozen=True)
 class SliceGrid:
-    """A native in-plane grid, the training grid that it is brought onto, and the way between.
+    """A native in-plane grid, the training grid, and the resampling between the two.
 
     Attributes:
         native_shape: (y, x) pixels of a native slice.
@@ -62,13 +62,13 @@ class SliceGrid:
     def forward(
         self, slices: NDArray[Any], fill: float = 0.0, bounds: Bounds | None = None
     ) -> NDArray[np.float32]:
-        """Bring native slices onto the training grid.
+        """Resample native slices onto the training grid.
 
         Args:
             slices: (n, y, x).
             fill: value of training pixels outside the native field of view.
-            bounds: least and greatest value; by default those of `slices` and `fill`, which makes
-                a slice depend on what it is brought over with.
+            bounds: least and greatest value; by default those of `slices` and `fill`, so that the
+                result of a slice depends on the other slices.
 
         Returns:
             (n, h, w) float32 within the bounds.
@@ -79,7 +79,7 @@ class SliceGrid:
     def inverse(
         self, slices: NDArray[Any], fill: float = 0.0, bounds: Bounds | None = None
     ) -> NDArray[np.float32]:
-        """Bring slices from the training grid back onto the native one.
+        """Resample slices from the training grid back onto the native grid.
 
         Args:
             slices: (n, h, w).
@@ -140,7 +140,7 @@ class SliceGrid:
             if ratio == 1.0:
                 moved = _copy_axis(moved, axis + 1, shape[axis], round(offset), fill)
             else:
-                # The cubic kernel overshoots at edges; images do not.
+                # Clip the overshoot of the cubic kernel at edges.
                 low_high = bounds or (
                     float(moved.min(initial=fill)),
                     float(moved.max(initial=fill)),

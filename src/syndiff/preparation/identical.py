@@ -1,4 +1,4 @@
-"""The same scan under two names: what would carry a test person into training."""
+"""Detect the same scan under two names, which would put a test person into training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SAME = ("file_shape", "reference_mean", "peak", "foreground_quantiles")
 
 
 def check_bytes(raw: Path, files: Found, splits: Mapping[str, str], report: Reporter) -> None:
-    """Refuse files of equal bytes in two splits, and warn of those within one.
+    """Refuse files with equal bytes in different splits; warn of equal files in one split.
 
     Raises:
-        DataError: there are some; all are named.
+        DataError: files in different splits have equal bytes; the message names all of them.
     """
     sizes: dict[int, list[Place]] = defaultdict(list)
     for subject, of in files.items():
@@ -47,25 +47,26 @@ def check_voxels(
     records: Mapping[str, Mapping[str, Any]],
     report: Reporter,
 ) -> None:
-    """The same for scans of equal voxels in files of other bytes (compressed or named anew).
+    """Refuse scans with equal voxels in different splits; warn of equal scans in one split.
 
-    Only scans whose measurements are equal to the last digit are read again and compared.
+    This finds copies that were compressed again and so differ in bytes. Only scans with exactly
+    equal measurements are read again and compared.
 
     Raises:
-        DataError: as `check_bytes`.
+        DataError: scans in different splits have equal voxels; the message names all of them.
     """
     places = [(subject, modality) for subject, of in records.items() for modality in of]
     likely = _grouped(places, lambda p: repr([records[p[0]][p[1]].get(key) for key in SAME]))
     groups = []
     for held in likely:
         path = {place: raw / files[place[0]][place[1]] for place in held}
-        if len({_digest(path[place]) for place in held}) > 1:  # else `check_bytes` has spoken
+        if len({_digest(path[place]) for place in held}) > 1:  # else `check_bytes` reported them
             groups += _grouped(held, lambda place, path=path: _voxels(path[place]))  # type: ignore[misc]
     _tell(groups, files, splits, report)
 
 
 def _grouped(places: Iterable[Place], key: Callable[[Place], Any]) -> list[list[Place]]:
-    """The groups of more than one place that share a key."""
+    """The groups of two or more places that have the same key."""
     groups: dict[Any, list[Place]] = defaultdict(list)
     for place in places:
         groups[key(place)].append(place)
@@ -91,7 +92,7 @@ def _tell(
 
 
 def _digest(path: Path) -> str:
-    """Of the file, or of the image beside a header."""
+    """SHA-256 of a file; for a header file (.hdr), of the image beside it."""
     if path.suffix.lower() == ".hdr":
         images = [path.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img")]
         path = next((image for image in images if image.is_file()), path)

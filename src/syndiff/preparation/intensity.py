@@ -1,4 +1,4 @@
-"""Intensities: where the head is, and how a modality's values are brought to [0, 1] and back.
+"""Intensities: segmentation of the head, and conversion of values to [0, 1] and back.
 
 Three rules (docs/architecture.md, "Intensities"; the paper's Sec. IV-A):
 
@@ -67,7 +67,7 @@ class IntensityScale:
 
     @property
     def air(self) -> float:
-        """The acquired value that counts as nothing where values are divided by their mean."""
+        """The acquired value of air, which is subtracted before values are divided by the mean."""
         return HU_WINDOW[0] if self.unit == "HU" else 0.0
 
     @property

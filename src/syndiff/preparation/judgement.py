@@ -1,8 +1,8 @@
-"""What the cohort shows of a subject: scans that do not belong together, modalities that differ.
+"""Checks that compare a subject with the cohort: scans that are not pairs, different anatomy.
 
-Two scans of one person at the right place share about as much information as those of the other
-persons do. Scans of two persons, of a mirrored head, or at a wrong place share clearly less: 0.14
-to 0.49 nats where pairs share 0.83 to 0.89.
+Two aligned scans of one person share about as much information as those of the other people do.
+Scans of two people, of a mirrored head, or with a wrong alignment share clearly less: 0.14 to 0.49
+nats, compared with 0.83 to 0.89 nats for pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LARGER = 0.25  # relative difference of the areas of tissue
 def judged(
     records: Mapping[str, dict[str, dict[str, Any]]], source: Source, report: Reporter = SILENT
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The records of the first pass after the cohort has parted what is no pair.
+    """The records of the first pass, with scans separated that the cohort shows not to be pairs.
 
     Args:
         records: of the first pass, of all subjects.

@@ -1,4 +1,4 @@
-"""Masks and label maps that are named like scans: told by their values."""
+"""Recognise masks and label maps with names like scans, by their values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SAMPLED = 2_000_000  # neighbours that are enough to tell
 
 
 def refuse_labels(array: NDArray[Any], name: str) -> None:
-    """Refuse values that are no MR image.
+    """Refuse masks and label maps.
 
     Args:
         array: (x, y, z) in acquired units.
         name: of the scan, for the message.
 
     Raises:
-        VolumeError: it is a mask, or almost all neighbours inside it are equal.
+        VolumeError: the values are those of a mask, or most neighbouring voxels are equal.
     """
     what = what_labels(array)
     if what:

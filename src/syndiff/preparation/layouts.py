@@ -1,6 +1,6 @@
-"""One model of person, visit and modality for every layout of files.
+"""Read person, visit and modality from a path, for all supported layouts of files.
 
-A path is read in this order; the first rule that fits decides (the words are in `names`):
+The rules are tried in this order, and the first that fits decides (the words are in `names`):
 
     1  masks and label maps           …_seg, …_dseg, …mask, labels/…          no scan
     2  BIDS                           sub-X/ses-Y/anat/sub-X_ses-Y_acq-Z_run-1_T1w
@@ -12,8 +12,8 @@ A path is read in this order; the first rule that fits decides (the words are in
        says which modality it is
     6  nothing of these               no scan
 
-What is left of folders and name says who it is. `settle` decides for all files together which part
-is a site, which a person and which a visit, and refuses where that cannot be told.
+The remaining parts of folders and name identify the person. `settle` decides for all files
+together which part is a site, a person or a visit, and refuses ambiguous folders.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a path says.
+    """The person, visit and modality that a path names.
 
     Attributes:
-        path: relative to the folder that was searched.
-        modality: as the user spells it.
-        owner: folders and name, from the outside in, that say who it is; visits left out.
-        visit: what tells a person's visits apart, empty if nothing does.
-        version: words that tell several files of one visit and modality apart.
-        series: a name that says nothing but which of several series it is.
+        path: the path relative to the folder that was searched.
+        modality: the modality as the user spells it.
+        owner: the folders and the name that identify the person, outermost first, without visits.
+        visit: the parts that distinguish the person's visits; empty if there are none.
+        version: the words that distinguish several files of one visit and modality.
+        series: a file name that only distinguishes several series; else empty.
     """
 
     path: Path
@@ -74,11 +74,11 @@ class Reading:
 def read_path(
     path: Path, modalities: Modalities, channels: Mapping[str, str] | None = None
 ) -> Reading | LeftOut:
-    """What a path, relative to the folder of scans, says by the rules above.
+    """Read a path by the rules above.
 
     Args:
-        path: of a file or of a folder that stands for one.
-        modalities: those looked for.
+        path: a file or a DICOM folder, relative to the folder of scans.
+        modalities: the modalities that are looked for.
         channels: nnU-Net's channel number ("0000") → modality.
     """
     stem, words = stem_of(path), words_of(stem_of(path))
@@ -130,7 +130,7 @@ def _named(
     modalities: Modalities,
     marked: tuple[int, int, str],
 ) -> Reading | LeftOut:
-    """A name that holds a modality: what stands before it says who, behind it which version."""
+    """Read a name with a modality; the person comes before it, the version after it."""
     first, last, modality = marked
     if not modality:
         return LeftOut(path, OTHER_MODALITY)
@@ -182,7 +182,7 @@ def _in_modality_folder(
 
 
 def _numbered(folder: str) -> bool:
-    """Whether a folder may be a person's: it holds a number and is no site's."""
+    """Whether a folder may name a person: it contains a number and does not name a site."""
     plain = folder.lower() not in names.NEUTRAL and not names.GROUP.fullmatch(folder)
     return plain and re.search(r"\d", folder) is not None
 
@@ -240,18 +240,18 @@ def _visit_of(name: str) -> tuple[str, str] | None:
 
 
 def settle(readings: Sequence[Reading], raw: Path, *, strict: bool = True) -> list[Reading]:
-    """Decide for all files which part of their owner is a site, a person, a visit.
+    """Decide for all files which parts of `owner` are sites, the person and visits.
 
     Args:
-        readings: of one folder.
-        raw: that folder, which names a person where nothing else does.
-        strict: refuse what cannot be told; else the innermost part is taken for the person.
+        readings: the readings of one folder.
+        raw: the folder, whose name is the person's if a path has no other.
+        strict: refuse ambiguous folders; otherwise the innermost part is taken as the person.
 
     Returns:
-        The same, with `owner` = sites and, last, the person; the rest moved into `visit`.
+        The readings with sites and, last, the person in `owner`; further parts move to `visit`.
 
     Raises:
-        DataError: some folder names may be sites or people.
+        DataError: it is unclear whether folders name sites or people.
     """
     children: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for reading in readings:
@@ -300,7 +300,7 @@ def _depth(owner: tuple[str, ...], children: Mapping[tuple[str, ...], set[str]])
 
 
 def _unclear(readings: Sequence[Reading], owner: tuple[str, ...], raw: Path) -> DataError:
-    """The one line for folders of which nobody can tell sites, people and visits."""
+    """The error for folders that may be sites with people or people with visits."""
     alike = [r.path.as_posix() for r in readings if len(r.owner) == len(owner)]
     shown = ", ".join(alike[:3]) + (f" and {len(alike) - 3} more" if len(alike) > 3 else "")
     return DataError(

@@ -1,4 +1,4 @@
-"""The manifest: what preparation did to every scan, and where its slices lie.
+"""The manifest: how every scan was prepared, and where its slices are.
 
     DATA/manifest.json                          every decision, and its inverse
     DATA/slices/<split>/<modality>/<subject>.npy   (n, h, w) float32 in [0, 1], memory-mappable
@@ -67,7 +67,7 @@ class Scan:
 
     @property
     def person(self) -> str:
-        """Whose scan it is; a person of several visits is several subjects."""
+        """The person; a person with several visits is several subjects."""
         return str(self.record.get("person") or self.subject)
 
     def load(self) -> NDArray[np.float32]:
@@ -94,11 +94,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a prepared folder holds.
+    """The content of a prepared folder.
 
     Attributes:
         folder: absolute path of the prepared folder.
-        modalities: in the order given when preparing; the first is the reference.
+        modalities: the modalities in the order of preparation; the first is the reference.
         size: (h, w) pixels of every slice.
         spacing_mm: pixel size of every slice.
         intensity: each modality's rule between acquired values and [0, 1].
@@ -138,7 +138,7 @@ class Manifest:
         return self.intensity[modality]
 
     def fingerprints(self) -> dict[str, Any]:
-        """Those of the training scans, as a translator keeps them; {} where none were taken.
+        """The fingerprints of the training scans, as translators store them; {} without any.
 
         Returns:
             {"names": of the numbers, "scans": modality → one list of numbers for each scan}
@@ -212,7 +212,7 @@ def from_content(folder: Path, content: dict[str, Any]) -> Manifest:
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Write `content` as the folder's manifest; the file is whole or absent."""
+    """Write `content` as the folder's manifest, atomically."""
     write_json(folder / FILE_NAME, {"format": FORMAT, "version": VERSION, "axes": AXES, **content})
 
 

@@ -1,7 +1,4 @@
-"""What a manifest.json may hold, and the parts of it that translators keep, too.
-
-`checked_manifest` refuses what does not fit, in one line, before anything is made of it.
-"""
+"""The pydantic models of manifest.json; translators use some of them, too."""
 
 from __future__ import annotations
 
@@ -70,7 +67,7 @@ class Grid(Checked):
 
 
 class ScanEntry(Checked):
-    """One prepared volume; what stands below `reference` is a record of how it was made."""
+    """One prepared volume; the optional fields record how it was made."""
 
     subject: FileName
     modality: ModalityName
@@ -153,9 +150,9 @@ class ManifestModel(Checked):
 
 
 def checked_manifest(content: Any, path: Path, remedy: str) -> None:
-    """Refuse a manifest that does not say what `prepare` writes.
+    """Validate the content of a manifest.
 
     Raises:
-        DataError: the first thing that does not fit.
+        DataError: the content does not fit the model; the message names the first key.
     """
     checked(ManifestModel, content, path, remedy, DataError)

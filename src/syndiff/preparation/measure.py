@@ -1,8 +1,8 @@
 """First pass: read a subject's scans, bring them onto one grid, find the head, choose slices.
 
-What a subject yields depends on nobody else, so it is cached: numbers in `<subject>.json`, chosen
-native slices in `<subject>.<modality>.npy`. The cohort's decisions and the second pass need only
-these, and never more than one scan in memory.
+The measurements of a subject do not depend on other subjects, so they are cached: numbers in
+`<subject>.json`, chosen native slices in `<subject>.<modality>.npy`. The decisions for the cohort
+and the second pass only read this cache, with at most one scan in memory.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ MEASURE_VERSION = 5  # raise it when cached measurements are no longer what this
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What the first pass depends on.
+    """The options of the first pass.
 
     Attributes:
-        modalities: the order decides which one is the reference.
+        modalities: the modalities; the first one is the reference.
         intensity: "robust" or "paper", for MR.
-        register: find the affine between a subject's scans, not only their headers.
-        register_training: bring training subjects' scans onto one grid too.
-        max_slices: at most so many slices per scan, the uppermost ones.
-        units: "HU" where a person says that CT is in HU although no air is in view; else "auto".
-        ct_window: a name, "LO,HI", or "paper": only the last one is measured per scan.
+        register: register a subject's scans; otherwise the positions in the headers are used.
+        register_training: also resample training subjects' scans onto one grid.
+        max_slices: most slices per scan; the uppermost slices are kept.
+        units: "HU" if the user states that CT is in HU although no air is in view; else "auto".
+        ct_window: a name, "LO,HI" or "paper"; only "paper" needs measurements of each scan.
     """
 
     modalities: tuple[str, ...]
@@ -64,7 +64,7 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A scan as it came from its file, and what was measured there."""
+    """A scan on its native grid, and its measurements."""
 
     volume: Volume
     mask: NDArray[np.bool_]  # (x, y, z) the head
@@ -87,7 +87,7 @@ def measured(
     need_slices: bool = True,
     apart: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """A subject's records, modality → plain values; from the cache if it is in order.
+    """A subject's records, modality → plain values; from the cache if it is valid.
 
     Args:
         subject: label.
@@ -95,11 +95,11 @@ def measured(
         files: modality → path relative to `raw`.
         raw: folder of the scans.
         work: folder of the cache.
-        options: see there.
-        report: told what may matter, in words.
-        need_slices: whether the cached slices must be there too.
-        apart: modalities that the cohort shows to be no pair with the first, and why; None for
-            what the cache says.
+        options: the options of the first pass.
+        report: receives warnings.
+        need_slices: whether the cached slices must exist, too.
+        apart: modality → reason, for scans that the cohort shows not to be pairs with the first;
+            None: as in the cache.
 
     Raises:
         UserError: a scan cannot be used; the message names its file.
@@ -198,7 +198,7 @@ def _measure_group(
     apart: Mapping[str, str],
     evaluated: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Scans of one subject that share the first one's grid, as far as they belong together."""
+    """Measure scans of one subject; scans that are pairs share the grid of the first one."""
     reference, *others = files
     loaded = {m: _load(raw / files[m], m, options) for m in files}
     for modality, scan in loaded.items():
@@ -241,7 +241,7 @@ def _aligned(first: Loaded, other: Loaded, modality: str, search: bool) -> Align
 
 @dataclass(frozen=True)
 class _Group:
-    """A subject's scans on their way into the cache."""
+    """Writes a subject's scans to the cache."""
 
     subject: str
     files: Mapping[str, Path]

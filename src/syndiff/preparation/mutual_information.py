@@ -1,8 +1,8 @@
-"""Mutual information between two scans (Mattes), and its greatest value, through SimpleITK.
+"""Mutual information between two scans (Mattes), and its maximisation, with SimpleITK.
 
-Rigid first, then affine, on samples from the head alone, by gradient steps whose length is
-estimated in mm. A fixed step of "2.0" is mm for a shift but 2.0 for the entries of a matrix: near
-the goal it threw scans up to 36 mm off.
+Samples are taken only from the head. The step length of the gradient ascent is estimated in mm of
+displacement. A fixed step of 2.0 would mean 2 mm for a shift, but a change of 2.0 for the entries
+of a matrix; close to the optimum it displaced scans by up to 36 mm.
 
 All matrices are (4, 4), reference world → moving world, RAS+ in mm.
 """
@@ -22,18 +22,19 @@ from syndiff.io.volume import Volume, to_slices
 from syndiff.preparation.resampling import Matrix, centre_mm, seen_share
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS+ (NIfTI, here) ↔ LPS+ (ITK)
-BINS, SAMPLES, SEED = 32, 60_000, 1  # more samples cost time and gain nothing measurable
-MOST_SAMPLES = 0.5  # of the voxels of small scans
-VOXEL_MM = 1.5  # finer voxels are averaged: they cost time and add noise
+BINS, SAMPLES, SEED = 32, 60_000, 1  # more samples cost time without measurable gain
+MOST_SAMPLES = 0.5  # largest fraction of the voxels, for small scans
+VOXEL_MM = 1.5  # finer voxels are averaged, because they cost time and add noise
 SIGMA = 0.7  # smoothing in mm per unit of the shrink factor
 HEAD_MARGIN_MM = 6.0  # samples come from the head and this much around it
-LEAST_SEEN = 0.2  # of the reference's head: with less in view there is nothing to compare
+LEAST_SEEN = 0.2  # least fraction of the reference's head that must be in both fields of view
 
 
 @contextmanager
 def one_thread() -> Iterator[Any]:
-    """SimpleITK with one thread, then as before: sums in another order end in another matrix.
+    """SimpleITK with one thread, so that results are reproducible.
 
+    With several threads the order of sums varies, and with it the result.
     `method.SetNumberOfThreads(1)` is not enough: two runs differed by 2e-8.
     """
     import SimpleITK as sitk  # noqa: N813
@@ -76,10 +77,12 @@ class Comparison:
         return cls(sitk, reference, mask, moving, fixed, floating, head, fraction)
 
     def worth(self, matrix: Matrix) -> float:
-        """Mutual information in nats over the head, times the share of the head in view.
+        """Mutual information in nats over the head, times the fraction of the head in view.
 
-        Without that factor a scan pushed out of view until only a rim overlaps looks good.
-        -inf where the scans do not overlap.
+        Without this factor, a map that leaves only a rim of the heads overlapping would win.
+
+        Returns:
+            The product; -inf if the scans do not overlap.
         """
         seen = seen_share(self.moving, self.reference, matrix, self.mask)
         if seen < LEAST_SEEN:
@@ -92,15 +95,15 @@ class Comparison:
             return float("-inf")
 
     def improve(self, matrix: Matrix, kind: str, levels: Sequence[int]) -> Matrix:
-        """Climb from a map to one of greater mutual information.
+        """Maximise the mutual information, starting from a map.
 
         Args:
-            matrix: the start; rigid where `kind` is "rigid".
+            matrix: the start; it must be rigid if `kind` is "rigid".
             kind: "rigid" or "affine".
             levels: shrink factors, coarse to fine.
 
         Raises:
-            RuntimeError: from ITK, for scans that do not overlap or hold no gradient.
+            RuntimeError: from ITK, for scans that do not overlap or have no gradient.
         """
         transform = self._transform(matrix, kind)
         method = self._method(levels)
@@ -156,8 +159,8 @@ def _head_image(reference: Volume, mask: NDArray[np.bool_], sitk: Any) -> Any:
 
 
 def _to_image(volume: Volume, sitk: Any) -> Any:
-    """A SimpleITK image of a volume; only checked arrays ever reach SimpleITK."""
-    low, high = np.percentile(volume.array, [0.1, 99.9])  # hot voxels must not eat the bins
+    """A SimpleITK image of a volume."""
+    low, high = np.percentile(volume.array, [0.1, 99.9])  # outliers would widen the bins
     array = to_slices(np.clip(volume.array, low, high))
     image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
     _place(image, volume)

@@ -1,6 +1,6 @@
-"""Words in names of files and folders, and what they say: one table for all layouts.
+"""The words in names of files and folders that all layouts know.
 
-Names are cut at "-", "_", "." and spaces; upper and lower case are alike.
+Names are split at "-", "_", "." and spaces; upper and lower case are equivalent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MODALITIES = (
     ("ct",),
     ("mr", "mri"),
 )
-# Known only to be passed over, unless a person asks for one by this very word.
+# Modalities that are recognised and skipped, unless the user asks for one by this word.
 OTHERS = [
     "adc",
     "angio",
@@ -50,7 +50,7 @@ OTHERS = [
     "t2starw",
     "unit1",
 ]
-COMPOUNDS = (  # words that belong together, and what they make
+COMPOUNDS = (  # pairs of words that together name a modality, and that modality
     (("t2", "flair"), "flair"),
     (("t2w", "flair"), "flair"),
     *((("t1", word), "t1c") for word in ("c", "ce", "gd", "post", "postcontrast", "km")),
@@ -58,11 +58,11 @@ COMPOUNDS = (  # words that belong together, and what they make
     *((("t2", word), "t2star") for word in ("star", "starw")),
 )
 
-# What is no scan: masks, label maps, tissue maps.
+# Words that mark files as masks, label maps or tissue maps.
 NO_SCAN = re.compile(
     r".*(mask|masks|seg|segs|segmentation|segmentations|label|labels|labelstr|labelsts|probseg)"
 )
-NO_SCAN_AT_THE_END = re.compile(  # further in front these may be initials
+NO_SCAN_AT_THE_END = re.compile(  # earlier in a name these words may be initials
     r"lesions?|rois?|tumou?r|aparc|wmparc|gm|wm|csf|gt|groundtruth|contours?|annotations?"
 )
 NO_SCAN_FOLDER = re.compile(r"(masks?|labels?(tr|ts)?|segs?|segmentations?)")
@@ -100,7 +100,7 @@ PERSON_AND_VISIT = (
     ),
 )
 
-# Folders that say nothing about whose scan it is.
+# Folder names that say nothing about the person.
 NEUTRAL = set(
     [
         "anat",
@@ -147,17 +147,17 @@ def words_of(name: str) -> list[str]:
 
 
 def canonical(name: str) -> str:
-    """A modality's name for comparing: T1w, t1 and T1 are one."""
+    """A modality's name in a form for comparison: T1w, t1 and T1 become "t1"."""
     lower = name.lower()
     return lower[:-1] if len(lower) > 2 and lower.endswith("w") else lower
 
 
 class Modalities:
-    """Which words name which modality, for a list of wanted ones.
+    """The words that name each of the requested modalities.
 
     Args:
-        wanted: modalities as the user spells them.
-        also: further words for one of them: word → modality.
+        wanted: the requested modalities as the user spells them.
+        also: further words: word → modality.
     """
 
     def __init__(self, wanted: Sequence[str], also: Mapping[str, str] | None = None) -> None:
@@ -175,13 +175,14 @@ class Modalities:
         self._words |= {word.lower(): name for word, name in (also or {}).items()}
 
     def of(self, word: str) -> str | None:
-        """The wanted modality that a word names; "" for another one, None for none at all."""
+        """The requested modality that a word names; "" for other modalities, None for none."""
         return self._words.get(word.lower())
 
     def marked(self, words: Sequence[str]) -> tuple[int, int, str] | None:
-        """First and last index + 1 of the words that name a modality, and which ("" another).
+        """First index, last index + 1 and modality of the words that name a modality.
 
-        None without such a word. Two modalities in one name are "" too.
+        The modality is "" if it was not requested or if the words name two modalities. The result
+        is None if no word names a modality.
         """
         hits = _hits(words, self._words)
         exact = [hit for hit in hits if words[hit[0]] not in ("mr", "mri")]

@@ -6,10 +6,10 @@ Each holds `data_fs`, (n, columns, rows) with values from 0 to 1: the official l
 last two axes, so that (n, rows, columns) is what its network and its pictures show. How these lie
 is the `orientation`; they are turned to our (z, y, x) without interpolation.
 
-The files do not know whose a slice is, where it lay, how large its pixels are, or whether slice i
-of one file belongs with slice i of another. So each file stands for one subject, no two files are
-pairs unless a person says so, and the pixel size must be given. Their values are kept: 1 stays 1,
-and the scale from other scans to them is the training file's mean.
+The files do not state the person of a slice, its position, its pixel size, or whether slices with
+equal indices in two files are pairs. Each file therefore counts as one subject, two files are a
+pair only if the user says so, and the user must give the pixel size. The values are kept: 1 stays
+1. The mean of the training file gives the scale between these values and those of other scans.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class MatFolder:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a person said of the files."""
+        """The user's statements on the files, as the manifest records them."""
         return {
             "split": "file names",
             "orientation": self.orientation.code,
@@ -123,26 +123,26 @@ class MatFolder:
 
     @property
     def left_out(self) -> dict[str, Any]:
-        """Nothing: the files' names say all."""
+        """Empty: no file is left out."""
         return {}
 
     def notes(self, subject: str) -> dict[str, Any]:
-        """Nothing: whose a slice is, the files do not know."""
+        """Empty: the files do not name people or visits."""
         return {}
 
     def faults(self, subject: str, error: UserError) -> list[Fault]:
-        """The files of a split stand or fall together."""
+        """One fault for the whole subject, since its files form one split."""
         return [Fault(subject, None, error)]
 
     def without(self, faults: Sequence[Fault]) -> MatFolder:
-        """Refused: each file is a whole split."""
+        """Raise the first error: a file cannot be left out, because it is a whole split."""
         raise faults[0].error
 
     def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Nothing: slices are not looked for in other files."""
+        """No check: slices are not compared between files."""
 
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
-        """What the cohort's decisions and the manifest need to know of a subject's files."""
+        """The records of a subject's files, by modality, for the decisions and the manifest."""
         files = self.files[subject]
         records = {modality: self._record(path, modality) for modality, path in files.items()}
         shapes = {tuple(record["native_shape"]) for record in records.values()}
@@ -155,7 +155,7 @@ class MatFolder:
         return {m: record | {"reference": next(iter(files))} for m, record in records.items()}
 
     def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """As before: these files are pairs because a person says so."""
+        """The unchanged records: the user decides whether these files are pairs."""
         return self.records(subject)
 
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
@@ -163,7 +163,7 @@ class MatFolder:
         return self._parts(self.files[subject][modality])
 
     def restore(self, subject: str, records: Mapping[str, Any]) -> None:
-        """Nothing: the files are read again."""
+        """No action: the files are read again."""
 
     def _parts(self, path: Path) -> Iterator[NDArray[np.float32]]:
         for part in read_parts(self.raw / path):
@@ -254,7 +254,7 @@ def measure(parts: Iterator[NDArray[np.float32]], name: str) -> Measured:
 
 
 def _tell(report: Reporter, orientation: str | None, apart: set[str]) -> None:
-    """Say what was assumed of the slices."""
+    """Warn of assumptions about the slices."""
     if orientation is None:
         report.warn(
             f"the slices are taken to lie {DEFAULT_ORIENTATION}: anterior at the top, the "

@@ -1,8 +1,8 @@
-"""How axial slices lay that were made elsewhere, and the way to our axes and back.
+"""The orientation of axial slices from other software, and the conversion to our axes and back.
 
-Our slices are (z, y, x) of a RAS+ volume: row numbers grow to the patient's anterior, column
-numbers to the patient's right, "AR". Others store them as they are looked at. Two letters say
-where their rows and columns grow to:
+Our slices are (z, y, x) of a RAS+ volume: row numbers grow to the patient's anterior and column
+numbers to the patient's right, "AR". Other software stores slices as they are displayed. Two
+letters give the directions in which rows and columns grow:
 
     PL  anterior at the top of the picture, the patient's right on its left (radiological)
     PR  the same, mirrored (neurological)
@@ -26,7 +26,7 @@ CODES = tuple(code for y in "AP" for x in "RL" for code in (y + x, x + y))
 
 @dataclass(frozen=True)
 class SliceOrientation:
-    """Where rows and columns of a slice grow to.
+    """The directions in which the rows and columns of a slice grow.
 
     Attributes:
         code: two letters, rows first: one of A, P and one of L, R.
@@ -54,7 +54,7 @@ class SliceOrientation:
         return tuple(axis for axis, letter in ours if letter not in self.code)
 
     def to_ours(self, slices: NDArray[Any]) -> NDArray[Any]:
-        """(…, rows, columns) that lie so → (…, y, x); a view, no value is changed."""
+        """(…, rows, columns) in this orientation → (…, y, x), as a view."""
         turned = np.swapaxes(slices, -1, -2) if self.transposed else slices
         return np.flip(turned, self.reversed_axes)
 

@@ -52,11 +52,6 @@ class Job:
     report: Reporter
     skip_bad: bool = False
 
-    @property
-    def steps(self) -> int:
-        """Subjects to measure and scans to write."""
-        return len(self.source.files) + sum(len(of) for of in self.source.files.values())
-
 
 def prepare(
     raw: Path,
@@ -83,42 +78,43 @@ def prepare(
     paired: Sequence[str] | None = None,
     report: Reporter = SILENT,
 ) -> Manifest:
-    """Bring a folder of scans into the form that training and evaluation read.
+    """Convert a folder of scans to the prepared data that training and evaluation read.
 
     Args:
-        raw: folder of scans, see `discover` for the layouts, or of the official code's .mat
-            files, see `official_mat`; these know their split, and need no registration.
-        out: folder to make; an unfinished one of the same options is continued.
-        modalities: names to look for; the first is the reference that others are moved onto.
-        split: numbers of people, {"train": 8, "val": 2, "test": 2}, or shares in percent,
-            (80, 10, 10), which are the default; names in order; or
-        split_file: a table of subject and split.
+        raw: folder of scans, see `discover` for the layouts; or folder of the official code's
+            .mat files, see `official_mat`, which contain their split and are not registered.
+        out: the folder to make; an unfinished folder with the same options is continued.
+        modalities: modalities to look for; the first one is the reference of the registration.
+        split: numbers of people, {"train": 8, "val": 2, "test": 2}, or shares in percent, by
+            default (80, 10, 10); people are taken in the order of their names.
+        split_file: a table of subject and split, in place of `split`.
         table: a table of scans in place of a layout, see `table`.
-        prefer: words of names to take first where a scan has several versions.
-        unpaired_people: equal names in two modalities are two people.
-        across_visits: scans of two visits of a person may make a pair.
-        allow_synthetic: take synthetic images for scans.
-        skip_bad: go on without scans that cannot be used; the manifest names them.
-        size: pixels of the square training slices.
-        spacing_mm: their pixel size; None takes the finest at which every head fits. Of .mat
-            files it is their own pixel size, which must be given.
-        intensity: "robust" or "paper" for MR; CT has a fixed window of HU.
-        ct_window: "soft", "bone", "full" or "LO,HI" in HU; "paper": CT is normalised as MR is in
-            the paper's Sec. IV-A.
-        units: "HU": the CT scans are in HU although no air is in view; "auto": that is checked.
-        register: find the affine between the scans of a subject (validation and test).
-        register_training: the same for training subjects that have several modalities.
-        max_slices: at most so many slices per scan, the uppermost ones.
-        orientation: of .mat files, how their slices lie; see `official_mat`.
-        paired: of .mat files, the splits whose slices of one index belong together.
-        report: told the phases, subjects done, and in one line each what a person should know.
+        prefer: words in file names that are preferred if a scan has several versions.
+        unpaired_people: treat equal names in two modalities as two people.
+        across_visits: allow pairs of scans from two visits of a person.
+        allow_synthetic: accept synthetic images as scans.
+        skip_bad: leave out scans that cannot be used; the manifest names them.
+        size: side of the square training slices in pixels.
+        spacing_mm: pixel size of the training slices in mm; None: the finest at which every head
+            fits. For .mat files it is the pixel size of the files, and must be given.
+        intensity: "robust" or "paper", for MR; CT has a fixed window of HU.
+        ct_window: "soft", "bone", "full" or "LO,HI" in HU; "paper" normalises CT as the paper's
+            Sec. IV-A normalises MR.
+        units: "HU" if CT scans are in HU although no air is in view; "auto" checks the values.
+        register: register the scans of each validation and test subject.
+        register_training: register the scans of training subjects, too.
+        max_slices: most slices per scan; the uppermost slices are kept.
+        orientation: for .mat files, the orientation of the slices; see `official_mat`.
+        paired: for .mat files, the splits in which slices with equal indices are pairs.
+        report: receives phases, the number of finished subjects, and warnings.
 
     Returns:
         The manifest of `out`.
 
     Raises:
-        OptionError: an option makes no sense, or `out` was made with other options.
-        UserError: scans cannot be used; the message names all, and there is no manifest.
+        OptionError: an option is out of range, or `out` was made with other options.
+        UserError: scans cannot be used; the message names all of them, and no manifest is
+            written.
     """
     raw, out = Path(raw), Path(out)
     _check_options(modalities, size, spacing_mm, intensity, max_slices)
@@ -171,7 +167,7 @@ def _run(job: Job) -> Manifest:
     """Both passes, unless the folder is finished."""
     finished = job.folder.take_up()
     if finished is not None:
-        job.report.progress(job.steps, job.steps, "nothing to do")
+        job.report.phase("nothing to do")
         return finished
     job, records = _read_all(job)
     job.source.check_records(records)
@@ -193,22 +189,28 @@ def _run(job: Job) -> Manifest:
             "scans": entries,
         }
     )
-    job.report.progress(job.steps, job.steps, "done")
+    job.report.progress(len(entries), len(entries), "done")
     return manifest
 
 
 def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
-    """The first pass over all subjects, and the job without what could not be used.
+    """The first pass over all subjects.
+
+    Returns:
+        The job without unusable scans, and the records of its subjects.
 
     Raises:
-        UserError: scans that cannot be used, all of them, unless they are to be skipped.
+        UserError: scans cannot be used and `skip_bad` is False; the message names all of them.
     """
     records: dict[str, dict[str, dict[str, Any]]] = {}
     left = list(job.source.files)
     while left:
         faults: list[Fault] = []
+        total = len(job.source.files)
+        job.report.phase("reading and registering")
         for subject in left:
-            job.report.progress(len(records), job.steps, f"reading {subject}")
+            now = f"person {len(records) + 1} of {total}: {subject}"
+            job.report.progress(len(records), total, now)
             try:
                 records[subject] = job.source.records(subject)
             except UserError as error:
@@ -224,7 +226,7 @@ def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
 
 
 def _all_in_one(faults: Sequence[Fault]) -> UserError:
-    """One line for everything that is wrong with a cohort."""
+    """One error for all scans of a cohort that cannot be used."""
     if len(faults) == 1:
         return faults[0].error
     return DataError(
@@ -234,7 +236,7 @@ def _all_in_one(faults: Sequence[Fault]) -> UserError:
 
 
 def _scaling(job: Job) -> Mapping[str, str]:
-    """The splits that intensity scales are taken from: training, else what there is."""
+    """Subject → split for the intensity scales; without training subjects, all count as such."""
     splits = job.source.splits
     if "train" in splits.values():
         return splits
@@ -246,7 +248,7 @@ def _scaling(job: Job) -> Mapping[str, str]:
 
 
 def _split_said(split: Counts | Shares | None, file: Path | None, table: Path | None) -> Any:
-    """How the split was asked for, as the manifest holds it."""
+    """The requested split, as the manifest records it."""
     if isinstance(split, Mapping):
         return dict(split)
     if split is None and (file or table):
@@ -273,10 +275,11 @@ def _write_all(
 ) -> list[dict[str, Any]]:
     """The second pass: every scan's slices on disk, and its entry in the manifest."""
     entries = []
-    done = len(job.source.files)
+    done, total = 0, sum(len(of) for of in records.values())
+    job.report.phase("writing slices")
     for subject, of in records.items():
         for modality, record in of.items():
-            job.report.progress(done, job.steps, f"writing {subject} {modality}")
+            job.report.progress(done, total, f"{subject} {modality}")
             entry = _entry(job, subject, modality, record, grids[subject][modality], scales)
             _write_scan(job, entry, scales[modality])
             entries.append(entry)
@@ -331,7 +334,7 @@ def _check_options(
     intensity: str,
     max_slices: int | None,
 ) -> None:
-    """Raise OptionError for values that make no sense, before anything is read."""
+    """Raise OptionError for values out of range, before any file is read."""
     if isinstance(modalities, str) or not modalities:
         raise OptionError(f"the modalities {modalities!r}", "names such as T1, T2")
     try:
@@ -349,7 +352,7 @@ def _check_options(
 
 
 def _check_ct(ct_window: str, units: str) -> None:
-    """Raise OptionError for a window or units that there are not."""
+    """Raise OptionError for an unknown window or unknown units."""
     if ct_window != PAPER:
         window_of(ct_window)
     if units not in ("auto", "HU"):
@@ -357,7 +360,7 @@ def _check_ct(ct_window: str, units: str) -> None:
 
 
 def _check_unset(**options: Any) -> None:
-    """Raise OptionError for options that this kind of source has no use for."""
+    """Raise OptionError if an option is set that this kind of source does not use."""
     for name, value in options.items():
         if value is not None:
             mat = name in ("orientation", "paired")

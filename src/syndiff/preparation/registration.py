@@ -1,13 +1,14 @@
-"""Registration: where a point of one scan lies in another scan of the same person.
+"""Registration: the map from one scan to another scan of the same person.
 
 Affine, by mutual information (Mattes) as in the paper's Sec. IV-A. The result is a matrix (4, 4)
-from world coordinates of the reference to world coordinates of the moving scan, both RAS+ in mm:
-what resampling needs, and what the manifest records.
+from world coordinates of the reference to world coordinates of the moving scan, both RAS+ in mm.
+Resampling uses this matrix, and the manifest records it.
 
-Several starts compete: the positions that the files state, the heads' centres, the heads' crowns
-(a neck in view of one scan alone pulls its centre down). Headers, rigid and affine compete, too.
-What comes out is judged: two scans that do not fit are no pair, and are never paired by their
-headers instead. What a single pair cannot show, the cohort does: see `decisions.misfits`.
+The search tries several starts: the positions in the headers, and the shifts that match the
+centres or the crowns of the heads (a neck in only one field of view moves the centre of the head).
+The best of header positions, rigid map and affine map is kept. The result is then checked. Two
+scans that do not fit are not a pair, and are not paired by their headers instead. Errors that a
+single pair does not show are found by comparing the cohort: see `judgement.misfits`.
 """
 
 from __future__ import annotations
@@ -30,34 +31,35 @@ from syndiff.preparation.resampling import (
 )
 
 START_LEVELS, RIGID_LEVELS, AFFINE_LEVELS = (4,), (2, 1), (2, 1)  # shrink factors
-SAME_START_MM = 5.0  # starts nearer than this end in the same place
-CROWN_MM = 100.0  # of a head from its top: in view whatever the neck
-FEWEST_SLICES = 4  # along any axis: thinner scans hold too little to register
-MARGIN = 0.005  # nats of mutual information: less is no reason to interpolate
-FAR_MM, STRETCH = 60.0, 0.25  # between the crowns, and of any axis: a failure, no alignment
-LEAST_OVERLAP = 0.7  # Dice of the two heads where both scans have seen
-MIRRORED = 1.1  # times the mutual information: a mirrored scan fits clearly better
-PROMISING = 0.85  # times it, on a coarse grid: a mirror worth a closer look
+SAME_START_MM = 5.0  # starts nearer than this converge to the same map
+CROWN_MM = 100.0  # the crown is this uppermost part of a head, in view with or without the neck
+FEWEST_SLICES = 4  # along any axis; thinner scans cannot be registered
+MARGIN = 0.005  # least gain of mutual information, in nats, that justifies interpolation
+FAR_MM, STRETCH = 60.0, 0.25  # distance of the crowns and scaling beyond which the search failed
+LEAST_OVERLAP = 0.7  # Dice coefficient of the two heads within both fields of view
+MIRRORED = 1.1  # gain factor of mutual information from which a scan counts as mirrored
+PROMISING = 0.85  # least factor on a coarse grid for a mirrored scan to be registered finely
 AXES = ("left and right", "front and back", "top and bottom")
-NOTEWORTHY_MM = 15.0  # a move that a person should look at
+NOTEWORTHY_MM = 15.0  # displacement from which the user is told to look at the result
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A scan on its reference's grid, and how it came there.
+    """A scan on its reference's grid, and the result of its registration.
 
     Attributes:
         volume: the moving scan's values on the reference's grid.
-        covered: (x, y, z) which voxels of the reference the moving scan has seen.
-        matrix: reference world → moving world, RAS+ mm; the identity where headers are trusted.
-        method: "affine"; "header" where the files' own positions were kept; "same grid" where
+        covered: (x, y, z) the voxels of the reference inside the moving scan's field of view.
+        matrix: reference world → moving world, RAS+ in mm; the identity if the headers are used.
+        method: "affine"; "header" if the positions in the headers were used; "same grid" if
             nothing was interpolated.
-        before, after: mutual information in nats by headers alone, and by `matrix`; None where
-            it was not or cannot be measured.
-        moved_mm: median over the head of the distance between both.
-        overlap: Dice of the two heads where both scans have seen; None without a search.
-        problem: why the two scans are no pair, in words; empty where they are one.
-        notes: what a person should know, in words.
+        before, after: mutual information in nats by the headers, and by `matrix`; None if it was
+            not measured or cannot be measured.
+        moved_mm: median displacement of the head between header positions and `matrix`.
+        overlap: Dice coefficient of the two heads within both fields of view; None without a
+            search.
+        problem: the reason why the two scans are not a pair; empty if they are a pair.
+        notes: sentences for the user.
     """
 
     volume: Volume
@@ -86,13 +88,14 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        matrix: reference world → moving world in RAS+ mm; the identity if no map is better.
-        before, after: mutual information in nats by the headers (None where the scans do not
-            overlap by them), and by `matrix`.
-        mirrored: the pair of directions that the moving scan has exchanged; empty if none.
+        matrix: reference world → moving world, RAS+ in mm; the identity if no map is better.
+        before, after: mutual information in nats by the headers (None if the scans do not overlap
+            there), and by `matrix`.
+        mirrored: the directions that are exchanged in the moving scan; empty if it is not
+            mirrored.
     """
 
     matrix: Matrix
@@ -110,15 +113,15 @@ def align(
     search: bool,
     moving_mask: NDArray[np.bool_] | None = None,
 ) -> Alignment:
-    """Bring a scan onto the reference's grid.
+    """Register a scan to a reference and resample it onto the reference's grid.
 
     Args:
-        reference: whose grid is taken.
+        reference: the reference scan.
         mask: (x, y, z) the reference's head.
         moving: another scan of the same person.
-        fill: value outside the moving scan.
-        search: register; otherwise only the positions that the files state are used.
-        moving_mask: (x, y, z) the moving scan's head, found if not given.
+        fill: value outside the moving scan's field of view.
+        search: search for the best map; otherwise the positions in the headers are used.
+        moving_mask: (x, y, z) the moving scan's head; segmented if not given.
     """
     if moving_mask is None:
         moving_mask = foreground_mask(moving.array)
@@ -151,16 +154,16 @@ def register(
     moving: Volume,
     moving_mask: NDArray[np.bool_],
 ) -> Found:
-    """The rigid or affine map of greatest mutual information; the same at every call.
+    """Search for the rigid or affine map with the greatest mutual information; deterministic.
 
     Args:
-        reference: fixed scan.
-        mask: (x, y, z) its head.
-        moving: the other scan.
-        moving_mask: (x, y, z) its head.
+        reference: the fixed scan.
+        mask: (x, y, z) the reference's head.
+        moving: the moving scan.
+        moving_mask: (x, y, z) the moving scan's head.
 
     Raises:
-        RuntimeError: from ITK, for scans that do not overlap or hold no gradient.
+        RuntimeError: from ITK, for scans that do not overlap or have no gradient.
     """
     with one_thread() as sitk:
         pair = Comparison.of(sitk, reference, mask, moving)
@@ -185,7 +188,7 @@ def head_overlap(
     moving_mask: NDArray[np.bool_],
     matrix: Matrix,
 ) -> float:
-    """Dice of the two heads at a map, where both scans have seen; 0 where they share nothing.
+    """Dice coefficient of the two heads within both fields of view; 0 if they do not overlap.
 
     Args:
         reference, moving: the scans.
@@ -205,7 +208,7 @@ def _searched(
     moving: Volume,
     moving_mask: NDArray[np.bool_],
 ) -> tuple[Found, str]:
-    """What a search found, and why it is no alignment."""
+    """The result of a search, and the reason why it failed (empty if it succeeded)."""
     nothing = Found(np.eye(4), None, float("nan"))
     if min(*reference.array.shape, *moving.array.shape) < FEWEST_SLICES:
         thin = f"fewer than {FEWEST_SLICES} slices cannot be registered"
@@ -227,7 +230,7 @@ def _searched(
 
 
 def _misplaced(overlap: float, found: Found) -> str:
-    """Why two registered scans do not fit, as far as they show it themselves; else empty."""
+    """The reason why two registered scans do not fit, as far as this pair shows it; else empty."""
     if overlap < LEAST_OVERLAP:
         return f"the two heads overlap only to a Dice of {overlap:.2f} after registration"
     if found.mirrored:
@@ -249,7 +252,7 @@ def _apart_mm(
     moving: Volume,
     moving_mask: NDArray[np.bool_],
 ) -> float:
-    """Distance in mm between the heads' crowns: however far their scanners' origins lie apart."""
+    """Distance in mm between the crowns of the two heads after mapping by `matrix`."""
     mapped = matrix @ np.append(_crown_mm(reference, mask), 1.0)
     return float(np.linalg.norm(mapped[:3] - _crown_mm(moving, moving_mask)))
 
@@ -260,7 +263,7 @@ def _best_start(pair: Comparison, moving_mask: NDArray[np.bool_], headers: float
     Args:
         pair: the two scans.
         moving_mask: (x, y, z) the moving scan's head.
-        headers: worth of the files' own positions.
+        headers: `Comparison.worth` of the positions in the headers.
     """
     centres = centre_mm(pair.moving, moving_mask) - centre_mm(pair.reference, pair.mask)
     crowns = _crown_mm(pair.moving, moving_mask) - _crown_mm(pair.reference, pair.mask)
@@ -279,12 +282,14 @@ def _best_start(pair: Comparison, moving_mask: NDArray[np.bool_], headers: float
 
 
 def _mirrored(pair: Comparison, rigid: Matrix, worth: float) -> str:
-    """Which directions the moving scan has exchanged, by the mutual information of its mirror.
+    """The directions that are exchanged in the moving scan; empty if it is not mirrored.
+
+    The scan counts as mirrored if its mirror image has clearly more mutual information.
 
     Args:
         pair: the two scans.
-        rigid: reference world → moving world as it stands.
-        worth: mutual information there.
+        rigid: reference world → moving world, without mirroring.
+        worth: the mutual information of `rigid`.
     """
     centre = np.append(centre_mm(pair.reference, pair.mask), 1.0)
     best, name = MIRRORED * worth, ""
@@ -309,7 +314,7 @@ def _mirrored(pair: Comparison, rigid: Matrix, worth: float) -> str:
 
 
 def _crown_mm(volume: Volume, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(3,) the centre of gravity in the world of the upper part of a head."""
+    """(3,) the centre of gravity of the upper part of a head, in world coordinates."""
     points = np.argwhere(mask) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     upper = points[points[:, 2] > points[:, 2].max() - CROWN_MM]
     return np.asarray(upper.mean(axis=0))

@@ -1,4 +1,4 @@
-"""A scan on another scan's grid, given the map between their worlds."""
+"""Resample a scan onto another scan's grid, given the map between their world coordinates."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def resample(
 
 
 def field_of_view(moving: Volume, reference: Volume, matrix: Matrix) -> NDArray[np.bool_]:
-    """Which voxels (x, y, z) of the reference lie inside the moving scan."""
+    """The voxels (x, y, z) of the reference that lie inside the moving scan's field of view."""
     to_moving = voxel_map(moving, reference, matrix)
     x, y, z = np.ogrid[tuple(slice(n) for n in reference.array.shape)]
     inside = np.ones(reference.array.shape, dtype=bool)
@@ -71,7 +71,7 @@ def voxel_map(moving: Volume, reference: Volume, matrix: Matrix) -> Matrix:
 def seen_share(
     moving: Volume, reference: Volume, matrix: Matrix, mask: NDArray[np.bool_]
 ) -> float:
-    """Share of the mask (x, y, z) on the reference that the moving scan has seen."""
+    """Fraction of the reference's mask (x, y, z) inside the moving scan's field of view."""
     return float(field_of_view(moving, reference, matrix)[mask].mean()) if mask.any() else 0.0
 
 

@@ -28,14 +28,14 @@ from syndiff.reporting import SILENT, Reporter
 
 @dataclass(frozen=True)
 class Request:
-    """Whose scans are wanted, and who is for what.
+    """The requested scans and their split.
 
     Attributes:
-        split: numbers of people, or shares in percent; None for 80/10/10.
-        split_file: a table of subject and split instead.
-        table: a table of scans, see `table`; of subjects and splits if it has no column `file`.
-        choice: where names leave a choice.
-        allow_synthetic: take synthetic images for acquired ones.
+        split: numbers of people, or shares in percent; None: 80/10/10.
+        split_file: a table of subject and split, in place of `split`.
+        table: a table of scans, see `table`; without a column `file`, of subjects and splits.
+        choice: how to choose between ambiguous names.
+        allow_synthetic: accept synthetic images as scans.
     """
 
     split: Counts | Shares | None = None
@@ -47,16 +47,17 @@ class Request:
 
 @dataclass(frozen=True)
 class ScanFolder:
-    """Scans of persons; see `source.Source` for what it offers.
+    """A folder of scans; see `source.Source` for its methods.
 
     Attributes:
-        measure: what the first pass depends on.
-        work: folder for what was measured already.
-        report: told in one line each what a person should know.
-        cohort: all that was found, the people in no split included.
-        lacking: people that validation and test passed over, who lack a modality.
-        synthetic: files that are synthetic and allowed.
-        skipped: what could not be used and is left out.
+        raw, files, splits, unused: see `source.Source`.
+        measure: the options of the first pass.
+        work: folder of the cached measurements.
+        report: receives warnings.
+        cohort: all scans that were found, including those of people in no split.
+        lacking: people in no split who lack a modality.
+        synthetic: synthetic images that were accepted as scans.
+        skipped: scans that cannot be used and are left out.
     """
 
     raw: Path
@@ -80,12 +81,12 @@ class ScanFolder:
         request: Request,
         report: Reporter = SILENT,
     ) -> ScanFolder:
-        """Look for scans and divide their people; tells what is left out.
+        """Find scans, split their people, and warn of everything that is left out.
 
         Raises:
-            DataError: there are none, or not those that the split needs; one scan in two splits;
-                synthetic ones that were not allowed.
-            OptionError: two splits.
+            DataError: there are no scans or too few for the split, a scan is in two splits, or
+                synthetic images are not allowed.
+            OptionError: two splits are given.
         """
         modalities = measure.modalities
         cohort, splits = found_and_split(raw, modalities, request)
@@ -107,7 +108,7 @@ class ScanFolder:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How scans of a person are brought together and chosen from."""
+        """The options of registration and of the choice of slices."""
         return {
             "register": self.measure.register,
             "register_training": self.measure.register_training,
@@ -117,7 +118,7 @@ class ScanFolder:
 
     @property
     def left_out(self) -> dict[str, Any]:
-        """What was not taken, as the manifest holds it."""
+        """The files and people that were left out, as the manifest records them."""
         return {
             "files": [_said(left) for left in self.cohort.left_out],
             "people_lacking_a_modality": list(self.lacking),
@@ -137,7 +138,7 @@ class ScanFolder:
         return {"person": self.cohort.people[subject], "visit": self.cohort.visits[subject]}
 
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
-        """What was measured at a subject's scans; from the cache if it is in order."""
+        """The measurements of a subject's scans; from the cache if it is valid."""
         return self._measured(subject, need_slices=False)
 
     def faults(self, subject: str, error: UserError) -> list[Fault]:
@@ -156,10 +157,10 @@ class ScanFolder:
         return found or [Fault(subject, None, error)]
 
     def without(self, faults: Sequence[Fault]) -> ScanFolder:
-        """The same without scans that cannot be used.
+        """The same folder without scans that cannot be used.
 
         Raises:
-            DataError: nobody is left, or no training scan of a modality.
+            DataError: no person is left, or a modality has no training scan left.
         """
         bad = {(fault.subject, fault.path) for fault in faults}
         files = {
@@ -181,17 +182,17 @@ class ScanFolder:
         return replace(self, files=files, splits=splits, skipped=(*self.skipped, *faults))
 
     def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse scans of equal voxels in two splits; see `identical`."""
+        """Refuse scans with equal voxels in two splits; see `identical`."""
         check_voxels(self.raw, self.files, self.splits, records, self.report)
 
     def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """The same once more, with scans (modality → why) that are no pair with the first."""
+        """Measure again, with scans (modality → reason) that are not pairs with the first."""
         return self._measured(subject, need_slices=False, apart=reasons)
 
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
         """The chosen slices of a scan, all at once."""
         cache = slices_cache(self.work, subject, modality)
-        if not cache.is_file():  # its numbers came from an earlier run's manifest
+        if not cache.is_file():  # the records came from the manifest of an earlier run
             self._measured(subject, need_slices=True)
         yield np.load(cache, allow_pickle=False)  # n y x
 
@@ -252,7 +253,7 @@ def _synthetic(raw: Path, files: Found, allowed: bool, report: Reporter) -> tupl
 def _is_marked(path: Path) -> bool:
     try:
         return bool(synthetic_mark(nib.load(path).header, path))
-    except Exception:  # whatever is wrong with the file is said when it is read
+    except Exception:  # the reader of the file reports the error later
         return False
 
 

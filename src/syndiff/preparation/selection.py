@@ -1,4 +1,4 @@
-"""Which scans of a folder are to be translated: those of the source modalities, and no masks."""
+"""Select the scans of a folder to translate: scans of the source modalities, without masks."""
 
 from __future__ import annotations
 
@@ -42,18 +42,19 @@ def scans_of(
 ) -> Selection:
     """The scans of some modalities in a folder, whatever its layout.
 
-    Of one modality every scan is taken, all visits and versions; of several, one set per visit.
-    Where no name says a modality, files that name none are taken; masks never.
+    For one modality, all its scans are selected, with all visits and versions. For several
+    modalities, one set of scans is selected per visit. If no file name contains a modality, all
+    files without a modality are selected. Masks are never selected.
 
     Args:
-        folder: to search.
-        modalities: wanted; the first one is the one that `pattern` and `modality` are about.
-        pattern: take the files whose name or path fits it ("*_0000.nii.gz"), whatever they say.
-        modality: a word that means the first modality in this folder, e.g. "mprage".
+        folder: the folder to search.
+        modalities: the requested modalities; `pattern` and `modality` refer to the first one.
+        pattern: select exactly the files whose name or path matches, e.g. "*_0000.nii.gz".
+        modality: the word for the first modality in this folder, e.g. "mprage".
 
     Raises:
-        DataError: there is none, or it is unclear which.
-        OptionError: a pattern, which can choose one modality only.
+        DataError: there is no such scan, or the choice is ambiguous.
+        OptionError: `pattern` is given with several modalities.
     """
     if pattern and len(modalities) > 1:
         raise OptionError(

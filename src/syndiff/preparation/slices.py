@@ -1,4 +1,4 @@
-"""Which axial slices of a scan are taken, and what they show."""
+"""Choose the axial slices of a scan, and measure their tissue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from syndiff.io.volume import Volume
 
-AREA_SHARE = 0.1  # of the largest slice's foreground: what a slice must hold to be taken
-COVERED_SHARE = 0.95  # of a slice's foreground that every scan of a pair must have seen
-TRAINING_COVERED_SHARE = 0.6  # the same in training, where a border that is cut does no harm
-PROFILE_MM = 10.0  # between the values of a profile
+AREA_SHARE = 0.1  # least foreground of a slice, as a fraction of the largest slice's foreground
+COVERED_SHARE = 0.95  # fraction of a slice's foreground in the field of view of every scan
+TRAINING_COVERED_SHARE = 0.6  # the same in training, where a cropped border does no harm
+PROFILE_MM = 10.0  # distance between the values of a profile
 
 
 def choose_slices(

@@ -1,4 +1,4 @@
-"""Where slices come from: what the recipe asks of scans in a folder or of other stores."""
+"""The protocol of data sources: what the recipe needs from a folder of scans or .mat files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syndiff.preparation.discover import Found
 
 @dataclass(frozen=True)
 class Fault:
-    """A scan that cannot be used; with `path` None a subject whose scans do not fit together."""
+    """A scan that cannot be used; if `path` is None, the subject's scans do not fit together."""
 
     subject: str
     path: Path | None
@@ -24,7 +24,7 @@ class Fault:
 
 
 class Source(Protocol):
-    """Slices of some modalities on their own grids, and what was measured there."""
+    """Slices of the requested modalities on their native grids, and their measurements."""
 
     @property
     def raw(self) -> Path:
@@ -44,32 +44,32 @@ class Source(Protocol):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What was asked of this kind of source, as the manifest holds it."""
+        """The options of this kind of source, as the manifest records them."""
 
     @property
     def left_out(self) -> dict[str, Any]:
-        """What was not taken and why, as the manifest holds it."""
+        """The files and people that were left out, with reasons, as the manifest records them."""
 
     def notes(self, subject: str) -> dict[str, Any]:
-        """What the manifest says of a subject beside its records: person and visit."""
+        """Person and visit of a subject, for the manifest."""
 
     def faults(self, subject: str, error: UserError) -> list[Fault]:
         """Every scan of a subject that cannot be used, after `records` raised an error."""
 
     def without(self, faults: Sequence[Fault]) -> Source:
-        """The same without scans that cannot be used."""
+        """The same source without these scans."""
 
     def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Refuse what only the records of all subjects together show."""
+        """Check the records of all subjects together, e.g. for scans that occur twice."""
 
     def records(self, subject: str) -> dict[str, dict[str, Any]]:
-        """The first pass over a subject: modality → plain values, as `measure.measured` makes."""
+        """The first pass over a subject: modality → plain values, see `measure.measured`."""
 
     def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """The first pass once more; these scans (modality → why) are no pair with the first."""
+        """Repeat the first pass, with scans (modality → reason) that are not pairs."""
 
     def parts(self, subject: str, modality: str) -> Iterator[NDArray[np.float32]]:
         """The chosen native slices (n, y, x) in acquired units, in order, some at a time."""
 
     def restore(self, subject: str, records: Mapping[str, Any]) -> None:
-        """Remember a subject's records from a manifest, so that it need not be read again."""
+        """Take a subject's records from a manifest, so that its scans need not be read again."""

@@ -1,4 +1,4 @@
-"""Who is for training, validation and test: always whole people, never visits or slices."""
+"""Split people into training, validation and test; all visits of a person stay together."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def assign(
 ) -> dict[str, str]:
     """Subject → split, for the subjects that are used; names in order.
 
-    Training comes first, then validation, then test; numbers and shares are people, and all visits
-    of a person go together. Validation and test take people who have every modality, and pass the
-    others over, as long as anybody has every modality; where nobody has, they have no pairs.
+    People are assigned in the order of their names: first to training, then to validation, then
+    to test. Numbers and shares count people; all visits of a person are in the same split.
+    Validation and test only take people who have every modality, unless there are none.
 
     Args:
-        cohort: what was found.
-        modalities: wanted.
-        split: numbers of people, or shares in percent; None takes 80/10/10.
-        split_file: a table of subject (or person) and split instead.
+        cohort: the scans that were found.
+        modalities: the requested modalities.
+        split: numbers of people, or shares in percent; None: 80/10/10.
+        split_file: a table of subject (or person) and split, in place of `split`.
 
     Raises:
-        OptionError: both are given, or nobody is left.
-        DataError: too few people, or no training scan of a modality.
+        OptionError: both `split` and `split_file` are given, or no person is used.
+        DataError: there are too few people, or a modality has no training scan.
     """
     if split is not None and split_file is not None:
         raise OptionError("both a split and a split file", "one of `split` and `split_file`")
@@ -158,10 +158,17 @@ def _alternating(cohort: Cohort, modalities: Sequence[str]) -> list[str]:
 
 
 def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of a table separated by tab, comma or semicolon; comments left out.
+    """Read a table separated by tab, comma or semicolon, without comment lines.
+
+    Args:
+        path: the table.
+        what: the kind of table, for messages.
+
+    Returns:
+        (line number, cells) of each row.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the table cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""What `prepare` says at its end: how many slices of whom, and all that was left out, and why."""
+"""The summary of `prepare`: numbers of slices and subjects, and everything that was left out."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def read_table(table: Path, raw: Path, modalities: Sequence[str]) -> Cohort:
         modalities: wanted; rows of others are left out.
 
     Raises:
-        DataError: the table is not of this form; all faults of its rows are named at once.
+        DataError: the table does not have this form; the message lists the faults of its rows.
     """
     rows = read_rows(table, "table")
     header = [cell.lower() for cell in rows[0][1]] if rows else []
@@ -134,10 +134,10 @@ def _cohort(
 
 
 def write_table(path: Path, cohort: Cohort, splits: dict[str, str] | None = None) -> None:
-    """Write what was found, for a person to correct; files that were left out have a note.
+    """Write a cohort as a table for the user to correct; files that were left out have a note.
 
     Raises:
-        OptionError: the file exists; it may hold somebody's corrections.
+        OptionError: the file exists; it may contain the user's corrections.
     """
     if path.exists():
         raise OptionError(f"the table {path} exists", "a new name", "it is never overwritten")

@@ -1,7 +1,7 @@
-"""What the numbers in a scan mean: one function for `prepare` and `translate`.
+"""Interpretation of a scan's values, used by `prepare` and `translate`.
 
-MR magnitude images are 0 in air and positive in tissue; CT is in Hounsfield units. What differs is
-brought to that by a stated rule and noted, or refused. Nothing is cut away in silence.
+MR magnitude images are 0 in air and positive in tissue; CT is in Hounsfield units. Other values
+are converted by the following rules, with a note to the user, or refused.
 
 MR
     from -5 % of the brightest up   interpolation's ringing (and one voxel in a thousand below):
@@ -15,7 +15,7 @@ MR
 CT
     padding below -1024             raised to -1024, air
     exactly 0 around the head       a masked background: set to -1024, noted
-    no air, or no negative values   refused, unless a person says that these are HU
+    no air, or no negative values   refused, unless the user says that these are HU
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ MOST_HU = 65535.0
 
 @dataclass(frozen=True)
 class Values:
-    """A scan's values as the field understands them.
+    """A scan's values in the convention of its modality.
 
     Attributes:
-        array: (x, y, z) float32: 0 in air for MR, HU for CT.
-        notes: what was done to them, in words.
+        array: (x, y, z) float32; 0 in air for MR, HU for CT.
+        notes: sentences on the conversions that were applied.
     """
 
     array: Array
@@ -53,15 +53,15 @@ class Values:
 
 
 def understood(array: NDArray[np.float32], unit: Unit, *, certain: bool = False) -> Values:
-    """A scan's values brought to what its modality means.
+    """Convert a scan's values to the convention of its modality.
 
     Args:
         array: (x, y, z) acquired values.
         unit: "HU" for CT, else "a.u.".
-        certain: a person says that a CT's values are HU, although no air is in view.
+        certain: the user states that the values of a CT are HU although no air is in view.
 
     Raises:
-        VolumeError: the values mean something else, or nobody can know.
+        VolumeError: the values are of another kind, or their meaning is ambiguous.
     """
     return _hounsfield(array, certain) if unit == "HU" else _magnitude(array)
 
@@ -76,11 +76,11 @@ def looks_like_hounsfield(array: Array) -> bool:
 
 
 def field_doubts(array: Array, mask: NDArray[np.bool_], unit: Unit) -> list[str]:
-    """Reasons to think that the air around a head was not told from it, in words.
+    """Warnings that the head was probably not segmented correctly from the air around it.
 
     Args:
-        array: (x, y, z) understood values.
-        mask: (x, y, z) what was taken for the head.
+        array: (x, y, z) values as `understood` returns them.
+        mask: (x, y, z) the segmented head.
         unit: "HU" for CT, else "a.u.".
     """
     doubts = []
@@ -136,7 +136,7 @@ def _magnitude(array: Array) -> Values:
 
 
 def _without_padding(array: Array) -> tuple[Array, tuple[str, ...]]:
-    """MR values in which one value far below all others became 0."""
+    """MR values with padding (one frequent value far below all others) replaced by 0."""
     low = float(array.min())
     padded = array == low
     rest = array[~padded]
@@ -165,7 +165,7 @@ def _hounsfield(array: Array, certain: bool) -> Values:
 
 
 def _no_hounsfield(array: Array) -> VolumeError:
-    """Why CT values are refused: they are not guessed at."""
+    """The error for CT values that are not in HU; the scale is never guessed."""
     low, high = float(array.min()), float(array.max())
     offset = (
         low >= -1
@@ -210,7 +210,7 @@ def _sides(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _corners(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(4,) how much of each in-plane corner (a twentieth of either side) a mask fills."""
+    """(4,) the fraction of each in-plane corner (a twentieth of each side) that a mask fills."""
     nx, ny = (max(1, n // 20) for n in mask.shape[:2])
     ends_x, ends_y = (slice(nx), slice(-nx, None)), (slice(ny), slice(-ny, None))
     return np.array([float(mask[x, y].mean()) for x in ends_x for y in ends_y])

@@ -1,8 +1,8 @@
 """Batches of slices, each a function of the seed and the step alone.
 
 Samples are counted over the whole run: step s of batch size b shows the positions s·b … s·b + b-1.
-A position says what is shown there, so a run that resumes at step s sees the very batches that an
-uninterrupted one sees, without any stored state.
+The position alone determines the sample, so a run that resumes at step s sees the same batches as
+an uninterrupted run, without any stored state.
 
 unpaired  source and target each in their own order: position p of one is in its pass p // n over
           its n slices, and every pass has its own permutation
@@ -35,19 +35,19 @@ from syndiff.training.views import SliceStore, View
 
 PAIRINGS = ("unpaired", "paired", "mixed")
 MAX_SHIFT = 3  # pixels, of the augmentation
-# What a random number is for; the unpaired source and target are 0 and 1.
+# Keys of the random streams; the unpaired source and target have the keys 0 and 1.
 PAIRED, MIXED = 2, 3
 ORDER, AUGMENT = 0, 1
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one position shows.
+    """The sample at one position.
 
     Attributes:
-        views: of source and target, or the one of both where they are `paired`.
+        views: views of source and target, or one view of both if `paired`.
         names: subject, modality and slice of each view.
-        paired: source and target are one slice of one person.
+        paired: whether source and target are the same slice of the same person.
     """
 
     views: tuple[View, ...]
@@ -56,13 +56,14 @@ class Sample:
 
 
 class Batches(Dataset, ABC):
-    """Item `step` is the batch of that step.
+    """A data set whose item `step` is the batch of that step.
 
     Args:
-        batch_size: of this process.
-        seed: of order and augmentation.
+        batch_size: samples per batch of this process.
+        seed: seed of order and augmentation.
         augment: mirror and shift at random.
-        rank, world: this process and their number; each takes its rows of the global batch.
+        rank, world: rank of this process and number of processes; each rank takes its rows of the
+            global batch.
     """
 
     def __init__(
@@ -79,21 +80,24 @@ class Batches(Dataset, ABC):
     @property
     @abstractmethod
     def stores(self) -> tuple[SliceStore, ...]:
-        """All slices that are drawn from."""
+        """All slices from which samples are drawn."""
 
     @abstractmethod
     def sample(self, position: int) -> Sample:
-        """What a position shows."""
+        """The sample at a position."""
 
     @abstractmethod
     def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         """Source and target of the samples, (b, ca, h, w) and (b, 1, h, w) in [-1, 1]."""
 
     def keep_on(self, device: torch.device, room: int) -> bool:
-        """Keep all slices on a device from now on, if so many bytes hold them; batches are equal.
+        """Keep all slices on a device from now on, if they fit into `room` bytes.
 
-        A GPU then waits neither for files nor for transfers; a CPU gains nothing, as the system
-        keeps files that were read.
+        The batches stay the same. A GPU then waits neither for files nor for transfers. A CPU
+        gains nothing, because the operating system caches files that were read.
+
+        Returns:
+            Whether the slices are kept.
         """
         fits = sum(store.bytes for store in self.stores) <= room
         if fits:
@@ -103,7 +107,7 @@ class Batches(Dataset, ABC):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in a pass."""
+        """Steps of an epoch, a pass over the slices."""
         return max(1, -(-self.positions // (self.batch_size * self.world)))
 
     def __getitem__(self, step: int) -> Batch:
@@ -113,7 +117,7 @@ class Batches(Dataset, ABC):
         return Batch(source, target, torch.tensor([sample.paired for sample in samples]))
 
     def record(self) -> dict[str, Any]:
-        """How many subjects and slices there are to draw from, and how many were skipped."""
+        """Numbers of subjects and slices that are drawn from, and of skipped slices."""
         parts = [store.slices for store in self.stores]
         return {
             "training_subjects": len({s for part in parts for s in part.subjects}),
@@ -126,7 +130,7 @@ class Batches(Dataset, ABC):
         }
 
     def describe(self) -> str:
-        """What each side draws from, in words."""
+        """What source and target are drawn from, in words."""
         return ", ".join(
             f"{len(part)} {part.kind} slices of {part.people} "
             f"{'person' if part.people == 1 else 'people'}"
@@ -139,7 +143,7 @@ class Batches(Dataset, ABC):
         return [n for i in range(total) for n in self.sample(step * total + i).names]
 
     def permuted(self, key: int, position: int, count: int) -> int:
-        """Which of `count` things a position shows, if every pass shows each once."""
+        """Index of the item, one of `count`, at a position; every pass shows each item once."""
         epoch, place = divmod(position, count)
         return int(_order(self.seed, key, epoch, count)[place])
 
@@ -154,7 +158,7 @@ class Batches(Dataset, ABC):
 
 @lru_cache(maxsize=8)
 def _order(seed: int, key: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order of a pass over so many things."""
+    """The permutation of `count` items in one pass."""
     return np.random.default_rng([seed, key, ORDER, epoch]).permutation(count)
 
 
@@ -162,8 +166,8 @@ class UnpairedBatches(Batches):
     """Source and target are drawn independently.
 
     Args:
-        source, target: the slices of either.
-        others: see `Batches`.
+        source, target: slices of either.
+        batch_size, seed, augment, rank, world: see `Batches`.
     """
 
     def __init__(
@@ -205,11 +209,11 @@ class UnpairedBatches(Batches):
 
 
 class PairedBatches(Batches):
-    """Source and target are one slice of one person, moved alike.
+    """Source and target are the same slice of the same person, augmented alike.
 
     Args:
-        slices: the sources' channels and, last, the target's.
-        others: see `Batches`.
+        slices: channels of the sources and, last, of the target.
+        batch_size, seed, augment, rank, world: see `Batches`.
     """
 
     def __init__(
@@ -295,7 +299,7 @@ def training_batches(
     """The batches of a run.
 
     Args:
-        manifest: of the prepared data.
+        manifest: manifest of the prepared data.
         sources, target: modalities; without sources only the target is drawn.
         pairing: "unpaired", "paired" or "mixed".
         shared: every unpaired subject serves both sides.

@@ -1,4 +1,4 @@
-"""Lightning's trainer, with everything switched off that this package does itself."""
+"""Lightning's trainer, without the features that this package implements itself."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def build_trainer(run: Path, devices: str, nodes: int, precision: str) -> L.Trai
         devices, nodes, precision: see `syndiff.training.run.train`.
 
     Raises:
-        OptionError: the devices are not there, or there are not as many processes.
+        OptionError: the devices are not available, or the number of started processes differs.
     """
     accelerator, count, nodes = _places(devices, nodes)
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise OptionError("no CUDA device is available here", remedy="use `devices` cpu")
-    # Its hints (workers, logging interval, devices found) do not fit a loop that is ours.
+    # Lightning's hints (workers, logging interval, devices) do not apply to this training loop.
     for name in ("lightning.pytorch", "lightning.fabric.utilities"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -45,7 +45,7 @@ def build_trainer(run: Path, devices: str, nodes: int, precision: str) -> L.Trai
             # the other group without gradients.
             strategy="ddp_find_unused_parameters_true" if count * nodes > 1 else "auto",
             precision=PRECISIONS[precision],  # type: ignore[arg-type]
-            max_epochs=1,  # an epoch of Lightning's is the rest of the run
+            max_epochs=1,  # Lightning's one epoch is the rest of the run
             logger=_logger(run),
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -60,7 +60,7 @@ def _places(devices: str, nodes: int) -> tuple[str, int, int]:
     """Accelerator, devices per node, and nodes.
 
     Raises:
-        OptionError: there are not as many processes as these ask for.
+        OptionError: the number of started processes differs from what is asked for.
     """
     count = int(devices) if devices.isdigit() else 0
     here, there = launched() or (count or 1, 1)

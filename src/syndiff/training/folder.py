@@ -1,4 +1,4 @@
-"""A run's folder has one writer at a time, and what a killed one left behind is cleared away."""
+"""One process at a time writes to a run's folder. Leftovers of killed processes are removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK, PARTIAL = ".lock", ".partial-"
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file or folder is what an interrupted writer of ours left, and nothing more."""
+    """Whether a file or folder is a lock or a partial file of an interrupted run."""
     return path.name == LOCK or path.name.startswith(PARTIAL)
 
 
@@ -26,13 +26,14 @@ def in_use(run: Path) -> bool:
 
 @contextmanager
 def only_writer(run: Path) -> Iterator[None]:
-    """Inside, no other process writes to the run; leftovers of dead ones are gone.
+    """Lock the run's folder and remove the leftovers of killed processes.
 
-    The operating system frees the lock of a process that died. A file system without locks gets a
-    lock file with the process's number, which is taken over once that process is gone.
+    The operating system frees the lock of a process that died. On a file system without locks, a
+    lock file holds the number of the process; another process takes it over once that one has
+    ended.
 
     Raises:
-        OptionError: another process is writing to it.
+        OptionError: another process is writing to the folder.
         UserError: the folder cannot be written to.
     """
     lock = _locked(run)
@@ -70,7 +71,7 @@ def _locked(run: Path) -> BaseFileLock:
 
 
 def _clear(run: Path) -> None:
-    """Remove what writers that are no more left half-written."""
+    """Remove files that killed processes left half-written."""
     for folder in (run, run / "checkpoints", run / "translators"):
         for path in folder.glob(f"{PARTIAL}*"):
             if path.is_dir():

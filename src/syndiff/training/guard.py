@@ -1,4 +1,4 @@
-"""Keeps a step that is not finite from changing the weights, without waiting for the device."""
+"""Prevents a step that is not finite from changing the weights, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class DivergedError(UserError):
 
 
 class Guard:
-    """Remembers the first step at which a group of networks had a gradient that is not finite.
+    """Records the first step at which a group of networks had a gradient that is not finite.
 
     The record stays on the device. Every process of a distributed run sees the same gradients, so
     all of them stop at the same step.
 
     Args:
-        groups: their names.
+        groups: names of the groups of networks.
     """
 
     def __init__(self, groups: tuple[str, ...]) -> None:
@@ -48,13 +48,13 @@ class Guard:
         self.first = torch.full((len(groups),), NEVER)
 
     def check(self, group: str, parameters: Iterable[nn.Parameter], step: int) -> Tensor:
-        """Look at the gradients of a group of networks.
+        """Check the gradients of a group of networks.
 
         Returns:
             () 1.0 if these or any earlier gradients are not finite, else 0.0; on the device.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
-        # The cheapest reduction that keeps NaN and inf; it overflows at 1e19, no gradient either.
+        # The cheapest reduction that keeps NaN and inf. It overflows only at gradients of 1e19.
         norms = torch.stack(list(torch._foreach_norm(gradients)))
         self.first = self.first.to(norms.device)
         bad = ~norms.isfinite().all()
@@ -69,7 +69,7 @@ class Guard:
     def read(self) -> tuple[int, list[str]]:
         """The first bad step and the groups it concerns; waits for the device.
 
-        NEVER and no group if every gradient was finite.
+        They are NEVER and no group if every gradient was finite.
         """
         steps = self.first.tolist()
         first = min(steps)

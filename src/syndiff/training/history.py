@@ -1,4 +1,4 @@
-"""RUN/history.csv, one line per validation, and RUN/curves.png, the same to look at."""
+"""RUN/history.csv, one line per validation, and RUN/curves.png, the same as plots."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ COLOURS = ("#0072b2", "#d55e00")
 
 
 def append(run: Path, step: int, minutes: float, scores: Mapping[str, float]) -> None:
-    """Add a line; what could not be measured is left empty, new columns come last."""
+    """Add a line. A score that could not be measured is left empty; new columns come last."""
     values = {"step": f"{step}", "minutes": f"{minutes:.2f}"}
     values |= {k: f"{v:.4f}" if math.isfinite(v) else "" for k, v in scores.items()}
     _write(run, [*read(run), values])
 
 
 def trim(run: Path, step: int) -> None:
-    """Drop the lines after a step: those of steps that a resumed run takes once more."""
+    """Drop the lines after a step, because a resumed run repeats those steps."""
     rows = read(run)
     kept = [row for row in rows if int(row["step"]) <= step]
     if kept != rows:
@@ -48,7 +48,7 @@ def _write(run: Path, rows: list[dict[str, str]]) -> None:
 
 
 def read(run: Path) -> list[dict[str, str]]:
-    """The lines of a run's history; none if it has none yet."""
+    """The lines of a run's history; empty before the first validation."""
     path = run / FILE
     if not path.exists():
         return []

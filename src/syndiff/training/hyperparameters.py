@@ -1,8 +1,8 @@
 """Hyper-parameters by name: changed one at a time, or read back from plain data.
 
-They are frozen dataclasses of numbers, words and tuples of whole numbers. The sizes of a network
-stand in a dataclass of their own, so a name may be dotted: "generator.channels". A hyper-parameter
-that once had another name is found under that name, too (`Method.renamed`).
+Hyper-parameters are frozen dataclasses of numbers, strings and tuples of whole numbers. The sizes
+of a network have a dataclass of their own, so a name may be dotted: "generator.channels". An
+earlier name of a hyper-parameter is accepted too (`Method.renamed`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def changed(settings: Any, name: str, value: Any, method: Method) -> Any:
     """The hyper-parameters with one of them set.
 
     Args:
-        settings: of the method.
-        name: of the hyper-parameter, dotted where it belongs to a network, or an earlier name.
+        settings: hyper-parameters of the method.
+        name: name of the hyper-parameter, dotted if it belongs to a network, or an earlier name.
         value: new value; text is read as the type of the present value.
-        method: whose they are.
+        method: the method of the hyper-parameters.
 
     Raises:
         OptionError: there is no such hyper-parameter, or the value does not fit.
@@ -50,7 +50,7 @@ def from_plain(content: Mapping[str, Any], method: Method) -> Any:
 
 
 def names(settings: Any) -> list[str]:
-    """All names, dotted; a network by itself comes before what belongs to it."""
+    """All names, dotted; the name of a network comes before the names of its sizes."""
     found = []
     for field in fields(settings):
         value = getattr(settings, field.name)

@@ -1,4 +1,4 @@
-"""Which data a run was trained on: a short text that differs as soon as any value of them does."""
+"""A digest of the data that a run was trained on; it changes with any value of the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK = 1 << 20  # bytes read at a time
 
 
 def data_identity(manifest: Manifest) -> str:
-    """The SHA-256 of what training makes of prepared data, in hexadecimal.
+    """The SHA-256 of everything that training uses of prepared data, in hexadecimal.
 
     It covers sizes, intensity rules, subjects, splits, grids, and every value of every slice. It
     does not depend on where the folder lies or when it was prepared.

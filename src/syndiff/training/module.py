@@ -1,10 +1,10 @@
-"""The one LightningModule: steps the discriminators and the generators of any objective in turn.
+"""The one LightningModule: updates the discriminators and generators of any objective.
 
 Order of a step, as in the official code: the discriminators first, then the generators against
 the updated discriminators. Both see the fakes of the same forward pass.
 
-Where memory is short, the batch goes through in parts (`accumulate`), and the generators' blocks
-keep nothing but their inputs (`recompute`). The gradients stay the same.
+Where memory is short, a batch is processed in parts (`accumulate`), and the generators' blocks
+keep only their inputs (`recompute`). The gradients stay the same.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class TranslationModule(L.LightningModule):
     Attributes:
         step: batches seen so far, over all invocations.
         ema: moving average of the generators; the generators themselves if it is switched off.
-        sums, counted: of each loss term of this process since `take_means`; on the device.
-        not_recomputed: the generators that `recompute` saves nothing in.
+        sums, counted: sum and number of the values of each loss term of this process since
+            `take_means` was last called; the sums are on the device.
+        not_recomputed: generators in which `recompute` saves no memory.
 
     Raises:
         OptionError: `recompute` is set and no generator has a block that can be recomputed.
@@ -62,7 +63,7 @@ class TranslationModule(L.LightningModule):
         self.exchange = GradientExchange()
 
     def _recompute(self) -> None:
-        """Have the generators keep fewer activations.
+        """Switch on activation checkpointing in the generators.
 
         Raises:
             OptionError: no generator has a block that can be recomputed.
@@ -127,12 +128,12 @@ class TranslationModule(L.LightningModule):
             self._update(generators, "generators", self._generator_losses(made))
 
     def _draw(self, part: int = 0, parts: int = 1) -> Draw:
-        """The randomness of a part: its rows of what is drawn for the global batch."""
+        """The random numbers of a part: its rows of those of the global batch."""
         rank, world = self.global_rank * parts + part, self.trainer.world_size * parts
         return Draw(self.settings.seed, self.step, self.device, rank, world)
 
     def _made(self, parts: Sequence[Batch], gradients: bool) -> Iterator[Made]:
-        """Each part in turn, with its fakes and its randomness."""
+        """Each part in order, with its fakes and its random numbers."""
         for number, part in enumerate(parts):
             draw = self._draw(number, len(parts))
             with torch.set_grad_enabled(gradients):
@@ -148,14 +149,14 @@ class TranslationModule(L.LightningModule):
             yield self.objective.generator_losses(part, fakes, draw)
 
     def _optimizers(self) -> list[Any]:
-        """The discriminators' and the generators', wrapped by Lightning."""
+        """The optimizers of the discriminators and of the generators, wrapped by Lightning."""
         return list(self.optimizers())
 
     def _update(self, optimizer: Any, group: str, losses: Iterable[Mapping[str, Tensor]]) -> None:
         """One step of an optimizer on the sum of its loss terms.
 
         Args:
-            optimizer: of the group.
+            optimizer: optimizer of the group.
             group: "discriminators" or "generators".
             losses: the terms of each part of the batch; the step takes their mean.
         """
@@ -170,7 +171,7 @@ class TranslationModule(L.LightningModule):
                 with self._exchanging(number == parts):
                     self.manual_backward(torch.stack(list(terms.values())).sum() / parts)
                 found.append({name: value.detach() for name, value in terms.items()})
-        # A fused optimizer leaves weights and moments alone where this is 1, on the device.
+        # A fused optimizer skips its step, on the device, where `found_inf` is 1.
         optimizer.optimizer.found_inf = self.guard.check(group, parameters, self.step)
         optimizer.step()
         self._count_terms(group, found)
@@ -189,12 +190,12 @@ class TranslationModule(L.LightningModule):
         return self.trainer.strategy.block_backward_sync()  # type: ignore[attr-defined]
 
     def _count(self, name: str, value: Tensor) -> None:
-        """Add to the running sums on the device: reading them is what costs a synchronisation."""
+        """Add to the running sums on the device; only reading them synchronises."""
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.counted[name] = self.counted.get(name, 0) + 1
 
     def take_means(self) -> dict[str, float]:
-        """Mean of each term since the last call, over all processes; each must call it.
+        """Mean of each term since the last call, over all processes. Every process must call it.
 
         Raises:
             DivergedError: a term or a gradient was not finite.
@@ -232,7 +233,7 @@ class TranslationModule(L.LightningModule):
         decay = self.settings.ema_decay
         if not decay:
             return
-        if self.settings.ema_warmup:  # otherwise the start's noise would stay for long
+        if self.settings.ema_warmup:  # else the initial weights would dominate the average
             decay = min(decay, (1 + self.step) / (self.settings.ema_warmup + self.step))
         torch._foreach_lerp_(
             list(self.ema.parameters()), list(self.objective.generators.parameters()), 1 - decay
@@ -250,10 +251,10 @@ class TranslationModule(L.LightningModule):
         }
 
     def load_networks(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state` but for the optimizers, which exist only once training starts.
+        """Load the networks of `state`. The optimizers exist only once training starts.
 
         Raises:
-            ModelError: these are not this run's networks.
+            ModelError: the state holds networks of another structure.
         """
         self.step = int(state["step"])
         try:
@@ -267,10 +268,10 @@ class TranslationModule(L.LightningModule):
             ) from error
 
     def load_optimizers(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state` for the optimizers.
+        """Load the optimizers of `state`.
 
         Raises:
-            ModelError: these are not this run's optimizers.
+            ModelError: the state holds other optimizers.
         """
         try:
             for optimizer, content in zip(self._optimizers(), state["optimizers"], strict=True):

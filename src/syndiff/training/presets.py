@@ -2,8 +2,8 @@
 
 | preset    | what                                                                  |
 |-----------|-----------------------------------------------------------------------|
-| `default` | ours, for 256×256 on a GPU                                            |
-| `small`   | our recipe with small networks, for two CPU cores and 64×64           |
+| `default` | this package's recipe, for 256×256 on a GPU                           |
+| `small`   | the same recipe, small networks, for two CPU cores and 64×64          |
 | `paper`   | the values that the paper's text gives                                |
 | `github`  | the values that the official README's command gives                   |
 
@@ -39,14 +39,14 @@ class TrainSettings:
         epochs: passes over the longer modality, unless `max_steps` is given.
         max_steps: batches to train for; 0 means by `epochs`.
         batch_size: slices of each modality per step.
-        accumulate: parts that a batch goes through in, one after the other; less memory, the
-            same gradients (but for minibatch deviation, which sees a part only) for one more
-            forward of the generators.
-        recompute: the generators' residual blocks keep no activations and run again on the way
-            back; less memory, the same gradients.
+        accumulate: number of parts in which a batch is processed, one after the other. It needs
+            less memory and one more forward pass of the generators. The gradients are the same,
+            except for minibatch deviation, which sees one part only.
+        recompute: activation checkpointing: the generators' blocks run again in the backward pass.
+            It needs less memory; the gradients are the same.
         generator_lr, discriminator_lr: Adam's learning rates.
-        final_lr: where the cosine decay of both ends; None keeps them constant.
-        linear_decay_epochs: instead of the cosine, both fall to 0 in a line over these last
+        final_lr: learning rate at the end of the cosine decay of both; None keeps them constant.
+        linear_decay_epochs: instead of the cosine, both fall linearly to 0 over so many last
             epochs; 0 is off.
         adam_betas: of both optimizers.
         ema_decay: of the generators' moving average; 0 switches it off.
@@ -54,10 +54,10 @@ class TrainSettings:
         pairing: "unpaired"; "paired" trains supervised on the subjects that have both modalities
             on one grid; "mixed" on these and on the others, in proportion to their slices.
         shared_subjects: every unpaired training subject serves both modalities, drawn
-            independently; otherwise nobody gives both.
+            independently; otherwise no person serves both.
         augment: mirror left and right and shift by a few pixels, at random.
         validate_every: steps between two validations.
-        seed: of everything.
+        seed: seed of all random numbers.
     """
 
     objective: Any = field(default_factory=SynDiffSettings)
@@ -101,7 +101,7 @@ _SMALL = SynDiffSettings(
     one_shot=ResNetSettings(channels=24, blocks=3, upsampling="resize"),
     step_discriminator=StepDiscriminatorSettings(stem=24, widths=(32, 64, 96, 96), time_dim=64),
     patch_discriminator=PatchSettings(channels=48, halvings=2),
-    # The one-shot cycle must not hold contrast back from turning; the diffusive ℓ1 may be firm.
+    # A strong one-shot cycle would hinder the change of contrast; the diffusive ℓ1 may be strong.
     cycle_one_shot=2.0,
     cycle_diffusive=5.0,
     structure=5.0,
@@ -123,7 +123,7 @@ PRESETS: dict[str, TrainSettings] = {
         epochs=100,
         batch_size=2,
         generator_lr=5e-4,
-        discriminator_lr=1e-3,  # at 4e-4 the patch discriminators hardly left chance
+        discriminator_lr=1e-3,  # at 4e-4 the patch discriminators hardly exceeded chance
         final_lr=2e-5,
         ema_decay=0.998,
         validate_every=250,
@@ -157,7 +157,7 @@ def preset(name: str, method: str = "syndiff") -> TrainSettings:
     """The preset of that name for a method.
 
     Raises:
-        OptionError: there is none.
+        OptionError: there is no such preset or method.
     """
     if name not in PRESETS:
         raise OptionError(f"the preset {name!r}", f"one of {', '.join(PRESETS)}")
@@ -168,9 +168,12 @@ def preset(name: str, method: str = "syndiff") -> TrainSettings:
 def method_preset(name: str, method: Method) -> TrainSettings:
     """A preset of one of the competing methods.
 
-    `paper` is what SynDiff's paper says of it. `default` keeps its objective and its rates and
-    takes our data and our moving average, `small` also the networks and rates for two CPU cores:
-    so methods of one preset differ in nothing but the method.
+    `paper` is what SynDiff's paper says of the method. `default` keeps the method's objective and
+    rates, with the data and moving average of SynDiff's `default`. `small` also takes the networks
+    and rates for two CPU cores. So runs of one preset differ in the method alone.
+
+    Raises:
+        OptionError: the preset is `github`, which only SynDiff has.
     """
     if name == "github":
         raise OptionError(f"the preset github with {method.name}", "paper, default or small")
@@ -242,7 +245,7 @@ def assigned(settings: TrainSettings, name: str, value: Any) -> Any:
 
 
 def _resized(objective: Any, networks: str, method: str) -> Any:
-    """With the networks of another size; how the one-shot generators up-sample stays."""
+    """The objective with networks of another size, and the same one-shot up-sampling."""
     sizes = {"small": _SMALL, "full": _FULL}
     if networks not in sizes:
         raise OptionError(f"`networks` {networks}", "small or full")

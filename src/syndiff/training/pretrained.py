@@ -25,7 +25,7 @@ def begin_one_shot(
     """Take the one-shot module of an earlier run, if one is given.
 
     Raises:
-        OptionError: none is given, and the one-shot module would stay as it was drawn; or see
+        OptionError: none is given, and the one-shot module would stay untrained; or see
             `load_one_shot`.
         ModelError: see `load_one_shot`.
     """
@@ -43,16 +43,16 @@ def begin_one_shot(
 def load_one_shot(objective: Objective, run: Path, sources: Sequence[str], target: str) -> None:
     """Take the averaged one-shot generators, and the discriminators, of a run's last checkpoint.
 
-    Discriminators that the objective does not have, because nothing is left to train them, are
-    not taken.
+    Discriminators that the objective does not have are not taken.
 
     Args:
-        objective: whose networks are overwritten.
+        objective: the objective whose networks are overwritten.
         run: folder of the earlier run.
         sources, target: modalities of the new run, which must be the earlier one's.
 
     Raises:
-        OptionError: one of the two has no one-shot module, or the modalities differ.
+        OptionError: the objective or the earlier run has no one-shot module, or the modalities
+            differ.
         ModelError: the folder holds no checkpoint, or networks of another size.
     """
     if not any(name.startswith(PREFIX) for name in objective.generators):

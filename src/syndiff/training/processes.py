@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from syndiff.errors import UserError
 
 T = TypeVar("T")
-# In gloo's messages, which come as plain RuntimeErrors; NCCL's are a kind of their own.
+# Words in gloo's errors, which are plain RuntimeErrors; NCCL's errors have their own class.
 GLOO = ("gloo", "pair closure")
 
 
@@ -39,7 +39,7 @@ def launched() -> tuple[int, int] | None:
 
 
 def gathered(value: T) -> list[T]:
-    """What each process gives, in the order of their ranks; every process must call it."""
+    """The values of all processes, in the order of their ranks. Every process must call it."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -53,8 +53,8 @@ def pooled_means(
     """Mean of each term over all processes.
 
     Args:
-        parts: each process's sums and how many values are in them. A term may be missing in some,
-            as the one for pairs is where a process had none.
+        parts: each process's sums and numbers of values. A term may be missing in some processes,
+            e.g. that of pairs in a process that had none.
     """
     names = dict.fromkeys(name for sums, _ in parts for name in sums)
     return {
@@ -96,7 +96,7 @@ class GradientExchange:
         self._group: frozenset[Tensor] = frozenset()
 
     def attach(self, model: nn.Module | None) -> None:
-        """Decide for the model's gradients from now on, if several processes share it."""
+        """Control the exchange of the model's gradients from now on, with several processes."""
         if isinstance(model, DistributedDataParallel):
             # A lambda, because annotations that are text are refused.
             model.register_comm_hook(self, lambda exchange, bucket: exchange.reduce(bucket))
@@ -117,6 +117,6 @@ class GradientExchange:
         return allreduce_hook(dist.group.WORLD, bucket)  # type: ignore[arg-type]
 
 
-def is_loss(error: RuntimeError) -> bool:
-    """Whether an error means that another process is gone."""
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error means that another process has ended."""
     return isinstance(error, dist.DistError) or any(word in str(error) for word in GLOO)

@@ -1,4 +1,4 @@
-"""What a person who watches a run is told."""
+"""What a run reports to the user while it trains."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class TrainingReporter(Reporter, Protocol):
     """A reporter that can show more of a run than a count."""
 
     def step(self, state: Progress) -> None:
-        """Told every few steps."""
+        """Called every few steps."""
 
 
 class _Counting:
-    """Has a plain reporter told of each step as progress of its phase."""
+    """Adapts a plain reporter: a training step is reported as progress of its phase."""
 
     def __init__(self, report: Reporter) -> None:
         self.phase, self.progress, self.warn = report.phase, report.progress, report.warn
@@ -74,5 +74,5 @@ class _Counting:
 
 
 def for_training(report: Reporter) -> TrainingReporter:
-    """The reporter itself if it understands steps, else one that counts them."""
+    """The reporter itself if it has `step`, else an adapter that reports steps as progress."""
     return cast(TrainingReporter, report) if hasattr(report, "step") else _Counting(report)

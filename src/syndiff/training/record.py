@@ -17,7 +17,7 @@ from syndiff.training.presets import TrainSettings
 from syndiff.training.stored import check_settings
 
 SETTINGS = "settings.json"
-# What a record that lacks the field stands for.
+# Values of the fields that records of older versions lack.
 BEFORE = {
     "method": "syndiff",
     "preset": "",
@@ -26,7 +26,7 @@ BEFORE = {
     "precision": "32",
     "shared_subjects": False,
 }
-# These may change without changing the steps already made.
+# Settings that a resumed run may change, because the steps already made do not depend on them.
 FREE = {"max_steps", "epochs", "validate_every", "accumulate", "recompute"}
 
 
@@ -37,8 +37,8 @@ class Request:
     Attributes:
         sources, target: modalities.
         settings: objective and optimisation.
-        preset: its name.
-        one_shot: earlier run whose one-shot module it begins with; empty for none.
+        preset: name of the preset.
+        one_shot: earlier run whose one-shot module the run starts from; empty for none.
         precision: "32" or "bf16".
     """
 
@@ -50,7 +50,12 @@ class Request:
     precision: str = "32"
 
     def record(self, processes: int = 1, data: str = "") -> dict[str, Any]:
-        """What `settings.json` holds of it, the number of processes and the data's identity."""
+        """The content of `settings.json`.
+
+        Args:
+            processes: number of processes.
+            data: identity of the data, see `data_identity`.
+        """
         return {
             "source": "+".join(self.sources),
             "target": self.target,
@@ -140,7 +145,7 @@ def _shown(value: Any) -> str:
 def read_record(run: Path) -> dict[str, Any]:
     """What the run in a folder was asked for, in today's layout.
 
-    What an older version did not know of has the value that it had then.
+    A setting that an older version did not have gets the value that it implied.
 
     Raises:
         UserError: there is no run, or its settings cannot be read.
@@ -154,5 +159,5 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """As a value looks after a trip through JSON: tuples are lists."""
+    """A value as JSON keeps it: tuples become lists."""
     return json.loads(json.dumps(value))

@@ -39,7 +39,7 @@ from syndiff.training.module import TranslationModule
 from syndiff.training.need import memory_need, room_bytes, say_need
 from syndiff.training.presets import TrainSettings
 from syndiff.training.pretrained import begin_one_shot
-from syndiff.training.processes import is_loss
+from syndiff.training.processes import is_lost_process
 from syndiff.training.progress import for_training
 from syndiff.training.record import SETTINGS, Request, check_folder, kept_request
 from syndiff.training.validation import ValidationSlices, validation_slices
@@ -84,8 +84,8 @@ def train(
         source: modality, or several that are given to the translator together; or none, ().
         target: modality; the validation's headline is source → target.
         settings: objective and optimisation.
-        one_shot: an earlier run whose one-shot module this one begins with.
-        preset: its name, for the record.
+        one_shot: an earlier run whose one-shot module this run starts from.
+        preset: name of the preset, for the record.
         max_minutes: for this invocation, reading, validations and export included.
         precision: "32" (which is what a new run takes) or "bf16".
         compiled: have torch compile the networks, see `networks.compiled`.
@@ -122,7 +122,7 @@ def train(
         if rank == 0:  # other processes find the folder as rank 0 has made it
             check_folder(run, resume, asked)
             stack.enter_context(only_writer(run))
-            check_folder(run, resume, asked)  # again: somebody may have come first
+            check_folder(run, resume, asked)  # again: another process may have been first
         told = for_training(report if rank == 0 else SILENT)
         _check_memory(manifest, request, trainer, told)
         told.phase("reading the slices")
@@ -130,7 +130,7 @@ def train(
         batches = _batches(manifest, request, trainer, told)
         objective = _objective(request, batches, state)
         if rank == 0:
-            write_json(run / SETTINGS, asked)  # from here on there is a run
+            write_json(run / SETTINGS, asked)  # from here on the run can be resumed
         module = _module(objective, request.settings, batches, compiled, state, told)
         cards = _cards(manifest, request, batches, identity)
         slices = validation_slices(manifest, request.sources, request.target)
@@ -282,16 +282,16 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches) -> Non
 
     Raises:
         UserError: training diverged, and the message names the slices of the first bad step; or
-            another process is gone. If every process detects the error, only rank 0 raises it.
+            another process has ended. If every process detects the error, only rank 0 raises it.
     """
     steps = Steps(module.step, module.total_steps)
     device = trainer.strategy.root_device
-    if device.type == "cuda":  # the networks are to miss nothing
+    if device.type == "cuda":  # a part that leaves enough memory to the networks
         batches.keep_on(device, room=torch.cuda.mem_get_info(device)[1] // 16)
     try:
         trainer.fit(module, DataLoader(batches, batch_size=None, sampler=steps))
     except RuntimeError as error:
-        if trainer.world_size == 1 or not is_loss(error):
+        if trainer.world_size == 1 or not is_lost_process(error):
             raise
         raise UserError(
             f"process {trainer.global_rank + 1} of {trainer.world_size} lost another one at step "
@@ -300,7 +300,7 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches) -> Non
         ) from error
     except UserError as error:
         if not trainer.is_global_zero:
-            return  # leaving by an error, it would be taken for the culprit
+            return  # an error of this rank would be reported as the cause
         if not isinstance(error, DivergedError):
             raise
         raise UserError(
@@ -311,7 +311,12 @@ def _fit(trainer: L.Trainer, module: TranslationModule, batches: Batches) -> Non
 
 
 def _check(manifest: Manifest, request: Request) -> None:
-    """Raise before anything is written if the options make no sense."""
+    """Check the options before anything is written.
+
+    Raises:
+        DataError: the data do not hold a modality.
+        OptionError: an option, or a combination of options, is not valid.
+    """
     sources, target, settings = request.sources, request.target, request.settings
     if len({*sources, target}) <= len(sources):
         raise OptionError(

@@ -1,4 +1,4 @@
-"""Slices of the training scans as one indexable sequence, freed of those that teach nothing."""
+"""Slices of the training scans as one indexable sequence, without nearly constant slices."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Slices:
 
     Attributes:
         volumes: per subject, one array (n, h, w) for each modality.
-        subjects: their names.
+        subjects: names of the subjects.
         kind: the modalities, "T1" or "T1+PD".
         chosen: (subject, slice) of each slice that is used; all slices if empty.
-        skipped: how many slices are not.
+        skipped: number of slices that are not used.
+        persons: name of each subject's person; empty if every subject is a person.
     """
 
     volumes: tuple[tuple[NDArray[np.float32], ...], ...]

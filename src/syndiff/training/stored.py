@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Ranges(Checked):
-    """What the numbers of `presets.TrainSettings` may be."""
+    """Ranges of the numbers of `presets.TrainSettings`."""
 
     epochs: Count = 1
     max_steps: Count = 0
@@ -40,7 +40,7 @@ class Ranges(Checked):
 
 
 class StoredSettings(Ranges):
-    """See `record.record`; what an older version did not know of may be missing."""
+    """See `record.Request.record`; settings that older versions did not have may be missing."""
 
     source: Text
     target: Text
@@ -67,7 +67,7 @@ class Average(BaseModel):
 
 
 class Parameters(BaseModel):
-    """Of an optimizer: what Adam remembers of each weight, and its rates."""
+    """State of an optimizer: Adam's moments of each weight, and the learning rates."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -86,10 +86,10 @@ class Whole(Average):
 
 
 def check_ranges(values: dict[str, Any]) -> None:
-    """Refuse numbers of a training that make no sense.
+    """Refuse training settings that are out of their ranges.
 
     Raises:
-        OptionError: the first that does not fit.
+        OptionError: names the first setting that is not valid.
     """
     try:
         Ranges.model_validate(values)
@@ -101,15 +101,15 @@ def check_settings(content: Any, path: Path) -> None:
     """Refuse a settings.json that no run has written.
 
     Raises:
-        UserError: the first thing that does not fit.
+        UserError: names the first field that is not valid.
     """
     checked(StoredSettings, content, path, "start a new run", UserError)
 
 
 def check_state(content: Any, path: Path, model: type[Average]) -> None:
-    """Refuse a checkpoint that lacks something or holds something else in its place.
+    """Refuse a checkpoint in which a field is missing or has the wrong type.
 
     Raises:
-        ModelError: the first thing that does not fit.
+        ModelError: names the first field that is not valid.
     """
     checked(model, content, path, REMEDY, ModelError)

@@ -31,20 +31,20 @@ def training_scans(
 ) -> tuple[list[Stack], list[Stack]]:
     """The training scans of source and target; unless `shared`, no subject gives both.
 
-    Subjects that have both are dealt out in turn, the modality with fewer first.
+    People that have both are assigned one by one to the modality with fewer people.
 
     Args:
-        manifest: of the prepared data.
+        manifest: manifest of the prepared data.
         source: modality, or several of which a subject must have all on one grid.
         target: modality.
-        shared: every subject serves both.
+        shared: whether every subject serves both.
         report: warned of what may spoil the result.
 
     Raises:
         DataError: a side has no subject.
     """
     sources, targets = _sides(manifest, source, target, report)
-    return deal(sources, targets, shared, report)
+    return divide_people(sources, targets, shared, report)
 
 
 def lone_scans(manifest: Manifest, target: str) -> list[Stack]:
@@ -93,7 +93,7 @@ def mixed_scans(
     Where all unpaired subjects have the same modality only, the paired ones give the other.
 
     Raises:
-        DataError: nobody is paired, or everybody is.
+        DataError: no subject is paired, or all are.
     """
     pairs = paired_scans(manifest, sources, target)
     paired = {stack[0].subject for stack in pairs}
@@ -106,10 +106,10 @@ def mixed_scans(
             "use `pairing` paired",
         )
     unpaired = [some or whole for some, whole in zip(rest, sides, strict=True)]
-    return deal(unpaired[0], unpaired[1], shared, report), pairs
+    return divide_people(unpaired[0], unpaired[1], shared, report), pairs
 
 
-def deal(
+def divide_people(
     sources: Mapping[str, Stack],
     targets: Mapping[str, Stack],
     shared: bool,
@@ -117,18 +117,19 @@ def deal(
 ) -> tuple[list[Stack], list[Stack]]:
     """Divide the people between source and target unless all serve both; sorted by subject.
 
-    A person of several visits is several subjects, which all go to one side.
+    A person with several visits is several subjects, which all go to the same modality.
     """
     if not shared:
-        give = {stack[0].person for stack in sources.values()}
-        take = {stack[0].person for stack in targets.values()}
-        givers, takers = sorted(give - take), sorted(take - give)
-        for person in sorted(give & take):
-            (givers if len(givers) <= len(takers) else takers).append(person)
-        if givers and takers:
+        with_source = {stack[0].person for stack in sources.values()}
+        with_target = {stack[0].person for stack in targets.values()}
+        for_source = sorted(with_source - with_target)
+        for_target = sorted(with_target - with_source)
+        for person in sorted(with_source & with_target):
+            (for_source if len(for_source) <= len(for_target) else for_target).append(person)
+        if for_source and for_target:
             return (
-                [sources[s] for s in sorted(sources) if sources[s][0].person in givers],
-                [targets[s] for s in sorted(targets) if targets[s][0].person in takers],
+                [sources[s] for s in sorted(sources) if sources[s][0].person in for_source],
+                [targets[s] for s in sorted(targets) if targets[s][0].person in for_target],
             )
         report.warn(
             "too few training subjects to divide between the modalities: "

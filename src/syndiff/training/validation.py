@@ -1,7 +1,7 @@
 """Validation: real reverse sampling with the averaged weights on slices of validation subjects.
 
-Whether the anatomy stays where it is, is measured on any subject that has the sources. PSNR, SSIM
-and the offset against a reference need subjects that have the target too, on the same grid.
+The shift of the anatomy is measured on any subject that has the sources. PSNR, SSIM and the offset
+to a reference need subjects that have the target too, on the same grid.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ValidationSlices:
 
 @dataclass(frozen=True)
 class Validation:
-    """What became of one direction: its scores, its check, and rows of slices to look at.
+    """The result of one direction: its scores, its anatomy check, and rows of slices to show.
 
     Without a source there is nothing to score or check.
 
@@ -80,7 +80,7 @@ class Validation:
 
 
 def validation_slices(manifest: Manifest, sources: Sequence[str], target: str) -> ValidationSlices:
-    """Read them: paired subjects for both directions if there are any, else all others."""
+    """Read the validation slices: of paired subjects if there are any, else of all others."""
     modalities = (*sources, target)
     scales = {m: manifest.intensity[m] for m in modalities}
     found, references = {}, {}
@@ -119,8 +119,8 @@ def validate(
 
     Args:
         translator: the direction to judge.
-        back: the other direction's, for the way back.
-        slices: of `validation_slices`.
+        back: translator of the other direction, for the way back.
+        slices: result of `validation_slices`.
         seed, device: see `translate_slices`.
         report: told how many slices are translated.
 

@@ -1,4 +1,4 @@
-"""How a slice is shown: which one, mirrored or not, shifted by how many pixels; on any device."""
+"""Augmented views of slices, mirrored and shifted, on any device."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class View:
     """A slice as one sample shows it: mirrored left and right first, then shifted.
 
     Attributes:
-        index: of the slice.
-        mirrored: whether.
-        down, right: pixels; air comes in from outside.
+        index: index of the slice.
+        mirrored: whether left and right are exchanged.
+        down, right: shift in pixels; air enters from outside.
     """
 
     index: int
@@ -32,8 +32,8 @@ class SliceStore:
     """Slices to show: read from their files, or kept on a device.
 
     Attributes:
-        slices: all of them.
-        kept: (n, c, h, w) in [0, 1], on the device that `keep` was told.
+        slices: all slices.
+        kept: (n, c, h, w) in [0, 1], on the device given to `keep`; None before.
     """
 
     def __init__(self, slices: Slices) -> None:
@@ -42,18 +42,18 @@ class SliceStore:
 
     @property
     def bytes(self) -> int:
-        """What they take when kept."""
+        """Memory that the slices take when kept, in bytes."""
         return len(self.slices) * self.slices[0].nbytes
 
     def keep(self, device: torch.device) -> None:
-        """Read all slices once; from then on they are shown without the host's memory."""
+        """Read all slices once onto a device, from which they are shown from then on."""
         first = self.slices[0]
         self.kept = torch.empty((len(self.slices), *first.shape), device=device)
         for index in range(len(self.slices)):
             self.kept[index] = torch.from_numpy(self.slices[index])
 
     def show(self, views: Sequence[View]) -> Tensor:
-        """(k, c, h, w) in [-1, 1], where the slices are kept or else in the host's memory."""
+        """(k, c, h, w) in [-1, 1], on the device where slices are kept, else on the host."""
         table = torch.tensor([astuple(view) for view in views])  # k 4
         if self.kept is not None:
             images = moved(self.kept, table.to(self.kept.device, non_blocking=True))
@@ -72,7 +72,7 @@ def moved(images: Tensor, views: Tensor) -> Tensor:
         views: (k, 4) whole numbers: the fields of a `View`.
 
     Returns:
-        (k, c, h, w), air (0) where nothing was.
+        (k, c, h, w) in [0, 1]; air (0) outside the slice.
     """
     _, c, h, w = images.shape
     index, mirrored, down, right = (field[:, None, None, None] for field in views.unbind(1))

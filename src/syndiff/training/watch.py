@@ -1,6 +1,6 @@
 """What happens around the steps: reports, validation, checkpoints, stopping, export.
 
-The training module knows nothing of it.
+The training module does not depend on this.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 
 
 class Cards:
-    """What each direction's translator must know besides its network."""
+    """Metadata of each direction's translator besides its network."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Cards:
         self.modalities = {"source": tuple(sources), "target": (target,)}
 
     def card(self, to: str, step: int) -> dict[str, Any]:
+        """Metadata of the translator towards `to` ("source" or "target") after `step` steps."""
         m = self.manifest
         here = "target" if to == "source" else "source"
         used = (*self.modalities[here], *self.modalities[to])
@@ -82,7 +83,7 @@ class Cards:
         }
 
     def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
-        """All that the objective makes, the one that was asked for first."""
+        """All translators of the objective, the requested direction first."""
         return [
             objective.translator(generators, to, self.card(to, step)) for to in objective.makes
         ]
@@ -111,7 +112,7 @@ class Watch(L.Callback):
         self.balance = ""
         self.baselines: dict[str, dict[str, float]] = {}  # by direction
         self.told = -TELL_EVERY_S
-        self.doubtful: set[str] = set()  # the directions last warned of
+        self.doubtful: set[str] = set()  # directions whose last validation gave warnings
         self.reason, self.interrupted = "", False
         self._handlers: dict[int, Any] = {}
 
@@ -127,7 +128,7 @@ class Watch(L.Callback):
         self.started, self.begun_at = self.budget.clock(), module.step
         self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
         self.report.progress(module.step, module.total_steps)
-        if threading.current_thread() is threading.main_thread():  # others get no signals
+        if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
 
@@ -144,7 +145,7 @@ class Watch(L.Callback):
         self.budget.expect("validating", (self.budget.clock() - begun) * slices)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step, save, leave. A second Ctrl-C leaves at once."""
+        """Finish the step, save and stop. A second Ctrl-C stops at once."""
         self.interrupted = True
         self.reason = f"stopped by {signal.Signals(number).name}"
         signal.signal(number, signal.default_int_handler)
@@ -174,7 +175,7 @@ class Watch(L.Callback):
             trainer.should_stop = True
 
     def _leaving(self, trainer: L.Trainer) -> bool:
-        """Whether a process has a reason to leave; all must leave at the same step."""
+        """Whether a process has a reason to stop; all processes stop at the same step."""
         if trainer.world_size == 1:
             return bool(self.reason)
         if not trainer.strategy.reduce_boolean_decision(bool(self.reason), all=False):
@@ -257,7 +258,7 @@ class Watch(L.Callback):
             module.ema.train()
 
     def _validate(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Judge every direction; keep the average as best if its mean PSNR is."""
+        """Validate every direction; save the averaged weights if their mean PSNR is the best."""
         scores: dict[str, float] = {}
         shown: dict[str, dict[str, Any]] = {}
         for translator, name, back in self._directions(module):
@@ -322,7 +323,7 @@ class Watch(L.Callback):
         save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
-        """Write both translators from the best average, or the last one without pairs."""
+        """Write the translators of the best averaged weights; without pairs, of the last ones."""
         self.report.phase("exporting")
         step = module.step
         generators = module.ema
@@ -337,7 +338,7 @@ class Watch(L.Callback):
 
 
 def save_state(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; a full disk is one clear line."""
+    """Write a checkpoint, whole or not at all; a full disk is an error of one line."""
     # Through a file object: given a path, torch reports a full disk as an internal error.
     with whole_file(path) as temporary, temporary.open("wb") as file:
         torch.save(dict(content), file)

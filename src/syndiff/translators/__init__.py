@@ -1,7 +1,7 @@
 """Translators: what remains of a method after training.
 
-A translator is a folder that explains itself: `config.json` (modalities, grid, intensity scales,
-network, where it comes from) and `model.safetensors` (weights, nothing executable).
+A translator is a self-describing folder: `config.json` (modalities, grid, intensity scales,
+network, provenance) and `model.safetensors` (weights, nothing executable).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syndiff.translators.small_steps import (
     ParallelDiffusionTranslator,
 )
 from syndiff.translators.style import StyleTranslator
-from syndiff.translators.weights import WithoutMemory, check_finite, checked_weights
+from syndiff.translators.weights import MetaWeights, check_finite, checked_weights
 
 __all__ = [
     "CONFIG",
@@ -59,7 +59,7 @@ SHIPPED = {
     "demo": Path(__file__).parents[1] / "demo" / "T1_to_T2",
     "brain-t1-t2": Path(__file__).parents[1] / "models" / "brain-t1-t2",
 }
-# What one of them is for, where that is less than its modalities say.
+# Limits of the use of a shipped translator, beyond its modalities.
 ONLY_FOR = {"demo": "virtual heads of 'syndiff phantom': it has never seen a person's scan"}
 
 KINDS: dict[str, type[Translator]] = {
@@ -84,13 +84,13 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
         device: "cpu", "cuda", "cuda:1", …
 
     Raises:
-        ModelError: the folder is no translator, is damaged, is of a newer format, or describes a
-            network that is not the one in its weights.
+        ModelError: the folder is no translator, is damaged, has a newer format, or its weights do
+            not fit the network in its configuration.
     """
     folder = locate(path)
     config = read_config(folder)
     try:
-        with WithoutMemory():
+        with MetaWeights():
             outline = KINDS[config["kind"]].from_config(config)
         weights = inside(folder, outline.weights, ModelError)
         if outline.state_dict():
@@ -111,7 +111,7 @@ def load_translator(path: str | Path, device: str = "cpu") -> Translator:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder of a translator, which may be given by the name of one in `SHIPPED`."""
+    """The folder of a translator, given by its path or by a name in `SHIPPED`."""
     shipped = SHIPPED.get(str(path))
     if shipped is not None and not (Path(path) / CONFIG).is_file():
         return shipped  # also where `make demo` has made a folder of that name
@@ -119,14 +119,14 @@ def locate(path: str | Path) -> Path:
 
 
 def only_for(path: str | Path) -> str:
-    """What a shipped translator is for, in words; empty where nothing limits it."""
+    """Limits of the use of a shipped translator, in words; empty where there are none."""
     folder = locate(path).resolve()
     names = [name for name, shipped in SHIPPED.items() if shipped.resolve() == folder]
     return ONLY_FOR.get(names[0], "") if names else ""
 
 
 def other_direction(model: str | Path, translator: Translator) -> Translator | None:
-    """The same run's translator that leads back, if it lies beside `model`; else None."""
+    """The same run's translator of the other direction, if it lies beside `model`; else None."""
     folder = locate(model).resolve().parent / f"{translator.target}_to_{translator.source}"
     try:
         back = load_translator(folder)
@@ -139,10 +139,10 @@ def other_direction(model: str | Path, translator: Translator) -> Translator | N
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """A translator's configuration, checked for what every translator must say.
+    """A translator's configuration, checked.
 
     Raises:
-        ModelError: it is missing, damaged, or of a newer format.
+        ModelError: it is missing, is damaged or has a newer format.
     """
     folder = Path(folder)
     hint = "give a translator folder such as RUN/translators/T1_to_T2"

@@ -1,4 +1,4 @@
-"""What every translator offers: config.json + weights, and one forward on slices."""
+"""What every translator has: a configuration, weights, and a forward pass on slices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save
@@ -41,7 +41,7 @@ class SliceNoise:
         self.generators = [torch.Generator().manual_seed(s) for s in seeds]
 
     def normal(self, *shape: int) -> Tensor:
-        """(b, *shape), laid out as every later image of a chain, for which networks compile."""
+        """(b, *shape), contiguous as a chain's later images, so that networks compile once."""
         drawn = [torch.randn(shape, generator=g) for g in self.generators]
         return torch.stack(drawn).to(self.device).expand(self.size, *shape).contiguous()
 
@@ -49,15 +49,16 @@ class SliceNoise:
 class Translator(nn.Module, ABC):
     """Makes slices of one modality from slices of others.
 
-    How it is run is said at each call; between calls it keeps nothing but its weights.
+    The options of a translation are arguments of each call. A translator keeps no state except its
+    weights.
 
     Attributes:
         config: everything but the weights; JSON.
-        kind: name under which `load_translator` finds the class.
+        kind: name by which `load_translator` finds the class.
         stochastic: whether the noise changes the result.
         respaceable: whether an image can be made in fewer steps than `sampling_steps`.
-        weights: name of the file that holds them.
-        precision: of the layers' weights; "bf16" only in a copy made by `for_precision`.
+        weights: name of the file with the weights.
+        precision: of the layers' weights; "bf16" only in a copy that `for_precision` made.
     """
 
     kind: str
@@ -96,7 +97,7 @@ class Translator(nn.Module, ABC):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The source modalities in the order of the channels; none if it is unconditional."""
+        """The source modalities in the order of the channels; none if unconditional."""
         return tuple(self.config["sources"])
 
     @property
@@ -105,10 +106,10 @@ class Translator(nn.Module, ABC):
         return "+".join(self.sources)
 
     def require_source(self) -> None:
-        """Make sure that there is something to translate.
+        """Make sure that the translator takes a source.
 
         Raises:
-            OptionError: it is unconditional.
+            OptionError: the translator is unconditional.
         """
         if not self.sources:
             raise OptionError(
@@ -119,20 +120,22 @@ class Translator(nn.Module, ABC):
 
     @property
     def target(self) -> str:
-        return self.config["target"]
+        """The target modality."""
+        return cast(str, self.config["target"])
 
     @property
     def spacing_mm(self) -> float:
-        """In-plane spacing at which it was trained."""
+        """In-plane spacing of the training slices, in mm."""
         return float(self.config["spacing_mm"])
 
     @property
     def name(self) -> str:
-        """As its folder is called: "T1_to_T2"; "T2" if it is unconditional."""
+        """Name of the folder: "T1_to_T2"; "T2" if unconditional."""
         return f"{self.source}_to_{self.target}" if self.sources else self.target
 
     @property
     def parameter_count(self) -> int:
+        """Number of weights."""
         return sum(p.numel() for p in self.parameters())
 
     @property
@@ -144,8 +147,8 @@ class Translator(nn.Module, ABC):
         """How many reverse steps a translation takes if `wanted` are asked for.
 
         Args:
-            wanted: 0 for the translator's own number, `sampling_steps`; a respaceable chain takes
-                fewer, evenly spaced. The time that a slice takes is proportional to it.
+            wanted: 0 for the translator's own number, `sampling_steps`; a respaceable chain can
+                take fewer, evenly spaced. The time per slice is proportional to this number.
 
         Raises:
             OptionError: the number of steps is fixed, or smaller than `wanted`.
@@ -172,7 +175,7 @@ class Translator(nn.Module, ABC):
 
     @property
     def compilable(self) -> list[nn.Module]:
-        """What can be compiled: every child that has weights; none where torch does not run it."""
+        """Modules that can be compiled: every child with weights; none if torch runs none."""
         children: list[nn.Module] = []
         for child in self.children():
             children += child.values() if isinstance(child, nn.ModuleDict) else [child]
@@ -181,9 +184,9 @@ class Translator(nn.Module, ABC):
     def for_precision(self, precision: str) -> Translator:
         """The translator to use: for "bf16" a copy whose layers' weights are bf16, else itself.
 
-        Mixed precision would convert each weight anew in each pass, as none needs a gradient.
-        The images are the same, bit for bit. Each call makes a new copy: who translates many
-        batches keeps it.
+        Autocast would convert every weight again in each pass, because weights without gradients
+        are not cached. The images are the same, bit for bit. Each call makes a new copy, which a
+        caller with many batches should keep.
         """
         if precision in ("32", self.precision) or not self.compilable:
             return self
@@ -195,14 +198,14 @@ class Translator(nn.Module, ABC):
         return lowered
 
     def explicit(self, steps: int = 0) -> Explicit:
-        """`forward` with its noise as arguments, for `syndiff export`.
+        """`forward` as a function that takes its noise as arguments, for `syndiff export`.
 
         Args:
             steps: of the chain, see `chain_steps`.
 
         Raises:
-            ModelError: the kind draws noise and does not say how.
-            OptionError: it takes another number of steps.
+            ModelError: translators of this kind cannot be exported.
+            OptionError: the chain cannot take this number of steps.
         """
         self.chain_steps(steps)
         if self.stochastic:

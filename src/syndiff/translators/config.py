@@ -1,7 +1,7 @@
 """What a translator's config.json may hold: one model per kind, checked before anything is built.
 
-A configuration may come from a stranger. Its numbers are held within ranges here; how large the
-network becomes is held against the weights in `weights.py`.
+A configuration may come from an untrusted source. This module limits its numbers to ranges.
+`weights.py` compares the size of the network with the weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from syndiff.preparation.orientation import CODES
 MOST_SOURCES = 16
 MOST_LEVELS = 10  # each halves the image
 LONGEST_CHAIN = 100_000  # steps
-FIELD_MM = (4.0, 4000.0)  # the side of a slice: of a mouse's head, of more than a person
+FIELD_MM = (4.0, 4000.0)  # the side of a slice: from a mouse's head to more than a person
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 Depth = Annotated[int, Field(ge=1, le=64)]
@@ -84,7 +84,7 @@ class NamedDenoiser(BaseModel):
 
 
 def _denoiser(network: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """By its name, if it has one; else NCSN++."""
+    """Validate a denoiser by its name, if it has one, else as NCSN++."""
     if isinstance(network, dict) and "name" in network:
         return NamedDenoiser.model_validate(network)
     return handler(network)
@@ -104,7 +104,7 @@ class UNetArguments(Checked):
 
 
 class Generator(Checked):
-    """What the one-shot generators share."""
+    """Arguments that the one-shot generators share."""
 
     in_channels: Channels = 1
     out_channels: Channels = 1
@@ -170,7 +170,7 @@ class DecoderArguments(Checked):
 
 
 class StyleArguments(Checked):
-    """Both networks of MUNIT's translator."""
+    """The two networks of MUNIT's translator."""
 
     encoder: EncoderArguments
     decoder: DecoderArguments
@@ -204,7 +204,7 @@ class Fingerprints(Checked):
 
 
 class Imported(Checked):
-    """Of a translator that was made of the official code's checkpoint."""
+    """Origin of a translator that was imported from a checkpoint of the official code."""
 
     sha256: Sha256
     official_options: Notes
@@ -222,7 +222,7 @@ class Card(Checked):
 
 
 class Config(Checked):
-    """What every translator says, whatever its kind."""
+    """Fields that the configurations of all kinds share."""
 
     format: Literal[1]
     kind: str
@@ -256,13 +256,13 @@ class Config(Checked):
         return self
 
     def _takes(self, channels: int, beside: int) -> None:
-        """Refuse a network that does not take the sources and so many further channels."""
+        """Refuse a network whose input is not the sources and `beside` further channels."""
         if channels != len(self.sources) + beside:
             raise ValueError(f"in_channels {len(self.sources) + beside} for its sources")
 
 
 class AdversarialDiffusion(Config):
-    """SynDiff's."""
+    """A translator of SynDiff."""
 
     kind: Literal["adversarial_diffusion"]
     network: Annotated[NCSNppArguments, WrapValidator(_denoiser)]
@@ -276,7 +276,7 @@ class AdversarialDiffusion(Config):
 
 
 class GaussianDiffusion(Config):
-    """DDPM's."""
+    """A translator of DDPM."""
 
     kind: Literal["gaussian_diffusion"]
     network: UNetArguments
@@ -289,7 +289,7 @@ class GaussianDiffusion(Config):
 
 
 class ParallelDiffusion(Config):
-    """UNIT-DDPM's."""
+    """A translator of UNIT-DDPM."""
 
     kind: Literal["parallel_diffusion"]
     network: UNetArguments
@@ -303,7 +303,7 @@ class ParallelDiffusion(Config):
 
 
 class OneShot(Config):
-    """Of one pass: cGAN's, AttGAN's, SAGAN's, UNIT's."""
+    """A translator of one pass: of cGAN, AttGAN, SAGAN or UNIT."""
 
     kind: Literal["one_shot"]
     network: OneShotArguments
@@ -315,7 +315,7 @@ class OneShot(Config):
 
 
 class Style(Config):
-    """MUNIT's."""
+    """A translator of MUNIT."""
 
     kind: Literal["style"]
     network: StyleArguments
@@ -357,15 +357,15 @@ EXPORTED = ("onnx", "torch_program")
 
 
 def checked_config(content: Any, path: Path, remedy: str) -> None:
-    """Refuse a configuration that is not one of a translator of a known kind.
+    """Refuse a configuration that does not describe a translator of a known kind.
 
     Args:
         content: plain JSON values of config.json.
         path: of the file, for the message.
-        remedy: what to do.
+        remedy: what the user can do, for the message.
 
     Raises:
-        ModelError: the first thing that does not fit.
+        ModelError: names the first field that is not valid.
     """
     kind = content.get("kind")
     if kind in EXPORTED:  # the configuration of what was exported, and how to call it

@@ -1,4 +1,4 @@
-"""A translator as a function of tensors alone, its noise among them: what can be exported."""
+"""A translator as a function of tensors, its noise included, so that it can be exported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Shape = Sequence[int | str]  # "batch", "height" and "width" stand for what the input has
+Shape = Sequence[int | str]  # "batch", "height" and "width" stand for the input's sizes
 
 
 class Noise(Protocol):
@@ -21,7 +21,7 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Explicit:
-    """What a translator's `forward` does, without drawing anything itself.
+    """A translator's `forward` as a function that draws no noise itself.
 
     Attributes:
         function: without steps (source, *draws) → image; with steps one reverse step

@@ -1,4 +1,4 @@
-"""Translators of one pass: a generator network applied to the source, nothing drawn."""
+"""Translators of one pass: a generator network applied to the source, without noise."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ class OneShotTranslator(Translator):
 
     def forward(self, source: Tensor, noise: Noise, steps: int = 0) -> Tensor:
         self.chain_steps(steps)
-        return self.network(source)
+        return cast(Tensor, self.network(source))

@@ -1,6 +1,6 @@
-"""Exported translators: networks that are run by onnxruntime, or that are not ours to run.
+"""Exported translators: networks that onnxruntime runs, or that only other software runs.
 
-`syndiff.export` writes them; their configuration is that of the translator they were made from.
+`syndiff.export` writes them. Their configuration is that of the original translator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ExportedTranslator(Translator):
-    """What the exported formats share: what was exported is described in `config["export"]`."""
+    """What the exported formats share; `config["export"]` describes the exported function."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
@@ -97,8 +97,8 @@ class OnnxTranslator(ExportedTranslator):
 class TorchProgramTranslator(ExportedTranslator):
     """A folder with a program of `torch.export`: described, never run.
 
-    `torch.export.load` unpickles parts of the file, so that a `.pt2` from somewhere else may do
-    anything; syndiff therefore never opens one.
+    `torch.export.load` unpickles parts of the file, so that a `.pt2` from an untrusted source
+    could run any code. syndiff therefore never opens one.
     """
 
     kind = "torch_program"
@@ -119,7 +119,7 @@ def open_session(path: Path) -> InferenceSession:
     """An onnxruntime session on the CPU with as many threads as torch has.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: the file does not exist.
         ModelError: onnxruntime is not installed, or the file is damaged.
     """
     if not path.is_file():
@@ -133,7 +133,7 @@ def open_session(path: Path) -> InferenceSession:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors; they come as exceptions anyway
+    options.log_severity_level = 3  # errors only; they are raised as exceptions too
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no other base

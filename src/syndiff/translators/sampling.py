@@ -1,8 +1,8 @@
-"""Ways to make an image from a stochastic translator, by name.
+"""Ways to sample an image from a stochastic translator, by name.
 
-chain        one run of the reverse process: the paper's; as sharp as an acquired image
-expectation  the mean of several chains, run as one batch: closer on average, and smoother
-regression   the first step's estimate of x_0 alone: costs one step (Rassmann et al., YODA, 2025,
+chain        one run of the reverse process, as in the paper; as sharp as an acquired image
+expectation  the mean of several chains, run as one batch; closer on average, and smoother
+regression   the first step's estimate of x_0 alone; costs one step (Rassmann et al., YODA, 2025,
              report that it matches full chains)
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,8 +29,11 @@ class Sampling:
 
     Attributes:
         way: one of `WAYS`.
-        samples: chains that an expectation is the mean of.
+        samples: number of chains whose mean an expectation is.
         steps: reverse steps of a chain that can be respaced (DDPM, UNIT-DDPM); 0: its own number.
+
+    Raises:
+        OptionError: a value is out of its range.
     """
 
     way: str = "chain"
@@ -46,7 +50,7 @@ class Sampling:
 
     @property
     def images(self) -> int:
-        """Images that are computed for one slice."""
+        """Number of images that are computed for one slice."""
         return self.samples if self.way == "expectation" else 1
 
     def run(
@@ -69,18 +73,19 @@ class Sampling:
             (b, 1, h, w) in [-1, 1].
 
         Raises:
-            OptionError: the translator has no first estimate to stop at, or takes another number
-                of steps.
+            OptionError: the translator has no such estimate (`regression`), or its chain cannot
+                take this number of steps.
         """
         noises = [SliceNoise(seed + k, indices, shared, source.device) for k in range(self.images)]
         if self.way == "regression":
             translator.chain_steps(self.steps)
             return translator.estimate(source, noises[0])
         if len(noises) == 1 or not translator.stochastic:
-            return translator(source, noises[0], self.steps)
+            return cast(Tensor, translator(source, noises[0], self.steps))
         together = source.repeat(len(noises), 1, 1, 1)  # n·b ca h w
         images = translator(together, _Stacked(noises), self.steps)
-        return images.unflatten(0, (len(noises), len(source))).clamp(-1, 1).mean(0)
+        images = images.unflatten(0, (len(noises), len(source)))
+        return cast(Tensor, images.clamp(-1, 1).mean(0))
 
 
 CHAIN = Sampling()

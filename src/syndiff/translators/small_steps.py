@@ -14,10 +14,10 @@ from syndiff.translators.explicit import Explicit, Noise
 
 
 class ChainTranslator(Translator):
-    """What both share: a chain of reverse steps that may be respaced.
+    """A chain of reverse steps that can be respaced; the base of both translators.
 
     Attributes:
-        networks: "target", the denoiser of the modality that is made, and what else it needs.
+        networks: "target", the denoiser of the target modality, and any further denoiser.
     """
 
     stochastic = True
@@ -42,7 +42,7 @@ class ChainTranslator(Translator):
         return self.diffusion.steps
 
     def _diffusion(self, steps: int) -> GaussianDiffusion:
-        """Of a chain of so many steps."""
+        """The process of a chain of `steps` steps, see `chain_steps`."""
         taken = self.chain_steps(steps)
         return self.diffusion if taken == self.diffusion.steps else self.diffusion.respaced(taken)
 
@@ -88,8 +88,8 @@ class ParallelDiffusionTranslator(ChainTranslator):
     """UNIT-DDPM's: the condition of a reverse step is the source with that step's noise.
 
     Down to the release time the noisy source is drawn from the forward process; below it the
-    source's own denoiser carries it on. With a release time of 1 that never happens, and the
-    translator does without this second network.
+    source's own denoiser denoises it. With a release time of 1 that never happens, and the
+    translator has no such second network.
     """
 
     kind = "parallel_diffusion"

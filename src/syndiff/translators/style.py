@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -44,4 +44,4 @@ class StyleTranslator(Translator):
         return Explicit(self._styled, {"style": (self.decoder.style_dim,)})
 
     def _styled(self, source: Tensor, style: Tensor) -> Tensor:
-        return self.decoder(self.encoder(source), style)
+        return cast(Tensor, self.decoder(self.encoder(source), style))

@@ -1,7 +1,7 @@
-"""The weights of a stranger: held against the network that is described, before it is built.
+"""Weights from an untrusted source, compared with the described network before it is built.
 
-The network is drawn up without memory first. Its weights must be those in the file, one by one, so
-that it cannot become larger than the file is.
+The network is first built without memory, on torch's "meta" device. Each of its weights must be in
+the file, so that the network cannot be larger than the file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from syndiff.translators.base import CONFIG, Translator
 FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
-class WithoutMemory(TorchFunctionMode):
-    """While it lasts, layers get weights that have a shape and no memory (torch's "meta").
+class MetaWeights(TorchFunctionMode):
+    """Inside, layers get weights that have a shape and no memory (torch's "meta" device).
 
-    Layers ask `torch.empty` for their weights, and for nothing else. `torch.device("meta")` would
-    take the diffusion's coefficients along, for which torch loads its compiler: 1.5 s.
+    Layers make their weights, and nothing else, by `torch.empty`. `torch.device("meta")` would
+    include the diffusion's coefficients, for which torch loads its compiler: 1.5 s.
     """
 
     def __torch_function__(
@@ -37,14 +37,14 @@ class WithoutMemory(TorchFunctionMode):
 
 
 def checked_weights(file: Path, outline: Mapping[str, torch.Tensor]) -> None:
-    """Make sure that a file holds the weights of a network, judging by its head alone.
+    """Make sure that a file holds the weights of a network. Only its header is read.
 
     Args:
         file: safetensors.
-        outline: name → tensor of the network; their values are not looked at.
+        outline: name → tensor of the network; only shapes are compared.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         ModelError: the file is damaged or holds other weights.
     """
     if not file.is_file():
@@ -74,7 +74,7 @@ def check_finite(translator: Translator, file: Path) -> None:
     """Refuse weights that are not finite.
 
     Raises:
-        ModelError: one is not.
+        ModelError: a weight is NaN or infinite.
     """
     for name, weight in translator.state_dict().items():
         if not bool(weight.isfinite().all()):
