@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from syndiff.cli.patience import while_loading
 from syndiff.errors import OptionError
 
 _hushed = {"": False}  # of the command that runs
@@ -64,7 +65,10 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         for name, value in ctx.params.items():
             check_number(name, value)
-        return super().invoke(ctx)
+        if ctx.params.get("quiet"):
+            return super().invoke(ctx)
+        with while_loading(str(ctx.info_name)):
+            return super().invoke(ctx)
 
 
 def spelling(parameter: Any) -> str:

@@ -14,6 +14,7 @@ import typer
 
 from syndiff.cli.app import option_of
 from syndiff.cli.command import is_quiet
+from syndiff.cli.patience import loaded
 from syndiff.errors import one_line, spelled
 from syndiff.reporting import Reporter
 
@@ -130,6 +131,7 @@ def console_reporter(what: str) -> Iterator[Reporter]:
     A bar in a terminal (without colours where NO_COLOR is set), plain lines elsewhere, warnings
     alone with --quiet and in further processes of a run.
     """
+    loaded()
     if is_quiet() or not is_rank_zero():
         yield Warnings()
     elif not sys.stderr.isatty():

@@ -1,14 +1,18 @@
-"""The command that shows everything: demo."""
+"""Commands for the whole way: demo, run, plan."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from syndiff.cli.app import Seed, app
+from syndiff.cli.app import Device, Precision, Seed, app, listed
 from syndiff.cli.command import is_quiet
+from syndiff.cli.console import console_reporter
+from syndiff.cli.training_console import training_console
 
 
 @app.command()
@@ -19,12 +23,118 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Virtual cohort → prepare → train → translate → evaluate → report, in one command."""
-    from syndiff.demo import run
+    from syndiff.demo import run as show
 
-    run(
+    show(
         out,
         minutes=minutes,
         subjects=subjects,
         seed=seed,
-        say=(lambda line: None) if is_quiet() else typer.echo,
+        say=_say(),
+        listen=_listen,
     )
+
+
+@app.command()
+def run(
+    raw: Annotated[Path, typer.Argument(help="Folder of scans: BIDS, subject/T1.nii.gz or T1/….")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for everything: data, run, report; new, or to continue.")
+    ],
+    source: Annotated[str, typer.Option("--from", help="Modality to translate from, e.g. T1.")],
+    target: Annotated[str, typer.Option("--to", help="Modality to make, e.g. T2.")],
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Minutes for all of it; training gets what preparation and report leave."
+        ),
+    ] = 12.0,
+    size: Annotated[
+        int | None,
+        typer.Option(min=16, help="In-plane size in pixels; default: what the minutes allow."),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="default: 'default' on a GPU, 'small' on a CPU.")
+    ] = "",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Scans → prepare → train → evaluate → report, in one command and in the given minutes.
+
+    People are divided 80/10/10 into training, validation and test, by their names. Size, batch,
+    preset and number of steps are chosen and stated; each step prints the command that repeats it.
+    The same command continues what was interrupted. A longer run gives a better translator: see
+    'syndiff plan'.
+
+    Example: syndiff run scans out --from T1 --to T2 --minutes 60
+    """
+    from syndiff.workflow.run import run as walk
+    from syndiff.workflow.stages import Teller
+
+    walk(
+        raw,
+        out,
+        source=source,
+        target=target,
+        minutes=minutes,
+        size=size,
+        preset=preset or None,
+        seed=seed,
+        device=device,
+        teller=Teller(_say(), _listen),
+    )
+
+
+@app.command()
+def plan(
+    data: Annotated[Path, typer.Argument(help="Folder made by 'syndiff prepare'.")],
+    source: Annotated[str, typer.Option("--from", help="Modality; default: the first.")] = "",
+    target: Annotated[str, typer.Option("--to", help="Modality; default: the second.")] = "",
+    presets: Annotated[
+        str, typer.Option(help="Presets to measure, separated by commas.")
+    ] = "default,small,paper,github",
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds for all measurements together, about.")
+    ] = 60.0,
+    method: Annotated[
+        str, typer.Option(help="What to train; 'syndiff methods' lists them.")
+    ] = "syndiff",
+    device: Device = "auto",
+    precision: Precision = "32",
+) -> None:
+    """Measure how long each preset trains on this machine, and what memory it needs.
+
+    A few real steps of each preset are timed at the size of DATA. Times are of the training steps
+    alone; validations and the export come on top.
+
+    Example: syndiff plan data --presets small --seconds 20
+    """
+    with console_reporter("planning") as report:
+        from syndiff.workflow.plan import plan as measure
+        from syndiff.workflow.plan import table
+
+        plans = measure(
+            data,
+            source=source or None,
+            target=target or None,
+            presets=listed(presets),
+            method=method,
+            seconds=seconds,
+            device=device,
+            precision=precision,
+            report=report,
+        )
+    for line in table(plans):
+        typer.echo(line)
+
+
+def _say() -> Callable[[str], None]:
+    """Tells the stages; nobody with --quiet."""
+    return (lambda line: None) if is_quiet() else typer.echo
+
+
+@contextmanager
+def _listen(what: str) -> Iterator[Any]:
+    """Who follows the progress of a stage."""
+    with training_console() if what == "training" else console_reporter(what) as report:
+        yield report

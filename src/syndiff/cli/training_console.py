@@ -1,4 +1,4 @@
-"""How a training looks on the command line: a live bar in a terminal, else lines; all on stderr."""
+"""How a training looks on the command line: a live bar in a terminal, else lines, on stderr."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from syndiff.cli import console
 from syndiff.cli.command import is_quiet
 from syndiff.cli.console import is_rank_zero
+from syndiff.cli.patience import loaded
 from syndiff.errors import one_line
 
 LASTING = ("training on", "memory:")  # phases that stay on the screen
@@ -27,7 +28,9 @@ class Lines(console.Lines):
     def phase(self, name: str) -> None:
         if name.startswith(LASTING):
             typer.echo(one_line(name), err=True)
-        super().phase(name)
+            self._phase, self._state, self._next = name, "", self._clock() + console.EVERY_S
+        else:
+            super().phase(name)
 
     def step(self, state: Any) -> None:
         if state.scores != self.scores:
@@ -57,6 +60,7 @@ class Bar(console.Bar):
 @contextmanager
 def training_console() -> Iterator[Any]:
     """The reporter of a training; with --quiet it tells warnings alone."""
+    loaded()
     if is_quiet() or not is_rank_zero():
         yield Quiet()
     elif not sys.stderr.isatty():

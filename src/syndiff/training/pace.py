@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass, replace
 
@@ -72,7 +73,7 @@ def measure_pace(
     taken = [lone.step(timed)]
     while time.monotonic() + taken[-1] < end and len(taken) < MOST_STEPS:
         taken.append(lone.step(timed))
-    return Pace(sum(taken) / len(taken), timed, len(taken))
+    return Pace(statistics.median(taken), timed, len(taken))
 
 
 class _Lone:

@@ -4,6 +4,7 @@ RUN/
   settings.json                what was asked for
   history.csv                  one line per validation
   curves.png                   the same as a picture
+  preview.png                  the same four validation slices after each validation
   checkpoints/last.pt          everything that a resumed run needs
   checkpoints/best.pt          the averaged generators of the best validation
   logs/                        TensorBoard: losses, scores, pictures
