@@ -10,6 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# A discriminator's loss where it says the same of real and of made images, at its best: a logit
+# of 0, and 1/2.
+SOFTPLUS_AT_CHANCE, LEAST_SQUARES_AT_CHANCE = 2 * math.log(2), 0.5
+
 
 def adversarial_generator(fake_logits: Tensor) -> Tensor:
     """Non-saturating loss of a generator, -log D(fake); Eqs. 11 and 17.
@@ -53,6 +57,7 @@ def gradient_penalty(logits: Tensor, real: Tensor) -> Tensor:
 
 def full_precision(x: Tensor, wanted: bool) -> AbstractContextManager[Any]:
     """A context without autocast, if `wanted`: where a gradient is differentiated again."""
+    wanted = wanted and x.device.type != "meta"  # the device of memory estimates
     return torch.autocast(x.device.type, enabled=False) if wanted else nullcontext()
 
 
@@ -103,7 +108,7 @@ def structure(
             without smoothing and without a noise floor of the image.
         spacing_mm: pixel size.
     """
-    with torch.autocast(image.device.type, enabled=False):
+    with full_precision(image, True):
         made, wanted = (
             _descriptor(x.float(), radius_mm, spacing_mm) for x in (translation, image)
         )

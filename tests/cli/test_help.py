@@ -75,7 +75,9 @@ def test_every_option_has_a_unit_and_an_example() -> None:
         assert unit, f"{name} {parameter.name}"
         assert example, f"{name} {parameter.name}"
         option, words = max(parameter.opts, key=len), shlex.split(example)
-        required = [f"--{p.name}=T1" for p in COMMANDS[name].params if _asked(p, parameter)]
+        required = [
+            f"{max(p.opts, key=len)}=T1" for p in COMMANDS[name].params if _asked(p, parameter)
+        ]
         places = ["x" for p in COMMANDS[name].params if p.param_type_name == "argument"]
         given = COMMANDS[name].make_context(name, [option, *words, *required, *places])
         check_number(parameter.name, given.params[parameter.name])

@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 
 from syndiff.cli.outcome import Outcome, stdout_for_json, tell, tell_as_json
 from syndiff.cli.pages import name_units, write_examples, write_options
+from syndiff.cli.patience import while_loading
 from syndiff.cli.values import check_values
 from syndiff.errors import OptionError
 
@@ -96,7 +97,10 @@ class Command(TyperCommand):
         for name, value in ctx.params.items():
             check_number(name, value)
         check_values(str(self.name), ctx.params)
-        return super().invoke(ctx)
+        if ctx.params.get("quiet"):
+            return super().invoke(ctx)
+        with while_loading(str(ctx.info_name)):
+            return super().invoke(ctx)
 
 
 def spelling(parameter: Any) -> str:

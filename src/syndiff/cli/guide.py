@@ -35,6 +35,15 @@ GUIDE: dict[str, Entry] = {
         ("minutes", "subjects", "seed"),
         "see everything once, on virtual people: six to nine minutes on two CPU cores",
     ),
+    "run": Entry(
+        START,
+        (
+            "syndiff run YOUR_SCANS out --from T1 --to T2",
+            "syndiff run YOUR_SCANS out --from T1 --to T2 --minutes 60",
+        ),
+        ("source", "target", "minutes", "size", "preset"),
+        "train on your own scans, and read a report, in one command",
+    ),
     "translate": Entry(
         START,
         (
@@ -65,7 +74,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff prepare raw data --write-table scans.tsv",
         ),
         ("modalities", "split", "split_file", "size", "spacing_mm", "ct_window", "table"),
-        "train on your own scans; each command names the next",
+        "the same step by step; each command names the next",
     ),
     "train": Entry(
         TRAINING,
@@ -78,6 +87,11 @@ GUIDE: dict[str, Entry] = {
             *("source", "target", "preset", "max_steps", "max_minutes", "batch_size"),
             *("seed", "precision", "devices", "resume"),
         ),
+    ),
+    "plan": Entry(
+        TRAINING,
+        ("syndiff plan data", "syndiff plan data --presets small --seconds 20"),
+        ("source", "target", "presets", "seconds"),
     ),
     "evaluate": Entry(
         TRAINING,
@@ -173,6 +187,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "paired": ("SPLITS", "val,test"),
     "pairs_from": ("FOLDER", "virtual_data"),
     "pattern": ("PATTERN", "'*_0000.nii.gz'"),
+    "presets": ("PRESETS", "default,small"),
+    "seconds": ("SECONDS", "20"),
     "prefer": ("WORDS", "acq-mprage"),
     "repeats": ("CALLS", "5"),
     "samples": ("CHAINS", "8"),

@@ -177,6 +177,14 @@ class Objective(nn.Module, ABC):
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         """Named terms whose sum the generators minimise; the discriminators are frozen."""
 
+    def at_chance(self) -> dict[str, float]:
+        """Adversarial terms of the discriminators, and what they are at chance.
+
+        That is where real and made images look alike to a discriminator. Empty where a method
+        has no such terms, or does not say.
+        """
+        return {}
+
     @abstractmethod
     def translator(
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]

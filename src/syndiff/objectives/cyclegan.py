@@ -174,6 +174,10 @@ class CycleGAN(Objective):
         self.kept = {**self.kept, m: torch.stack(pool).detach()}
         return torch.stack(shown)
 
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"adversarial_{m}": weight * losses.LEAST_SQUARES_AT_CHANCE for m, _ in DIRECTIONS}
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, o in DIRECTIONS:

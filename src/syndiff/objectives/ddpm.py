@@ -186,6 +186,10 @@ class DDPM(Objective):
             )  # S Eq. 18
         return terms
 
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"one_shot_{m}": weight * losses.SOFTPLUS_AT_CHANCE for m, _ in DIRECTIONS}
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, o in DIRECTIONS:

@@ -158,6 +158,13 @@ class MUNIT(Objective):
             )  # Eq. 4
         return terms
 
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {
+            f"adversarial_{m}": weight * self.settings.scales * losses.LEAST_SQUARES_AT_CHANCE
+            for m, _ in DIRECTIONS
+        }
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, _ in DIRECTIONS:

@@ -323,6 +323,16 @@ class SynDiff(Objective):
                 )  # Eq. 18
         return terms  # their sum is Eq. 24
 
+    def at_chance(self) -> dict[str, float]:
+        s = self.settings
+        weights = {"diffusive": s.adversarial_diffusive, "one_shot": s.adversarial_one_shot}
+        return {
+            f"{kind}_{m}": weight * losses.SOFTPLUS_AT_CHANCE
+            for kind, weight in weights.items()
+            for m, _ in DIRECTIONS
+            if f"{kind}_{m}" in self.discriminators
+        }
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         learning, diffuses = self.one_shot_learns(draw.step), self._diffuses_at(draw.step)

@@ -176,6 +176,10 @@ class UNIT(Objective):
             )
         return terms  # L_D
 
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"adversarial_{m}": weight * losses.SOFTPLUS_AT_CHANCE for m, _ in DIRECTIONS}
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, o in DIRECTIONS:

@@ -53,11 +53,6 @@ class Job:
     report: Reporter
     skip_bad: bool = False
 
-    @property
-    def steps(self) -> int:
-        """Subjects to measure and scans to write."""
-        return len(self.source.files) + sum(len(of) for of in self.source.files.values())
-
 
 def prepare(
     raw: Path,
@@ -174,7 +169,7 @@ def _run(job: Job) -> Manifest:
     """Both passes, unless the folder is finished."""
     finished = job.folder.take_up()
     if finished is not None:
-        job.report.progress(job.steps, job.steps, "nothing to do")
+        job.report.phase("nothing to do")
         return finished
     job, records = _read_all(job)
     job.source.check_records(records)
@@ -196,7 +191,7 @@ def _run(job: Job) -> Manifest:
             "scans": entries,
         }
     )
-    job.report.progress(job.steps, job.steps, "done")
+    job.report.progress(len(entries), len(entries), "done")
     return manifest
 
 
@@ -213,8 +208,11 @@ def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
     left = list(job.source.files)
     while left:
         faults: list[Fault] = []
+        total = len(job.source.files)
+        job.report.phase("reading and registering")
         for subject in left:
-            job.report.progress(len(records), job.steps, f"reading {subject}")
+            now = f"person {len(records) + 1} of {total}: {subject}"
+            job.report.progress(len(records), total, now)
             try:
                 records[subject] = job.source.records(subject)
             except UserError as error:
@@ -279,10 +277,11 @@ def _write_all(
 ) -> list[dict[str, Any]]:
     """The second pass: every scan's slices on disk, and its entry in the manifest."""
     entries = []
-    done = len(job.source.files)
+    done, total = 0, sum(len(of) for of in records.values())
+    job.report.phase("writing slices")
     for subject, of in records.items():
         for modality, record in of.items():
-            job.report.progress(done, job.steps, f"writing {subject} {modality}")
+            job.report.progress(done, total, f"{subject} {modality}")
             entry = _entry(job, subject, modality, record, grids[subject][modality], scales)
             _write_scan(job, entry, scales[modality])
             entries.append(entry)

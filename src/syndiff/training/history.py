@@ -25,6 +25,7 @@ PANELS = {
     "way_back_error": "way back, error ÷ mean",
 }
 REMEDY = "move it away: a run goes on without it"
+BESIDE = {"copy": "--", "histogram": ":"}  # baselines, and how their lines are drawn
 COLOURS = ("#0072b2", "#d55e00")
 
 
@@ -95,6 +96,8 @@ def draw(run: Path) -> None:
     for axes, (label, curves) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
+        if label == PANELS["psnr_db"]:
+            _plot_baselines(axes, rows)
         _plot(axes, label, curves)
     with whole_file(run / PICTURE) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
@@ -112,6 +115,15 @@ def _plot(axes: Any, label: str, curves: Mapping[str, list[tuple[int, float]]]) 
     axes.grid(color="#dde3e8", lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
+
+
+def _plot_baselines(axes: Any, rows: list[dict[str, str]]) -> None:
+    """A level line for each baseline of each direction, in the direction's colour."""
+    for name, style in BESIDE.items():
+        curves = _curves(rows, f"/{name}_psnr_db")
+        for (direction, points), colour in zip(curves.items(), COLOURS, strict=False):
+            label = f"{name}, {direction}"
+            axes.axhline(points[-1][1], color=colour, ls=style, lw=1, label=label)
 
 
 def _curves(rows: list[dict[str, str]], ending: str) -> dict[str, list[tuple[int, float]]]:

@@ -6,6 +6,7 @@ RUN/
   cards.json                   what its translators say of the data
   history.csv                  one line per validation
   curves.png                   the same as a picture
+  preview.png                  the same four validation slices after each validation
   checkpoints/last.pt          everything that a resumed run needs
   checkpoints/best_T1_to_T2.pt the averaged generators of the best validation of that direction
   logs/                        TensorBoard: losses, scores, pictures
@@ -33,11 +34,13 @@ from syndiff.objectives.methods import method_of
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training.best import UNPAIRED
+from syndiff.training.budget import Budget
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
 from syndiff.training.guard import DivergedError
 from syndiff.training.identity import data_identity
 from syndiff.training.module import TranslationModule
+from syndiff.training.need import memory_need, room_bytes, say_need
 from syndiff.training.presets import TrainSettings
 from syndiff.training.pretrained import begin_one_shot
 from syndiff.training.processes import is_lost_process
@@ -92,7 +95,7 @@ def train(
         pairs_from: another prepared folder, whose pairs are trained on beside the unpaired
             slices of `data`, in shares of `settings.pair_share`; with pairing "mixed" only.
         preset: name of the preset, for the record.
-        max_minutes: stop after this many minutes of this invocation.
+        max_minutes: for this invocation, reading, validations and export included.
         precision: "32" (which is what a new run takes) or "bf16".
         compiled: have torch compile the networks, see `networks.compiled`.
         devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
@@ -113,6 +116,7 @@ def train(
             the folder, the data are not those of the resumed run, training diverged, or another
             process of the run is gone.
     """
+    budget = Budget(max_minutes * 60 if max_minutes else None)
     data, run = Path(data), Path(run)
     request = _request(
         run if resume else None, source, target, settings, preset, one_shot, precision, pairs_from
@@ -134,6 +138,7 @@ def train(
                 clear_leftovers(part)
             check_folder(run, resume, asked)  # again: another process may have been first
         told = for_training(report if rank == 0 else SILENT)
+        _check_memory(manifest, request, trainer, told)
         told.phase("reading the slices")
         state = load_state(run / LAST) if resume and (run / LAST).exists() else None
         batches = _batches(manifest, pairs, request, trainer, told)
@@ -148,7 +153,7 @@ def train(
         module = _module(objective, request.settings, batches, compiled, state, told)
         slices = validation_slices(manifest, request.sources, request.target)
         _warn_of_missing_pairs(request.sources, slices, told)
-        watch = Watch(run, cards, slices, state, max_minutes, told)
+        watch = Watch(run, cards, slices, state, budget, told, compiled)
         trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         if module.step < module.total_steps:
             told.phase(f"training on {batches.describe()}")
@@ -215,6 +220,19 @@ def _warn_of_missing_pairs(
             "no paired validation subject: no PSNR; each direction's best checkpoint is chosen "
             f"by {UNPAIRED}"
         )
+
+
+def _check_memory(
+    manifest: Manifest, request: Request, trainer: L.Trainer, report: Reporter
+) -> None:
+    """Tell how much memory a step needs.
+
+    Raises:
+        OptionError: there is not as much.
+    """
+    settings, (h, w) = request.settings, manifest.size
+    need = memory_need(settings, (h, w), len(request.sources), request.precision)
+    say_need(settings, need, room_bytes(trainer.strategy.root_device), report)
 
 
 def _batches(
