@@ -318,7 +318,7 @@ def test_stopping_saves_first(prepared: Path, tmp_path: Path) -> None:
         report=Watching(stop),
     )
     assert outcome.interrupted
-    assert outcome.step == 11
+    assert outcome.step in (10, 11)  # a step of more than a second is not finished
     assert load_state(tmp_path / "run/checkpoints/last.pt")["step"] == outcome.step
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -4,16 +4,20 @@
 1   a defect of ours
 2   something that the user can mend
 130 interrupted
+143 stopped by SIGTERM
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,34 @@ from syndiff import __version__
 from syndiff.cli.app import option_of
 from syndiff.errors import UserError, one_line, spelled
 
+ENDED = {128 + signal.SIGINT, 128 + signal.SIGTERM}  # by a signal
 DEBUG = "SYNDIFF_DEBUG"
 PACKAGE = Path(__file__).parents[1]
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the work with its files whole; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield
+        return
+    kinds = {signal.SIGTERM: Stopped, signal.SIGINT: KeyboardInterrupt}
+
+    def stop(number: int, frame: Any) -> None:
+        for known in kinds:
+            signal.signal(known, signal.SIG_DFL)
+        raise kinds[signal.Signals(number)]
+
+    before = {number: signal.signal(number, stop) for number in kinds}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def told(run: Callable[[], Any]) -> int:
@@ -35,14 +65,17 @@ def told(run: Callable[[], Any]) -> int:
             os.environ.pop("PYTHONWARNINGS", None)  # of processes that we start
             warnings.simplefilter("ignore")
         try:
-            code = run()
+            with _stoppable():
+                code = run()
             if sys.stdout is not None:
                 sys.stdout.flush()
             if problem := getattr(sys.stdout, "problem", ""):
                 return _end(f"error: what syndiff says could not be written: {problem}", 2)
             return code if isinstance(code, int) else 0
+        except Stopped:
+            return _end("stopped by SIGTERM", 128 + signal.SIGTERM)
         except KeyboardInterrupt:
-            return _end("interrupted", 130)
+            return _end("interrupted", 128 + signal.SIGINT)
         except typer.Abort:
             return _end("aborted", 1)
         except Exception as error:
@@ -85,7 +118,8 @@ def _misused(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     help_of = f"; see '{context.command_path} --help'" if context is not None else ""
-    return _end(f"error: {error.format_message().rstrip('.')}{help_of}", int(error.exit_code))
+    words = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's
+    return _end(f"error: {words}{help_of}", int(error.exit_code))
 
 
 def _of_memory(error: Exception) -> bool:

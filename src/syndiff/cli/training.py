@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from syndiff.cli.app import Compile, Seed, app, listed
+from syndiff.cli import values
+from syndiff.cli.app import Compile, Precision, Seed, app, listed
 from syndiff.cli.command import is_given
+from syndiff.cli.outcome import Outcome, unused
 from syndiff.cli.training_console import training_console
 from syndiff.errors import OptionError
 
@@ -30,21 +33,23 @@ def train(
         str, typer.Option(help="Modality to make; with one source both directions are trained.")
     ] = "T2",
     pairing: Annotated[
-        str,
+        values.Pairing,
         typer.Option(
             help="unpaired; paired: supervised, on subjects with all modalities on one grid; "
             "or mixed: on both kinds of subjects."
         ),
     ] = "unpaired",
     method: Annotated[
-        str, typer.Option(help="What to train; 'syndiff methods' lists them.")
+        values.Method, typer.Option(help="What to train; 'syndiff methods' lists them.")
     ] = "syndiff",
     preset: Annotated[
-        str, typer.Option(help="default, small (two CPU cores), paper or github (SynDiff only).")
+        values.Preset,
+        typer.Option(help="Sizes and rates; small: for two CPU cores; github: SynDiff only."),
     ] = "default",
     networks: Annotated[
-        str, typer.Option(help="small or full networks with any preset; default: the preset's.")
-    ] = "",
+        values.Networks | None,
+        typer.Option(help="Size of the networks with any preset; default: the preset's."),
+    ] = None,
     max_steps: Annotated[
         int, typer.Option(min=0, help="Batches in all; 0: the preset's number of epochs.")
     ] = 0,
@@ -105,7 +110,7 @@ def train(
         int, typer.Option(min=0, help="Steps between validations; 0: the preset's.")
     ] = 0,
     seed: Seed = 0,
-    precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
+    precision: Precision = "32",
     compiled: Compile = False,
     devices: Annotated[
         str, typer.Option(help="auto, cpu, cuda, or a number of GPUs (processes without GPUs).")
@@ -154,12 +159,11 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in RUN, with its options.")
     ] = False,
-) -> None:
+) -> Outcome:
     """Train translators between modalities, from unpaired slices unless --pairing says else."""
     from syndiff.objectives.methods import method_of
     from syndiff.training.presets import choose
     from syndiff.training.record import kept_request
-    from syndiff.training.run import train as fit
     from syndiff.training.run_config import read_config, settings_of
 
     def given(name: str, value: Any) -> Any:
@@ -183,7 +187,7 @@ def train(
         )
     settings = choose(
         preset,
-        networks,
+        networks or "",
         method=method_of(base.objective).name if base else method,
         assignments=(*([f"final_lr={final_lr}"] if final_lr else []), *(assignments or ())),
         base=base,
@@ -218,6 +222,8 @@ def train(
             typed or (Path(written[name]) if written.get(name) else None)
             for name, typed in (("one_shot", one_shot), ("pairs_from", pairs_from))
         )
+    from syndiff.training.run import train as fit  # slow; the options are checked by now
+
     with training_console() as report:
         outcome = fit(
             data,
@@ -236,13 +242,38 @@ def train(
             resume=resume,
             report=report,
         )
+    where = {"devices": devices, "nodes": nodes, "compile": compiled}
+    again = _again(data, run, {k: v for k, v in where.items() if given(k, v) or v is True})
+    lines = []
     if outcome.reason:
-        again = shlex.join(["syndiff", "train", str(data), str(run), "--resume"])
-        typer.echo(f"{outcome.reason} at step {outcome.step}; saved. Continue: {again}")
-    for path in outcome.translators:
-        typer.echo(f"translator: {path}")
-    if outcome.interrupted:
-        raise typer.Exit(130)
+        lines.append(
+            f"{outcome.reason} at step {outcome.step}; saved. Continue: {shlex.join(again)}"
+        )
+    return Outcome(
+        lines=[*lines, *(f"translator: {path}" for path in outcome.translators)],
+        written={"run": run, "translators": outcome.translators},
+        figures={"step": outcome.step, "ended": outcome.reason or "finished"},
+        next=_after_training(data, outcome.translators) or again[1:],
+        code=130 if outcome.interrupted else 0,
+    )
+
+
+def _again(data: Path, run: Path, where: dict[str, Any]) -> list[str]:
+    """The whole command that goes on; all but where it runs is kept with the run."""
+    words = ["syndiff", "train", str(data), str(run), "--resume"]
+    for name, value in where.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+def _after_training(data: Path, translators: Sequence[Path]) -> list[str | Path]:
+    """Evaluate, or make slices of nobody; nothing if there is no translator yet."""
+    if not translators:
+        return []
+    first = translators[0]
+    if "_to_" not in first.name:
+        return ["sample", first, unused(data.parent / "slices")]
+    return ["evaluate", data, unused(data.parent / "report"), "--model", f"mine={first}"]
 
 
 def _sources(text: str) -> list[str]:
@@ -258,18 +289,31 @@ def methods(
     size: Annotated[
         int, typer.Option(min=32, help="Rows and columns of the counted slice.")
     ] = 256,
-) -> None:
+) -> Outcome:
     """List the methods: where they come from, parameters, operations per translated slice."""
     from syndiff.benchmark.method_table import describe_methods
 
-    typer.echo(f"Networks of the paper; a slice of {size}×{size} pixels.\n")
-    typer.echo(
-        f"{'method':10} {'paper':50} {'trained':>9} {'used':>9} {'GFLOP':>9} {'steps':>6}  noise"
-    )
-    for line in describe_methods(size=size):
-        typer.echo(
-            f"{line.method.name:10} {line.method.paper:50} {line.parameters / 1e6:7.1f} M "
-            f"{line.translator_parameters / 1e6:7.1f} M {line.gflop:9,.0f} "
-            f"{line.sampling_steps or 1:6}  {'yes' if line.method.stochastic else 'no'}"
-        )
-    typer.echo("\ntrained: parameters of all networks; used: of those that a translation needs.")
+    rows = describe_methods(size=size)
+    lines = [
+        f"Networks of the paper; a slice of {size}×{size} pixels.\n",
+        f"{'method':10} {'paper':50} {'trained':>9} {'used':>9} {'GFLOP':>9} {'steps':>6}  noise",
+    ]
+    lines += [
+        f"{row.method.name:10} {row.method.paper:50} {row.parameters / 1e6:7.1f} M "
+        f"{row.translator_parameters / 1e6:7.1f} M {row.gflop:9,.0f} "
+        f"{row.sampling_steps or 1:6}  {'yes' if row.method.stochastic else 'no'}"
+        for row in rows
+    ]
+    lines.append("\ntrained: parameters of all networks; used: of those that a translation needs.")
+    figures = {
+        row.method.name: {
+            "paper": row.method.paper,
+            "parameters": row.parameters,
+            "translator_parameters": row.translator_parameters,
+            "gflop": row.gflop,
+            "sampling_steps": row.sampling_steps or 1,
+            "stochastic": row.method.stochastic,
+        }
+        for row in rows
+    }
+    return Outcome(lines=lines, figures=figures, next=["train", "DATA", "RUN", "--method", "unit"])

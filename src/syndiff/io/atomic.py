@@ -12,7 +12,20 @@ from typing import Any
 
 from syndiff.errors import UserError
 
+PARTIAL = ".partial-"  # begins the name of a file that is being written
+LONGEST_NAME = 255  # bytes, of most file systems
 LARGEST_JSON = 512_000_000  # bytes; a manifest of 10,000 scans takes about 50 MB
+
+
+def partial_of(path: Path, tag: str) -> Path:
+    """The hidden name beside `path` under which it is written; it ends as `path` does."""
+    head = f"{PARTIAL}{tag}-".encode()
+    name = os.fsencode(path.name)
+    if len(head) + len(name) > LONGEST_NAME:  # the end of the name, which says the format
+        name = name[len(head) + len(name) - LONGEST_NAME :]
+        while name and name[0] & 0xC0 == 0x80:  # not within a letter
+            name = name[1:]
+    return path.with_name(os.fsdecode(head + name))
 
 
 @contextmanager
@@ -26,7 +39,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    temporary = partial_of(path, str(os.getpid()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

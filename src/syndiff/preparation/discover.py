@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError
+from syndiff.io.dicom import conversion, first_dicom
 from syndiff.io.formats import SUFFIXES, stem_of
 from syndiff.preparation import layouts, names
 from syndiff.preparation.layouts import LeftOut, Reading, read_path, settle
@@ -91,6 +92,7 @@ def find_cohort(
     choice = choice or Choice()
     readings, left_out = read_folder(raw, modalities)
     if not readings and (strict or not left_out):
+        _refuse_dicom(raw)
         raise DataError(
             f"no scan of {', '.join(modalities)} in {raw}, which holds {contents(raw)}"
             + (f" ({counted(left_out)})" if left_out else ""),
@@ -105,6 +107,18 @@ def find_cohort(
     chosen, more = versions(readings, choice, raw, strict)
     files, people, visits = subjects_of(chosen, modalities, choice)
     return Cohort(files, people, visits, tuple(sorted((*left_out, *more), key=by_path)))
+
+
+def _refuse_dicom(raw: Path) -> None:
+    """Raise DataError with the command that converts it, if a folder holds DICOM and no scan."""
+    found = first_dicom(raw)
+    if found is not None:
+        raise DataError(
+            f"{raw} holds DICOM ({found.relative_to(raw)})",
+            "NIfTI",
+            f"convert each person's folder: {conversion(found)}; then give the folder nifti, with "
+            "`write_table` if it is not clear which file is which modality",
+        )
 
 
 def find_scans(raw: Path, modalities: Sequence[str]) -> Found:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, whole_file, write_json
+from syndiff.io.locks import clear_leftovers, in_use, is_leftover
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
 from syndiff.preparation.measure import file_stamp
@@ -56,9 +57,9 @@ class OutFolder:
         Raises:
             OptionError: the folder holds other data, or was made with other options or scans.
         """
+        for part in (self.out, *self.out.glob("slices/*/*")):
+            clear_leftovers(part)
         manifest_path, options_path = self.out / FILE_NAME, self.work / "options.json"
-        if self.out.exists() and not self.out.is_dir():
-            raise OptionError(f"{self.out} is a file", "a folder to write the prepared data to")
         if manifest_path.is_file():
             manifest = read_manifest(self.out)
             self._check_same(manifest.content.get("options", {}))
@@ -69,13 +70,17 @@ class OutFolder:
             self._reopen(manifest)
         elif options_path.is_file():
             self._check_same(read_json(options_path, "note of options"))
-        elif self.out.is_dir() and any(self.out.iterdir()):
+        elif any(not self._is_begun(path) for path in self.out.iterdir()):
             raise OptionError(
                 f"the folder {self.out} holds other files",
                 "a new or empty folder for prepared data",
             )
         write_json(options_path, self.options)
         return None
+
+    def _is_begun(self, path: Path) -> bool:
+        """Whether it is what a call that was killed at once has left."""
+        return is_leftover(path) or (path == self.work and not in_use(path))
 
     def is_written(self, entry: Mapping[str, Any], scale: IntensityScale) -> bool:
         """Whether a scan's slices exist, are whole, and were made as the entry says."""

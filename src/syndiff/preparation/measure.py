@@ -20,6 +20,7 @@ from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
 from syndiff.preparation.fingerprint import fingerprint
+from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     PAPER,
@@ -36,7 +37,7 @@ from syndiff.preparation.slices import area_profile, choose_slices, head_box
 from syndiff.preparation.values import field_doubts, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 5  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 6  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
         mask = foreground_mask(volume.array, unit)
         if not mask.any():
             raise VolumeError("it holds nothing that looks like tissue")
-        mean, peak = reference_and_peak(volume.array, mask, modality, options)
+        head = mask if ct else upper_tissue(volume.array, mask, volume.spacing_mm, unit)
+        mean, peak = reference_and_peak(volume.array, head, modality, options)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)

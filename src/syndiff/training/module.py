@@ -23,6 +23,7 @@ from syndiff.errors import ModelError, OptionError
 from syndiff.networks.blocks import recompute_blocks
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.training.guard import DivergedError, Guard
+from syndiff.training.leaving import Leaving
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import GradientExchange, gathered, pooled_means
 
@@ -62,6 +63,7 @@ class TranslationModule(L.LightningModule):
         self.counted: dict[str, int] = {}
         self.guard = Guard(("discriminators", "generators"))
         self.exchange = GradientExchange()
+        self.leaving = Leaving()
 
     def _recompute(self) -> None:
         """Switch on activation checkpointing in the generators.
@@ -98,10 +100,15 @@ class TranslationModule(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> None:
         self._set_rates()
-        if self.settings.accumulate == 1:
-            self._whole_step(batch)
-        else:
-            self._accumulated_step(batch)
+        discriminators, _ = self._optimizers()
+        networks = self.objective.discriminators
+        with self.leaving.step(networks, discriminators.optimizer, self.objective):
+            if self.settings.accumulate == 1:
+                self._whole_step(batch)
+            else:
+                self._accumulated_step(batch)
+        if self.leaving.left:
+            return
         self.step += 1
         self._update_ema()
 
@@ -172,6 +179,8 @@ class TranslationModule(L.LightningModule):
                 with self._exchanging(number == parts):
                     self.manual_backward(torch.stack(list(terms.values())).sum() / parts)
                 found.append({name: value.detach() for name, value in terms.items()})
+        if group == "generators":
+            self.leaving.no_more()
         # A fused optimizer skips its step, on the device, where `found_inf` is 1.
         optimizer.optimizer.found_inf = self.guard.check(group, parameters, self.step)
         optimizer.step()

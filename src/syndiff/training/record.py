@@ -10,8 +10,8 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json
+from syndiff.io.locks import in_use
 from syndiff.objectives.methods import method_named, method_of
-from syndiff.training.folder import in_use
 from syndiff.training.hyperparameters import from_plain
 from syndiff.training.presets import TrainSettings
 from syndiff.training.stored import check_settings

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.io.atomic import write_json
+from syndiff.io.locks import clear_leftovers, only_writer
 from syndiff.networks.compiled import compile_networks, compiling
 from syndiff.objectives.base import Objective
 from syndiff.objectives.methods import method_of
@@ -34,7 +35,6 @@ from syndiff.reporting import SILENT, Reporter
 from syndiff.training.best import UNPAIRED
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
-from syndiff.training.folder import only_writer
 from syndiff.training.guard import DivergedError
 from syndiff.training.identity import data_identity
 from syndiff.training.module import TranslationModule
@@ -130,6 +130,8 @@ def train(
         if rank == 0:  # other processes find the folder as rank 0 has made it
             check_folder(run, resume, asked)
             stack.enter_context(only_writer(run))
+            for part in (run, run / "checkpoints", *run.glob("translators/*")):
+                clear_leftovers(part)
             check_folder(run, resume, asked)  # again: another process may have been first
         told = for_training(report if rank == 0 else SILENT)
         told.phase("reading the slices")
@@ -154,6 +156,8 @@ def train(
                 _fit(trainer, module, batches)
         if rank:
             return Outcome([], module.step)
+        if not watch.interrupted and module.step >= module.total_steps:
+            watch.make_up(trainer, module)
         return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
 
 
@@ -286,6 +290,7 @@ def _module(
     module = TranslationModule(objective, settings, total)
     if module.not_recomputed:
         report.warn(f"`recompute` saves no memory in {', '.join(module.not_recomputed)}")
+    module.leaving.eager = not compiled
     if compiled:
         compile_networks((*objective.generators.values(), *objective.discriminators.values()))
     if state:

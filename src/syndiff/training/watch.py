@@ -25,6 +25,7 @@ from syndiff.objectives.base import Objective
 from syndiff.preparation.manifest import Manifest
 from syndiff.training import history
 from syndiff.training.best import better, file_of, file_of_step, kept, known_best
+from syndiff.training.leaving import StepLeft
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import gathered, on_rank_zero
@@ -116,6 +117,10 @@ class Watch(L.Callback):
         self.scores: dict[str, float] = {}
         self.doubtful: set[str] = set()  # directions whose last validation gave warnings
         self.reason, self.interrupted = "", False
+        self.unvalidated = bool(state.get("unvalidated")) if state else False
+        self.judged = int(state["step"]) if state and not self.unvalidated else 0
+        self._judging = False
+        self._leave = lambda: None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -123,19 +128,28 @@ class Watch(L.Callback):
         if self.state:
             module.load_optimizers(self.state)
             if trainer.is_global_zero:
-                history.trim(self.run, module.step)
+                history.trim(self.run, module.step - self.unvalidated)
         self.started, self.first_step = time.monotonic(), module.step
         module.minutes = self.minutes_before
+        if trainer.world_size == 1:  # of several processes one cannot leave alone
+            self._leave = module.leaving.ask
         self.report.phase("training")
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
+        if self.unvalidated:  # so that a run is the same wherever it was interrupted
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step, save and stop. A second Ctrl-C stops at once."""
+        """Finish a short step, save and stop. A second signal ends the process at once."""
         self.interrupted = True
         self.reason = f"stopped by {signal.Signals(number).name}"
-        signal.signal(number, signal.default_int_handler)
+        for known in self._handlers:
+            signal.signal(known, signal.SIG_DFL)
+        judging, self._judging = self._judging, False
+        self._leave()
+        if judging:
+            raise StepLeft
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
@@ -167,10 +181,19 @@ class Watch(L.Callback):
         return True
 
     def _judge(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Validate, unless the run was interrupted, and save."""
-        if not self.interrupted:
-            self.report.phase("validating")
-            self._validate(trainer, module)
+        """Validate and save; a run that is interrupted is validated when it goes on."""
+        due = module.step % module.settings.validate_every == 0
+        ends = module.step >= module.total_steps
+        self.unvalidated = (due or ends) and module.step != self.judged
+        try:
+            self._judging = True
+            if not self.interrupted:
+                self.report.phase("validating")
+                self._validate(trainer, module)
+                self.unvalidated, self.judged = False, module.step
+            self._judging = False
+        except StepLeft:
+            module.ema.train()
         self.report.phase("saving")
         self.save(module)
         self.report.phase("training")
@@ -242,10 +265,18 @@ class Watch(L.Callback):
                 k.partition("/")[2]: v for k, v in self.scores.items() if k.startswith(f"{name}/")
             }
             if final and (found := better(own, module.step, self.best.get(name))):
-                self.best[name] = found
                 save_state(self.run / file_of(name), content)
+                self.best[name] = found
         if module.settings.keep_checkpoints:
             save_state(self.run / file_of_step(module.step), content)
+
+    def make_up(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Validate a run that was interrupted at its last step, if that was left out."""
+        if self.unvalidated:
+            history.trim(self.run, module.step - 1)
+            self.started = time.monotonic()
+            self.report.phase("validating")
+            self._validate(trainer, module)
 
     def _doubt(self, name: str, warnings: Sequence[str]) -> None:
         """Warn once when a direction goes wrong, and again only after it has been right."""
@@ -269,6 +300,7 @@ class Watch(L.Callback):
         content = module.state() | {
             "best": {name: best.to_dict() for name, best in self.best.items()},
             "minutes": self.minutes(),
+            "unvalidated": self.unvalidated,
             "data": str(self.cards.data.get("data_identity", "")),
         }
         save_state(self.run / LAST, content)
