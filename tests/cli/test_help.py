@@ -347,3 +347,22 @@ def test_the_tab_key_knows_commands_options_and_values(
     monkeypatch: pytest.MonkeyPatch, capsys: Any, line: str, offered: list[str]
 ) -> None:
     assert complete(monkeypatch, capsys, line) == offered
+
+
+def test_the_hint_to_go_on_is_a_whole_command() -> None:
+    from syndiff.cli.training import _again
+
+    words = _again(Path("my data"), Path("run"), {"devices": "2", "compile": True})
+    given = COMMANDS["train"].make_context("train", words[2:]).params
+    assert (given["data"], given["run"], given["resume"]) == (Path("my data"), Path("run"), True)
+    assert (given["devices"], given["compiled"]) == ("2", True)
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    from syndiff.cli.console import _progress
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert _progress().console.no_color
+    monkeypatch.delenv("NO_COLOR")
+    assert not _progress().console.no_color

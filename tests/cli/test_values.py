@@ -13,7 +13,7 @@ import pytest
 from syndiff import cli
 from syndiff.cli import values
 
-SLOW = {"torch", "lightning", "matplotlib", "distributed", "scipy", "nilearn"} | {
+SLOW = {"torch", "lightning", "matplotlib", "distributed", "nilearn"} | {
     f"syndiff.{room}"
     for room in (
         *("training", "translators", "inference", "evaluation", "export", "importing"),

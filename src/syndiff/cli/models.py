@@ -201,17 +201,16 @@ def export(
     from syndiff.export import export as run
     from syndiff.training.restore import export_run, is_run
 
-    if is_run(Path(model)):
+    if is_run(model):
         for name in ("format", "part", "sampling_steps", "overwrite"):
             if is_given(context, name):
                 raise OptionError(
                     f"`{name}` for a run", "a translator", "first export the run, then its result"
                 )
-        paths = export_run(Path(model), out, checkpoint)
+        paths = export_run(model, out, checkpoint)
         return Outcome(
             lines=[f"translator: {path}" for path in paths],
-            written={"translators": paths},
-            figures={"checkpoint": checkpoint},
+            written={path.name: path for path in paths},
             next=["info", paths[0]],
         )
     if is_given(context, "checkpoint"):

@@ -213,6 +213,8 @@ def train(
         validate_every=validate_every or None,
         seed=given("seed", seed),
     )
+    from syndiff.training.run import train as fit  # slow; the options are checked by now
+
     if written:
         if not given("source", source):
             source = written.get("source", source).replace("+", ",") or "none"
@@ -222,8 +224,6 @@ def train(
             typed or (Path(written[name]) if written.get(name) else None)
             for name, typed in (("one_shot", one_shot), ("pairs_from", pairs_from))
         )
-    from syndiff.training.run import train as fit  # slow; the options are checked by now
-
     with training_console() as report:
         outcome = fit(
             data,

@@ -22,7 +22,7 @@ Networks = Literal["small", "full"]
 Pairing = Literal["unpaired", "paired", "mixed", "aligned"]
 Precisions = Literal["32", "bf16"]
 Sampling = Literal["chain", "expectation", "regression"]
-Profile = Literal["head", "head_hu", "paper", "selfrdb", "github", "fixed"]
+Profile = Literal["head", "head_hu", "paper", "selfrdb", "fixed", "github"]
 Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]
 Units = Literal["auto", "HU"]
@@ -100,8 +100,11 @@ def _check_nothing(name: str, value: Any) -> None:
 
 
 def _check_translators(name: str, items: list[str]) -> None:
-    for item in items:
-        _, mark, path = item.partition("=")
+    pairs = [item.partition("=") for item in items]
+    names = [model for model, _, _ in pairs]
+    for model, mark, path in pairs:
+        if names.count(model) > 1:
+            raise OptionError(f"two models named {model!r}", "different names")
         if mark and path:  # what is no NAME=PATH is told by the command
             _check_translator(name, Path(path))
 

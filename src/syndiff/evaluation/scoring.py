@@ -85,17 +85,13 @@ class Picture:
 class Evaluation:
     """All scores of a test set.
 
-        Attributes:
-            profile: how slices were compared.
-            scores: of every model and slice.
-            checks: model → subject → comparison with the source; for models only.
-    <<<<<<< HEAD
-            beside: model → subject → what else was measured of the whole person (persons.py).
-            person_of: subject → person.
-    =======
-            beside: model → subject → measures of the whole subject (persons.py).
-    >>>>>>> main
-            pictures, seconds, blank_slices: for the report.
+    Attributes:
+        profile: how slices were compared.
+        scores: of every model and slice.
+        checks: model → subject → comparison with the source; for models only.
+        beside: model → subject → measures of the whole subject (persons.py).
+        person_of: subject → person.
+        pictures, seconds, blank_slices: for the report.
     """
 
     profile: Profile

@@ -25,20 +25,12 @@ Standing = Literal["better", "equal", "worse", "unknown"]
 class Measure:
     """One measure of a model, compared with the better baseline.
 
-        Attributes:
-    <<<<<<< HEAD
-            key: of the value in a model's entry, or in its `person_means`.
-            title: for people.
-            model, baseline: the two values as they are shown, with their unit.
-            best_baseline: the baseline's name.
-            standing: of the model.
-    =======
-            key: the key of the value in a model's entry, or in its `person_means`.
-            title: the measure's name in sentences.
-            model, baseline: the two values as text, with their unit.
-            best_baseline: the name of the better baseline.
-            standing: whether the model is better than, equal to or worse than the baseline.
-    >>>>>>> main
+    Attributes:
+        key: the key of the value in a model's entry, or in its `person_means`.
+        title: the measure's name in sentences.
+        model, baseline: the two values as text, with their unit.
+        best_baseline: the name of the better baseline.
+        standing: whether the model is better than, equal to or worse than the baseline.
     """
 
     key: str

@@ -38,6 +38,7 @@ from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
+MOST_WORKERS = 4096
 RETRIES = 2  # after the death of a worker or an error other than `UserError`
 _network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
@@ -107,9 +108,9 @@ def translate_folder(
     """
     loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
     loaded_model.translator.require_source()
-    folder, out = Path(folder).resolve(), Path(out).resolve()
-    if workers < 1:
-        raise OptionError(f"`workers` {workers}", "1 or more")
+    folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
+    if not 1 <= workers <= MOST_WORKERS:
+        raise OptionError(f"`workers` {workers}", f"1 to {MOST_WORKERS}")
     jobs = plan(model, folder, out, pattern, modality, report)
     with ExitStack() as stack:
         if not all(finished(job, loaded_model, options) for job in jobs):
@@ -231,7 +232,8 @@ def _run(
                 threads_per_worker=TASKS_PER_PROCESS,
                 processes=workers > 1,
                 memory_limit=0,
-                dashboard_address=None,
+                # A port of its own: a fixed one may be in use, and dask warns of it.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 silence_logs=50,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))

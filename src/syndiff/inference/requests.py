@@ -5,6 +5,7 @@ The command line, the translation of folders and Python callers all use `transla
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -179,9 +180,11 @@ def translate_file(
 
     check_output_name(output)
     inputs = [Path(file) for file in (image, *(also or {}).values())]
-    if Path(output).resolve() in [file.resolve() for file in inputs]:
+    # Not Path.resolve: it raises where links go in a circle, and the reader says so in a line.
+    if os.path.realpath(output) in [os.path.realpath(file) for file in inputs]:
         raise OptionError(f"the output {output} is the input", "another name")
-    if sidecar(output).resolve() in [sidecar(file).resolve() for file in inputs]:
+    side = os.path.realpath(sidecar(output))
+    if side in [os.path.realpath(sidecar(file)) for file in inputs]:
         raise OptionError(
             f"{sidecar(output).name} would say of the input, too, that it is synthetic",
             "an output whose name differs in more than its ending",

@@ -9,7 +9,6 @@ files are skipped.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -17,12 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from syndiff.errors import DataError, OptionError
+from syndiff.errors import DataError, OptionError, UserError
+from syndiff.io.atomic import read_json
+from syndiff.io.checked import checked
 from syndiff.io.dicom import conversion, first_dicom
 from syndiff.io.formats import SUFFIXES, stem_of
 from syndiff.preparation import layouts, names
 from syndiff.preparation.layouts import LeftOut, Reading, read_path, settle
 from syndiff.preparation.names import Modalities, words_of
+from syndiff.preparation.stored import Channels
 
 LAYOUTS = (
     "sub-X/anat/sub-X_T1w.nii.gz, subject/T1.nii.gz or T1/subject.nii.gz (.nii, .nii.gz or .mgz)"
@@ -337,11 +339,12 @@ def _channels(raw: Path) -> dict[str, str] | None:
     """nnU-Net's channel number → modality, from dataset.json in the folder or above it."""
     for folder in (raw, raw.resolve().parent):
         try:
-            content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-            held = content.get("channel_names") or content.get("modality")
-            return {f"{int(number):04d}": str(name) for number, name in held.items()}
-        except (OSError, ValueError, AttributeError, RecursionError):
+            content = read_json(folder / "dataset.json", "description of channels")
+            described = checked(Channels, content, folder / "dataset.json")
+        except UserError:  # another program's file of this name, or none
             continue
+        held = described.channel_names or described.modality
+        return {f"{int(number):04d}": name for number, name in held.items()}
     return None
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
+from syndiff.io.checked import checked
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
 from syndiff.preparation.fingerprint import fingerprint
@@ -34,6 +35,7 @@ from syndiff.preparation.intensity import (
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
 from syndiff.preparation.slices import area_profile, choose_slices, head_box
+from syndiff.preparation.stored import Cached
 from syndiff.preparation.values import field_doubts, understood
 from syndiff.reporting import SILENT, Reporter
 
@@ -184,9 +186,11 @@ def _cached(path: Path, key: dict[str, Any]) -> dict[str, dict[str, Any]] | None
     """The records of a cache file, None if it was made from something else."""
     try:
         content = read_json(path, "cache")
+        checked(Cached, content, path)
     except UserError:
         return None
-    return content["records"] if content.get("key") == key else None
+    fits = content["key"] == key and set(content["records"]) == set(key["files"])
+    return content["records"] if fits else None
 
 
 def _measure_group(

@@ -32,7 +32,7 @@ class Leaving:
 
     def __init__(self, eager: bool = True) -> None:
         self.left, self.eager = False, eager
-        self._asked, self._possible = False, False
+        self._asked = self._prepared = self._possible = False
         self._slow = True  # how long the first one takes is not known
 
     def ask(self) -> None:
@@ -43,6 +43,17 @@ class Leaving:
         """
         self._asked = True
         if self._possible:
+            self._possible = False
+            raise StepLeft
+
+    def begin(self) -> None:
+        """First thing in a step: from here on it can be left, if it is slow.
+
+        Raises:
+            StepLeft: somebody has asked before.
+        """
+        self._possible = self._prepared
+        if self._possible and self._asked:
             self._possible = False
             raise StepLeft
 
@@ -57,7 +68,7 @@ class Leaving:
         """Around a step.
 
         Args:
-            changing, optimizer: what it updates before it calls `no_more`.
+            changing, optimizer: what it updates between its calls of `begin` and `no_more`.
             buffers_of: networks whose buffers a forward pass may change.
         """
         self.left, started = False, time.monotonic()
@@ -67,16 +78,14 @@ class Leaving:
             take_back = _kept(changing, optimizer, buffers_of)
             try:
                 with _listening() if self.eager else nullcontext():
-                    self._possible = True
-                    if self._asked:
-                        raise StepLeft
+                    self._prepared = True
                     yield
                     self._possible = False
             except StepLeft:
                 take_back()
                 self.left = True
             finally:
-                self._possible = False
+                self._possible = self._prepared = False
         self._slow = time.monotonic() - started > SLOW_S
 
 

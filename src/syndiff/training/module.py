@@ -103,6 +103,7 @@ class TranslationModule(L.LightningModule):
         discriminators, _ = self._optimizers()
         networks = self.objective.discriminators
         with self.leaving.step(networks, discriminators.optimizer, self.objective):
+            self.leaving.begin()
             if self.settings.accumulate == 1:
                 self._whole_step(batch)
             else:

@@ -130,9 +130,9 @@ class Watch(L.Callback):
             if trainer.is_global_zero:
                 history.trim(self.run, module.step - self.unvalidated)
         self.started, self.first_step = time.monotonic(), module.step
-        module.minutes = self.minutes_before
         if trainer.world_size == 1:  # of several processes one cannot leave alone
             self._leave = module.leaving.ask
+        module.minutes = self.minutes_before
         self.report.phase("training")
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -252,6 +252,14 @@ class Watch(L.Callback):
         history.draw(self.run)
         self._keep_best(module)
 
+    def make_up(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Validate a run that was interrupted at its last step, if that was left out."""
+        if self.unvalidated:
+            history.trim(self.run, module.step - 1)
+            self.started = time.monotonic()
+            self.report.phase("validating")
+            self._validate(trainer, module)
+
     def _keep_best(self, module: TranslationModule) -> None:
         """Keep the average for each direction that is at its best, and for all if asked to."""
         content = {
@@ -269,14 +277,6 @@ class Watch(L.Callback):
                 self.best[name] = found
         if module.settings.keep_checkpoints:
             save_state(self.run / file_of_step(module.step), content)
-
-    def make_up(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Validate a run that was interrupted at its last step, if that was left out."""
-        if self.unvalidated:
-            history.trim(self.run, module.step - 1)
-            self.started = time.monotonic()
-            self.report.phase("validating")
-            self._validate(trainer, module)
 
     def _doubt(self, name: str, warnings: Sequence[str]) -> None:
         """Warn once when a direction goes wrong, and again only after it has been right."""
@@ -312,7 +312,9 @@ class Watch(L.Callback):
         for to in module.objective.makes:
             name = self.cards.name(to)
             path = kept(self.run, name)
-            state = load_state(path, Average) if path else {"step": step, "ema": last}
+            state: dict[str, Any] = {"step": step, "ema": last}
+            if path:
+                state = load_state(path, Average)
             module.ema.load_state_dict(state["ema"])
             card = self.cards.card(to, int(state["step"]))
             if path and name in self.best:
