@@ -24,6 +24,7 @@ from syndiff.inference import (
     translate_volume,
 )
 from syndiff.io import formats as volumes
+from syndiff.io.digest import sha256_of
 from syndiff.io.volume import Volume
 from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
 from syndiff.translators import SliceNoise, load_translator
@@ -301,6 +302,7 @@ def test_from_a_file_or_a_volume_to_a_translation(folder: Path, tmp_path: Path) 
     assert of_file.record["source_file"] == "T1.nii.gz"
     syndiff.save_translation(of_file, tmp_path / "T2.nii.gz")
     record = json.loads(sidecar(tmp_path / "T2.nii.gz").read_text())
+    assert record.pop("sha256") == sha256_of(tmp_path / "T2.nii.gz")
     assert record == json.loads(json.dumps(dict(of_file.record)))
     assert {name: record[name] for name in options.to_dict()} == options.to_dict()
     assert record["sampling_steps"] == 4

@@ -1,6 +1,7 @@
 """Names and paths of people, planted wherever a scan has room for text, are in nothing shared.
 
-The prepared data name their subjects, as they must; what they hold of headers is nothing.
+Prepared data and scores name their subjects as the folders of scans do. Of headers they hold
+nothing.
 """
 
 from __future__ import annotations
@@ -106,14 +107,15 @@ def test_headers_reach_nothing(made: Path) -> None:
     assert holding(made, HEADER, HEADER[: 2 * EACH]) == []
 
 
-@pytest.mark.parametrize("kind", ["run", "one", "folder", "scores"])
+@pytest.mark.parametrize("kind", ["run", "one", "folder"])
 def test_nobody_is_named(made: Path, kind: str) -> None:
     assert list((made / kind).rglob("*"))
     assert holding(made / kind, PERSON, CLINIC, str(made)) == []
 
 
-def test_prepared_data_hold_no_path(made: Path) -> None:
-    assert holding(made / "data", CLINIC, str(made)) == []
+@pytest.mark.parametrize("kind", ["data", "scores"])
+def test_where_subjects_are_named_no_path_is(made: Path, kind: str) -> None:
+    assert holding(made / kind, CLINIC, str(made)) == []
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_a_short_step_is_finished_and_a_slow_one_not_begun() -> None:
     small.step(0)
     small.step(1, leave=True)
     assert not small.leaving.left
-    small.leaving._slow = True
+    small.leaving.slow = True
     before = [tensor.clone() for tensor in small.state()]
     small.step(2)
     assert small.leaving.left

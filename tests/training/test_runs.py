@@ -117,6 +117,13 @@ def test_minutes_go_on_and_lines_of_steps_taken_again_are_dropped(data: Path, ru
     assert so_far - 0.01 <= float(rows[-1]["minutes"]) < 99
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again(data: Path, tmp_path: Path) -> None:
+    run = run_of(data, tmp_path / "run", settings=settings(max_steps=2), devices="cpu")
+    shutil.rmtree(run / "checkpoints")  # as if it had been killed between validation and saving
+    train(data, run, resume=True, devices="cpu")
+    assert [row["step"] for row in history.read(run)] == ["2"]
+
+
 def test_a_new_run_needs_a_source_and_a_target(data: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no target"):
         train(data, tmp_path / "run", source="T1", settings=settings())

@@ -27,13 +27,14 @@ class Leaving:
 
     Attributes:
         left: whether the last step was left, and so was none.
+        slow: whether the next step is expected to be slow, and so can be left.
         eager: have the backward pass listen to signals, too; a compiled one cannot.
     """
 
     def __init__(self, eager: bool = True) -> None:
         self.left, self.eager = False, eager
         self._asked = self._prepared = self._possible = False
-        self._slow = True  # how long the first one takes is not known
+        self.slow = True  # how long the first one takes is not known
 
     def ask(self) -> None:
         """Leave the step at work if it is slow, or else a slow one to come; for a signal handler.
@@ -72,7 +73,7 @@ class Leaving:
             buffers_of: networks whose buffers a forward pass may change.
         """
         self.left, started = False, time.monotonic()
-        if not self._slow:
+        if not self.slow:
             yield
         else:
             take_back = _kept(changing, optimizer, buffers_of)
@@ -86,7 +87,7 @@ class Leaving:
                 self.left = True
             finally:
                 self._possible = self._prepared = False
-        self._slow = time.monotonic() - started > SLOW_S
+        self.slow = time.monotonic() - started > SLOW_S
 
 
 def _kept(

@@ -127,8 +127,8 @@ class Watch(L.Callback):
         module = _ours(pl_module)
         if self.state:
             module.load_optimizers(self.state)
-            if trainer.is_global_zero:
-                history.trim(self.run, module.step - self.unvalidated)
+        if trainer.is_global_zero:  # also of a run that was killed before its first checkpoint
+            history.trim(self.run, module.step - self.unvalidated)
         self.started, self.first_step = time.monotonic(), module.step
         if trainer.world_size == 1:  # of several processes one cannot leave alone
             self._leave = module.leaving.ask
