@@ -62,7 +62,7 @@ def check_values(command: str, values: dict[str, Any]) -> None:
             check(name, value)
     if command == "train" and values["resume"]:
         _check_run(values["run"])
-    elif command == "train":
+    elif command == "train" and not values["config"]:  # which may name others
         _check_modalities(values["data"], values["source"], values["target"])
 
 
@@ -88,6 +88,15 @@ def _check_translator(name: str, path: Path) -> None:
         raise ModelError(f"no config.json in {path}", "a translator folder", remedy)
     remedy = nearest(str(path), shipped) or f"{remedy}, or {' or '.join(shipped)}"
     raise ModelError(f"no translator folder {path}", remedy=remedy)
+
+
+def _check_translator_or_run(name: str, path: Path) -> None:
+    if not ((path / "settings.json").is_file() and (path / "checkpoints").is_dir()):
+        _check_translator(name, path)
+
+
+def _check_nothing(name: str, value: Any) -> None:
+    """For a name that means something else in another command."""
 
 
 def _check_translators(name: str, items: list[str]) -> None:
@@ -186,10 +195,14 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "device": _check_device,
     "devices": _check_device,
     "evaluate.model": _check_translators,
+    "export.checkpoint": _check_nothing,  # of a run, which says what it has
+    "export.model": _check_translator_or_run,
     "image": _check_image,
     "model": _check_translator,
     "phantom.modalities": _check_scanned,
+    "config": _check_there,
     "one_shot": _check_directory,
+    "pairs_from": _check_prepared,
     "what": _check_what,
     "whole_volumes": _check_directory,
 }

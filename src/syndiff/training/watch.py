@@ -345,8 +345,8 @@ class Watch(L.Callback):
                 k.partition("/")[2]: v for k, v in self.scores.items() if k.startswith(f"{name}/")
             }
             if final and (found := better(own, module.step, self.best.get(name))):
-                self.best[name] = found
                 save_state(self.run / file_of(name), content)
+                self.best[name] = found
         if module.settings.keep_checkpoints:
             save_state(self.run / file_of_step(module.step), content)
 
