@@ -11,13 +11,15 @@ import pytest
 from syndiff.inference.doubts import modality_doubts
 from syndiff.inference.likeness import FEWEST, USUAL_LIMIT, Likeness, modality_of, nearest
 from syndiff.io import formats
-from syndiff.io.atomic import read_json
+from syndiff.io.atomic import read_json, write_json
 from syndiff.io.volume import Volume
 from syndiff.phantom.cohort import make_subject
 from syndiff.phantom.signal import INDEX
 from syndiff.preparation.fingerprint import FEATURES, NAMES, fingerprint
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.manifest import FILE_NAME, read_manifest
 from syndiff.translators import SHIPPED
+from tests.helpers.tiny import write_prepared
 
 CARD = read_json(SHIPPED["demo"] / "config.json", "card")
 BRAIN = [INDEX[tissue] for tissue in ("csf", "grey_matter", "white_matter")]
@@ -182,3 +184,17 @@ def test_the_cards_of_real_heads_know_whole_and_stripped_ones(name):
     source = card["sources"][0]
     assert set(fingerprints["scans"]) == {source, f"{source}-stripped"}
     assert all(len(rows) >= FEWEST for rows in fingerprints["scans"].values())
+
+
+def test_a_person_of_many_visits_counts_once_in_the_limit(tmp_path):
+    """Another visit of the same person is no scan that was held out."""
+    content = read_json(
+        write_prepared(tmp_path, {"train1": "T1", "train2": "T1"}, ("T1",)) / FILE_NAME, ""
+    )
+    for number, scan in enumerate(content["scans"]):
+        scan |= {"fingerprint": [float(number)] * len(NAMES), "person": "one"}
+    write_json(tmp_path / FILE_NAME, content)
+    assert read_manifest(tmp_path).fingerprints()["scans"] == {"T1": [[0.0] * len(NAMES)]}
+    content["scans"][1]["person"] = "another"
+    write_json(tmp_path / FILE_NAME, content)
+    assert len(read_manifest(tmp_path).fingerprints()["scans"]["T1"]) == 2

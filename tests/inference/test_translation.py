@@ -176,6 +176,17 @@ def test_a_volume_without_tissue_is_refused() -> None:
         translate_volume(build(), blank, TranslationOptions(device="cpu"))
 
 
+@pytest.mark.parametrize("kind", ["mask", "labels"])
+def test_a_mask_or_label_map_is_no_scan(folder: Path, tmp_path: Path, kind: str) -> None:
+    """One file is judged by its values as `prepare` judges a folder's."""
+    scan = head()
+    labels = np.digitize(scan.array, [1, 300, 600]) if kind == "labels" else scan.array > 0
+    volumes.write(scan.like(labels.astype(np.float32)), tmp_path / "in.nii.gz", "made by a test")
+    with pytest.raises(VolumeError, match="a mask" if kind == "mask" else "a label map"):
+        translate_file(folder, tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", CPU)
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
 def test_doubts_are_told_in_words() -> None:
     fine = head()
     mask = foreground_mask(fine.array)
