@@ -48,8 +48,8 @@ def head_contrast(
     skew = (high + low - 2 * median) / max(high - low, 1e-6)
     if abs(skew) < SURE_SKEW:
         return ""
-    if skew > 0:
-        return "T2"
+    if skew > 0:  # a thick bright scalp, too, may reach into the volume looked at
+        return "T2" if np.count_nonzero(bright) > np.count_nonzero(dark) else ""
     away = ndimage.distance_transform_edt(~dark, sampling=spacing)
     tissue = inner & ~dark & ~bright
     cortex = values[tissue & (away > NEXT_MM[0]) & (away < NEXT_MM[1])]
