@@ -20,6 +20,7 @@ from syndiff.cli.guide import GROUPS, GUIDE, OPTIONS, unit_and_example
 from syndiff.cli.outcome import Outcome, plain, tell, unused
 from syndiff.cli.pages import EVERYWHERE
 from syndiff.errors import OptionError
+from syndiff.translators import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 APPLICATION: Any = typer.main.get_command(cli.app)
@@ -320,8 +321,8 @@ def test_the_tab_key_offers_translators(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "more").mkdir()
     (tmp_path / "m.txt").touch()
     monkeypatch.chdir(tmp_path)
-    assert completion.folders_of_models("") == ["demo", "brain-t1-t2", "mine", "more/"]
-    assert completion.folders_of_models("b") == ["brain-t1-t2"]
+    assert completion.folders_of_models("") == [*SHIPPED, "mine", "more/"]
+    assert completion.folders_of_models("brain-t1-t") == ["brain-t1-t2"]
     assert completion.folders_of_models("nowhere/") == []
     assert completion.named_models("a=mi") == ["a=mine"]
     assert completion.devices("cu") == ["cuda", "cuda:0"]
