@@ -41,10 +41,10 @@ def evaluate(
     profile: Annotated[
         str,
         typer.Option(
-            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
-            "(whole slices); default: head_hu for CT, else head."
+            help="How to compare: subject (inside the head or body, per subject), paper, github, "
+            "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
         ),
-    ] = "",
+    ] = "subject",
     whole_volumes: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +87,7 @@ def evaluate(
             split=split,
             source=source or None,
             target=target or None,
-            profile=profile or None,
+            profile=profile,
             whole_volumes=whole_volumes,
             allow_synthetic=allow_synthetic,
             anonymous=anonymous,

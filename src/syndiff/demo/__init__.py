@@ -98,7 +98,7 @@ def run(
     models = {"shipped": SHIPPED["demo"], "trained": trained}
     results = evaluate(out / "data", out, models=models, profile="paper", how=How(seed=seed))
     for name, values in results["models"].items():
-        say(f"  {name:10} {scores_in_words(values)}")
+        say(f"  {name:10} {scores_in_words(values['slice_means'])}")
     part("done")
     say(f"report: {out / 'report.html'}")
     return results

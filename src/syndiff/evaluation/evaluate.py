@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syndiff.errors import DataError, OptionError
-from syndiff.evaluation import baselines, candidates, metrics, results
+from syndiff.evaluation import baselines, candidates, profiles, results
 from syndiff.evaluation.candidates import How
 from syndiff.evaluation.pairs import (
     check_modalities,
@@ -57,7 +57,7 @@ def evaluate(
         split: the split whose subjects are scored.
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
-        profile: name of a comparison profile; by default `head`, and `head_hu` for CT.
+        profile: name of a comparison profile (profiles.py); by default `subject`.
         whole_volumes: folder of the scans that the data were prepared from: each is translated
             as `syndiff translate` does it, on its own grid, and scored where the prepared
             slices lie. Otherwise the prepared slices are translated.
@@ -84,7 +84,8 @@ def evaluate(
     check_modalities(manifest, (*sources, target))
     cases = paired_cases(manifest, split, sources, target)
     scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
-    chosen = metrics.get_profile(profile) if profile else metrics.default_profile(scale.unit)
+    chosen = profiles.get_profile(profile or profiles.DEFAULT)
+    profiles.check_unit(chosen, scale.unit)
 
     predictors = {
         name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
@@ -103,6 +104,7 @@ def evaluate(
         ),
         checks=checks,
         find_head=head_finder(scale),
+        to_unit=scale.restore if chosen.unit == "HU" else None,
         beside=beside(scale),
         report=report,
     )

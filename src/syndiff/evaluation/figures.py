@@ -17,6 +17,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
+from syndiff.io.volume import radiological
+
 ERROR_MAP = "RdBu_r"
 INK, GRID = "#1f2933", "#dde3e8"
 # Colours by Okabe and Ito, safe for colour-blind readers; some are darkened for white background.
@@ -46,14 +48,6 @@ def looks(models: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
     for i, name in enumerate(free):
         result[name] = Look(BASELINE_COLOURS[i % 2], ("--", ":")[i % 2], "x+"[i % 2])
     return result
-
-
-def as_shown(image: NDArray[Any]) -> NDArray[Any]:
-    """Flip a slice (y, x) from our axes to radiological display.
-
-    Anterior is then at the top, and the patient's right at the viewer's left.
-    """
-    return image[::-1, ::-1]
 
 
 def grey_png(image: NDArray[Any], top: float) -> str:
@@ -156,7 +150,7 @@ def _figure_uri(figure: Figure, tight: bool = True) -> str:
 
 
 def _image_uri(image: NDArray[Any], low: float, high: float, colours: str) -> str:
-    image = as_shown(np.asarray(image, dtype=np.float64))
+    image = radiological(np.asarray(image, dtype=np.float64))
     factor = -(-MIN_PIXELS // min(image.shape))
     if factor > 1:
         image = zoom(image, factor, order=1, grid_mode=True, mode="nearest")

@@ -60,17 +60,19 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         limit=limit,
         colour_bar=figures.colour_bar_png(),
         curves=_curves(evaluation, look),
-        distributions=_distributions(evaluation, look),
+        distributions=_distributions(results, look),
         subject_rows=_subject_rows(results),
         warning_px=OFFSET_WARNING_PX,
         unit=results["unit"],
     )
 
 
-def scores_in_words(scores: Mapping[str, float]) -> str:
+def scores_in_words(scores: Mapping[str, float | None]) -> str:
     """ "PSNR 24.31 dB, SSIM 88.1 %, …" of one slice or of a mean."""
     return ", ".join(
-        f"{m.title} {m.shown(scores[m.name])} {m.unit}".strip() for m in METRICS.values()
+        f"{m.title} {shown} {m.unit}".strip()
+        for m in METRICS.values()
+        if (shown := m.shown(scores[m.name])) != "–"
     )
 
 
@@ -184,24 +186,22 @@ def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[di
 
 
 def _distributions(
-    evaluation: Evaluation, look: Mapping[str, figures.Look]
+    results: Mapping[str, Any], look: Mapping[str, figures.Look]
 ) -> list[dict[str, str]]:
+    """For each metric of the verdict a chart of the subjects' scores, where all are known."""
     charts = []
     for metric in METRICS.values():
-        values = {
-            model: [
-                metric.factor * float(np.mean([s.values[metric.name] for s in scores]))
-                for subject in evaluation.subjects
-                for scores in [evaluation.of(model, subject)]
-            ]
-            for model in evaluation.models
+        if metric.margin is None:
+            continue
+        found = {
+            model: [subject[metric.name] for subject in entry["subjects"].values()]
+            for model, entry in results["models"].items()
         }
-        charts.append(
-            {
-                "score": metric.title,
-                "png": figures.distribution_png(metric.label, values, look),
-            }
-        )
+        if any(value is None for values in found.values() for value in values):
+            continue
+        shown = {m: [metric.factor * value for value in values] for m, values in found.items()}
+        png = figures.distribution_png(metric.label, shown, look)
+        charts.append({"score": metric.title, "png": png})
     return charts
 
 

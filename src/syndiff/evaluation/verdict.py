@@ -103,6 +103,8 @@ def _verdict(name: str, models: Mapping[str, Mapping[str, Any]]) -> Verdict:
     outlines = {n: mean.get(OUTLINE) for n, mean in means.items()}
     found = []
     for metric in METRICS.values():
+        if metric.margin is None:
+            continue
         values = {n: mean[metric.name] for n, mean in means.items()}
         shown = {n: f"{metric.shown(v)} {metric.unit}".strip() for n, v in values.items()}
         higher = metric.better == "higher"
