@@ -38,11 +38,13 @@ class Case:
         subject: its name.
         slice_indices: (n,) indices of its slices in the volume, ascending to superior.
         load: reads source and reference, each (n, h, w) float32 in [0, 1].
+        mask: gives the mask (n, h, w) after `load`; found by `find_head` if there is none.
     """
 
     subject: str
     slice_indices: tuple[int, ...]
     load: Callable[[], tuple[Slices, Slices]]
+    mask: Callable[[], Mask] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def evaluate_predictions(
     report.phase("evaluating")
     for number, case in enumerate(cases):
         source, reference = _loaded(case)
-        head = np.ones(reference.shape, bool) if find_head is None else find_head(reference)
+        head = _head(case, reference, find_head)
         region = head if profile.mask == "inside" else np.ones(reference.shape, bool)
         acquired = reference if to_unit is None else to_unit(reference)
         usable = [i for i in range(len(reference)) if _holds(reference[i], region[i])]
@@ -317,6 +319,13 @@ def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slic
     if not np.isfinite(synthetic).all():
         raise DataError(f"{name} gave NaN or infinite values for {subject}", "finite values")
     return synthetic
+
+
+def _head(case: Case, reference: Slices, find_head: FindHead | None) -> Mask:
+    """The case's own mask, the head found in its reference, or everything."""
+    if case.mask is not None:
+        return case.mask()
+    return np.ones(reference.shape, bool) if find_head is None else find_head(reference)
 
 
 def _holds(reference: NDArray[Any], head: Mask) -> bool:
