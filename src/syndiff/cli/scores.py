@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import app, numbers
+from syndiff.cli.app import BatchSize, Device, Precision, Seed, app, listed, named, numbers
 from syndiff.cli.console import console_reporter, warn
+from syndiff.errors import OptionError
 
 ProfileName = Annotated[
     str,
@@ -79,3 +80,70 @@ def score(
     if report is not None:
         write_text(report, commissioning_page(scored))
         typer.echo(f"report: {report}")
+
+
+@app.command()
+def compare(
+    method: Annotated[
+        list[str],
+        typer.Argument(
+            help="NAME=PATH of a translator, a run, or a folder of images from any software."
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="Folder made by 'syndiff prepare'.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures and the report.")],
+    against: Annotated[
+        str, typer.Option(help="Method that the others are tested against; default: the first.")
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option(help="Columns of the table, e.g. psnr_db,ssim; default: the profile's.")
+    ] = "",
+    by: Annotated[
+        str,
+        typer.Option(help="subject; or slice: the paper's way, which takes slices for people."),
+    ] = "subject",
+    split: Annotated[str, typer.Option(help="Subjects to score: test, val or train.")] = "test",
+    source: Annotated[str, typer.Option(help="Source modality; default: the models'.")] = "",
+    target: Annotated[str, typer.Option(help="Target modality; default: the models'.")] = "",
+    profile: ProfileName = "subject",
+    anonymous: Annotated[
+        bool, typer.Option(help="Write no path, file name or command line into the results.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in OUT that are no results of ours.")
+    ] = False,
+    seed: Seed = 0,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    precision: Precision = "32",
+) -> None:
+    """Compare methods in one table with baselines, significance and pictures."""
+    from syndiff.evaluation.candidates import How
+    from syndiff.evaluation.compare import compare as run
+
+    methods: dict[str, Path] = {}
+    for name, path in named("METHOD", method, "mine=run"):
+        if name in methods:
+            raise OptionError(f"two methods named {name!r}", "different names")
+        methods[name] = Path(path)
+    with console_reporter("comparing") as report:
+        content = run(
+            data,
+            out,
+            methods=methods,
+            against=against,
+            metrics=listed(metrics),
+            by=by,
+            split=split,
+            source=source or None,
+            target=target or None,
+            profile=profile,
+            anonymous=anonymous,
+            overwrite=overwrite,
+            how=How(seed, batch_size, device, precision),
+            report=report,
+        )
+    typer.echo((out / "table.md").read_text(encoding="utf-8"))
+    for message in content["warnings"]:
+        warn(message)
+    typer.echo(f"tables, pictures and report: {out}")

@@ -82,10 +82,7 @@ def commissioning_page(scored: Scored) -> str:
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         results=scored.results,
         rows=[_row(line, scored.results["scores"]["subjects"]) for line in LINES],
-        panels=[
-            _panel(picture, scored.results)
-            for picture in scored.evaluation.pictures[:MOST_PICTURES]
-        ],
+        panels=[_panel(picture, scored.results) for picture in pictures],
         shown=SHOWN_HU,
         error=ERROR_HU,
     )

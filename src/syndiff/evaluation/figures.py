@@ -23,7 +23,7 @@ ERROR_MAP = "RdBu_r"
 INK, GRID = "#1f2933", "#dde3e8"
 # Colours by Okabe and Ito, safe for colour-blind readers; some are darkened for white background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#5b3a8c", "#000000")
-BASELINE_COLOURS = ("#7b8794", "#a3adb8")
+BASELINE_COLOURS = ("#7b8794", "#a3adb8", "#52606d")
 MARKERS = "osD^vPXp"
 MIN_PIXELS = 192  # smaller slices are enlarged here, because browsers would blur them
 
@@ -46,7 +46,7 @@ def looks(models: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
     }
     free = [name for name in models if name in baselines]
     for i, name in enumerate(free):
-        result[name] = Look(BASELINE_COLOURS[i % 2], ("--", ":")[i % 2], "x+"[i % 2])
+        result[name] = Look(BASELINE_COLOURS[i % 3], ("--", ":", "-.")[i % 3], "x+1"[i % 3])
     return result
 
 

@@ -25,7 +25,11 @@ from syndiff.evaluation.verdict import verdicts
 OFFSET_WARNING_PX = WARN_PX
 MOST_CURVES = 24  # subjects; a report of hundreds would be unreadable and huge
 DISPLAY_PERCENTILE = 99.8
-BASELINE_NOTES = {"copy": "the source as it is", "histogram": "intensities mapped, not learned"}
+BASELINE_NOTES = {
+    "copy": "the source as it is",
+    "histogram": "intensities mapped, not learned",
+    "regression": "mean target of each intensity, from training pairs",
+}
 
 
 def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
@@ -45,7 +49,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     template = files("syndiff.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     look = figures.looks(evaluation.models, BASELINES)
-    limit = _error_limit(evaluation.pictures)
+    limit = error_limit(evaluation.pictures)
     return environment.from_string(template).render(
         results=results,
         columns=columns(results["unit"]),
@@ -138,7 +142,7 @@ def _anatomy_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _error_limit(pictures: Sequence[Picture]) -> float:
+def error_limit(pictures: Sequence[Picture]) -> float:
     """The limit of the errors' colour scale, which is the same for all pictures.
 
     It follows from the best model of each picture, because the errors of a baseline are so large

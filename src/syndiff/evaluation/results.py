@@ -52,15 +52,21 @@ PEAK_WORDS = {
 WRITTEN = ("metrics.json", "metrics.csv", "anatomy.csv", "report.html")
 
 
-def check(out: Path, overwrite: bool) -> None:
+def check(out: Path, overwrite: bool, also: Sequence[str] = ()) -> None:
     """Check that the results can be written; results of an earlier evaluation may be replaced.
+
+    Args:
+        out: the folder.
+        overwrite: allow replacing files that no evaluation wrote.
+        also: names of further files.
 
     Raises:
         OptionError: `out` is a file, or holds a file with such a name that no evaluation wrote.
         UserError: `out` cannot be written.
     """
     ours = _is_evaluation(out / WRITTEN[0])
-    check_outputs([out / name for name in WRITTEN], overwrite=overwrite, ours=lambda path: ours)
+    names = (*WRITTEN, *also)
+    check_outputs([out / name for name in names], overwrite=overwrite, ours=lambda path: ours)
 
 
 def _is_evaluation(path: Path) -> bool:
@@ -107,6 +113,7 @@ def scores(
         "unit": scale.unit,
         "profile": evaluation.profile.parameters(),
         "range": intensity_range(scale, evaluation.profile),
+        "window_hu": None if scale.window is None else list(scale.window),
         "subjects": evaluation.subjects,
         "blank_slices_left_out": evaluation.blank_slices,
         "models": models,
