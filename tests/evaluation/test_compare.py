@@ -94,10 +94,10 @@ def test_the_csv_holds_what_the_results_hold(compared):
     assert len(rows) == 5 * 2
     theirs = next(r for r in rows if (r["method"], r["metric"]) == ("theirs", "psnr_db"))
     means = content["models"]["theirs"]
-    assert float(theirs["subject_mean"]) == means["subject_means"]["psnr_db"]
+    assert float(theirs["person_mean"]) == means["person_means"]["psnr_db"]
     assert float(theirs["slice_mean"]) == means["slice_means"]["psnr_db"]
     assert float(theirs["difference"]) == pytest.approx(
-        means["subject_means"]["psnr_db"] - content["models"]["ours_1"]["subject_means"]["psnr_db"]
+        means["person_means"]["psnr_db"] - content["models"]["ours_1"]["person_means"]["psnr_db"]
     )
 
 
@@ -179,12 +179,12 @@ def test_regression_is_the_mean_target_of_each_intensity():
 
 
 def test_a_table_escapes_names_and_marks_what_differs():
-    entry = {"subjects": 2, "psnr_db": 20.0, "psnr_db_std": 1.0}
+    entry = {"people": 2, "psnr_db": 20.0, "psnr_db_std": 1.0}
     better = entry | {"psnr_db": 22.0}
     results = {
         "unit": "a.u.",
         "models": {
-            n: {"subject_means": m, "slice_means": m}
+            n: {"person_means": m, "slice_means": m}
             for n, m in (("a_b|c", entry), ("100%", better))
         },
     }

@@ -58,7 +58,7 @@ def test_another_range_is_another_psnr(tmp_path):
     mask = write(tmp_path / "mask.nii.gz", body().astype(np.uint8))
     for profile in ("subject", "synthrad2025"):
         found = score(made, real, mask=mask, profile=profile, value_range=(-1024, 3071)).results
-        assert found["scores"]["subject_means"]["psnr_db"] == pytest.approx(
+        assert found["scores"]["person_means"]["psnr_db"] == pytest.approx(
             20 * np.log10(4095 / 30), abs=1e-3
         )
         assert found["range"]["window"] == [-1024, 3071]
@@ -70,9 +70,9 @@ def test_mr_has_no_unit_unless_its_range_is_given(tmp_path):
     real, made = write(tmp_path / "r.nii.gz", image), write(tmp_path / "m.nii.gz", 2 * image)
     relative = score(made, real).results
     assert relative["unit"] == "a.u."
-    assert relative["scores"]["subject_means"]["psnr_db"] > 90
+    assert relative["scores"]["person_means"]["psnr_db"] > 90
     absolute = score(made, real, value_range=(0, 1000)).results
-    assert absolute["scores"]["subject_means"]["psnr_db"] < 12
+    assert absolute["scores"]["person_means"]["psnr_db"] < 12
     assert "0 becomes 0 and 1000 1" in absolute["range"]["words"]
 
 
@@ -81,7 +81,7 @@ def test_the_orientation_of_a_file_does_not_matter_and_its_grid_does(tmp_path):
     flipped = np.diag([-2.0, 2, 3, 1])
     flipped[0, 3] = 2.0 * (SHAPE[0] - 1)
     turned = write(tmp_path / "turned.nii.gz", ct()[::-1], flipped)
-    assert score(turned, real).results["scores"]["subject_means"]["mae_hu"] < 1e-3
+    assert score(turned, real).results["scores"]["person_means"]["mae_hu"] < 1e-3
     moved = np.diag([2.0, 2, 3, 1])
     moved[2, 3] = 3
     with pytest.raises(GeometryError, match="different grids"):
@@ -129,9 +129,9 @@ def test_folders_have_means_over_slices_subjects_and_cohort(tmp_path):
     scored = score(tmp_path / "made", tmp_path / "real", mask=tmp_path / "mask")
     scores = scored.results["scores"]
     assert [s["mae_hu"] for s in scores["subjects"].values()] == pytest.approx([10, 30], rel=1e-3)
-    assert scores["subject_means"]["mae_hu"] == pytest.approx(20, rel=1e-3)
+    assert scores["person_means"]["mae_hu"] == pytest.approx(20, rel=1e-3)
     assert scores["slice_means"]["mae_hu"] == pytest.approx(20, rel=1e-3)
-    assert scores["subject_means"]["subjects"] == 2
+    assert scores["person_means"]["people"] == 2
     page = commissioning_page(scored)
     assert "20.0 ± 14.1 HU" in page
     assert "30.0 HU (sub-2)" in page

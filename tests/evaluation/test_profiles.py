@@ -191,6 +191,8 @@ def test_a_shift_is_punished_by_every_profile(pair):
         unit = profile.low + profile.width * reference
         moved = np.roll(unit, 2, axis=2)
         assert psnr(moved, unit, name, inside) < 26, name
+        if profile.columns < 1:  # too narrow for the window here
+            continue
         assert ssim(moved[:, 2:-2], unit[:, 2:-2], name, inside[:, 2:-2]) < 0.9, name
 
 

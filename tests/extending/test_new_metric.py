@@ -47,5 +47,5 @@ def test_a_new_metric_needs_its_function_and_one_line(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]["copy"] == copy
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Largest error" in page
-    assert line.shown(copy["subject_means"]["largest"]) in page
+    assert line.shown(copy["person_means"]["largest"]) in page
     assert "The worst pixel." in page

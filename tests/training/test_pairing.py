@@ -15,8 +15,9 @@ from syndiff.errors import DataError, GeometryError, OptionError
 from syndiff.inference import TranslationOptions, describe, translate_file, translate_volume
 from syndiff.io import formats as volumes
 from syndiff.io.volume import Volume, same_grid
+from syndiff.losses import by_channel, distance
 from syndiff.objectives.base import Batch, Draw
-from syndiff.objectives.syndiff import SynDiff, by_channel, distance
+from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import Batches, training_batches
 from syndiff.training.module import TranslationModule, frozen
@@ -362,7 +363,7 @@ def test_it_can_be_evaluated(data: Path, run: Path, tmp_path: Path) -> None:
     models = {"mine": run / "translators/T1+PD_to_T2"}
     results = evaluate(data, tmp_path / "out", models=models, how=How(device="cpu"))
     assert results["source"] == "T1+PD"
-    assert np.isfinite(results["models"]["mine"]["subject_means"]["psnr_db"])
+    assert np.isfinite(results["models"]["mine"]["person_means"]["psnr_db"])
 
 
 @pytest.mark.parametrize("pairing", ["paired", "mixed"])

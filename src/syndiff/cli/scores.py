@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from syndiff.cli import values
 from syndiff.cli.app import BatchSize, Device, Precision, Seed, app, listed, named, numbers
 from syndiff.cli.console import console_reporter, warn
+from syndiff.cli.outcome import Outcome, scores
 from syndiff.errors import OptionError
 
 ProfileName = Annotated[
-    str,
+    values.Profile,
     typer.Option(
         help="How to compare: subject (inside the head or body, per subject), paper, github, "
         "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
@@ -30,7 +32,8 @@ def score(
     ] = None,
     profile: ProfileName = "subject",
     unit: Annotated[
-        str, typer.Option(help="HU, a.u., or auto: HU where the values are spread like a CT's.")
+        values.Unit,
+        typer.Option(help="HU, a.u., or auto: HU where the values are spread like a CT's."),
     ] = "auto",
     value_range: Annotated[
         str, typer.Option("--range", help="The two values that become 0 and 1, LO,HI.")
@@ -45,7 +48,7 @@ def score(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that hold no scores of ours.")
     ] = False,
-) -> None:
+) -> Outcome:
     """Score synthetic images from any software against acquired ones on the same grid."""
     from syndiff.evaluation.commissioning import check, commissioning_page
     from syndiff.evaluation.files import check_files
@@ -67,19 +70,23 @@ def score(
         )
     if report is not None:
         check(scored.results["unit"])
-    scores = scored.results["scores"]
-    for subject, values in scores["subjects"].items():
-        typer.echo(f"{subject:16} {scores_in_words(values)}")
-    typer.echo(f"{'mean of subjects':16} {scores_in_words(scores['subject_means'])}")
-    typer.echo(f"{'mean of slices':16} {scores_in_words(scores['slice_means'])}")
+    entry = scored.results["scores"]
+    lines = [f"{name:16} {scores_in_words(v)}" for name, v in entry["subjects"].items()]
+    lines += [
+        f"{'mean of people':16} {scores_in_words(entry['person_means'])}",
+        f"{'mean of slices':16} {scores_in_words(entry['slice_means'])}",
+    ]
     for message in scored.results["warnings"]:
         warn(message)
+    written: dict[str, Path] = {}
     if out is not None:
         write_json(out, scored.results)
-        typer.echo(f"scores: {out}")
+        written["scores"] = out
     if report is not None:
         write_text(report, commissioning_page(scored))
-        typer.echo(f"report: {report}")
+        written["report"] = report
+    lines += [f"{what}: {path}" for what, path in written.items()]
+    return Outcome(lines, written, {"profile": profile, "scores": entry})
 
 
 @app.command()
@@ -99,10 +106,12 @@ def compare(
         str, typer.Option(help="Columns of the table, e.g. psnr_db,ssim; default: the profile's.")
     ] = "",
     by: Annotated[
-        str,
+        values.By,
         typer.Option(help="subject; or slice: the paper's way, which takes slices for people."),
     ] = "subject",
-    split: Annotated[str, typer.Option(help="Subjects to score: test, val or train.")] = "test",
+    split: Annotated[
+        values.Split, typer.Option(help="Subjects to score: test, val or train.")
+    ] = "test",
     source: Annotated[str, typer.Option(help="Source modality; default: the models'.")] = "",
     target: Annotated[str, typer.Option(help="Target modality; default: the models'.")] = "",
     profile: ProfileName = "subject",
@@ -116,7 +125,7 @@ def compare(
     batch_size: BatchSize = 8,
     device: Device = "auto",
     precision: Precision = "32",
-) -> None:
+) -> Outcome:
     """Compare methods in one table with baselines, significance and pictures."""
     from syndiff.evaluation.candidates import How
     from syndiff.evaluation.compare import compare as run
@@ -143,7 +152,10 @@ def compare(
             how=How(seed, batch_size, device, precision),
             report=report,
         )
-    typer.echo((out / "table.md").read_text(encoding="utf-8"))
     for message in content["warnings"]:
         warn(message)
-    typer.echo(f"tables, pictures and report: {out}")
+    return Outcome(
+        [(out / "table.md").read_text(encoding="utf-8"), f"tables, pictures and report: {out}"],
+        {"table": out / "table.md", "comparison": out / "comparison.json"},
+        {"models": scores(content), "comparisons": content["comparisons"]},
+    )

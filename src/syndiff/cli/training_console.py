@@ -9,8 +9,8 @@ from typing import Any
 
 import typer
 
-from syndiff.cli.command import is_quiet
-from syndiff.cli.console import is_rank_zero, warn
+from syndiff.cli.command import is_quiet, is_rank_zero
+from syndiff.cli.console import warn
 
 QUIET = ("training", "validating", "saving")  # phases that the lines of the steps stand for
 

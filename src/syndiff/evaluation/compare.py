@@ -20,9 +20,10 @@ from syndiff.evaluation.metrics import METRICS
 from syndiff.evaluation.panels import panel_png
 from syndiff.evaluation.profiles import get_profile
 from syndiff.evaluation.report import error_limit
-from syndiff.evaluation.scoring import Evaluation
+from syndiff.evaluation.scoring import Evaluation, of_person
 from syndiff.evaluation.statistics import Comparison, Unit
 from syndiff.io.atomic import whole_file, write_json, write_text
+from syndiff.io.locks import only_writer
 from syndiff.reporting import SILENT, Reporter
 
 WRITTEN = ("comparison.json", "table.md", "table.tex", "table.csv")
@@ -70,30 +71,43 @@ def compare(
     names = tuple(metrics) or get_profile(profile).defines
     _check(against, methods, names, by)
     results.check(out, overwrite, also=[*WRITTEN, *_existing(out)])
-    given = sort(methods, source, target)
-    found, evaluation = measure(
-        data,
-        models=given.models,
-        folders=given.folders,
-        order=list(methods),
-        regression=True,
-        split=split,
-        source=source,
-        target=target,
-        profile=profile,
-        anonymous=anonymous,
-        how=how,
-        report=report,
-    )
     unit: Unit = "slice" if by == "slice" else "subject"
-    comparisons = statistics.compare(
-        _values(found, evaluation, names, unit),
-        against,
-        {name: METRICS[name].better for name in names},
-        how.seed,
-    )
-    notes = _notes(found, against, unit)
-    content: dict[str, Any] = {
+    with only_writer(out):
+        given = sort(methods, source, target)
+        found, evaluation = measure(
+            data,
+            models=given.models,
+            folders=given.folders,
+            order=list(methods),
+            regression=True,
+            split=split,
+            source=source,
+            target=target,
+            profile=profile,
+            anonymous=anonymous,
+            how=how,
+            report=report,
+        )
+        comparisons = statistics.compare(
+            _values(found, evaluation, names, unit),
+            against,
+            {name: METRICS[name].better for name in names},
+            how.seed,
+        )
+        content = _content(found, comparisons, against, names, unit)
+        _write(out, content, found, evaluation, comparisons)
+        return content
+
+
+def _content(
+    found: Mapping[str, Any],
+    comparisons: Sequence[Comparison],
+    against: str,
+    names: Sequence[str],
+    unit: Unit,
+) -> dict[str, Any]:
+    """The content of `comparison.json`: that of `metrics.json`, and the tests."""
+    return {
         "kind": "comparison",
         "against": against,
         "metrics": list(names),
@@ -106,12 +120,10 @@ def compare(
             "resamples",
         },
         "comparisons": [comparison.to_dict() for comparison in comparisons],
-        "notes": notes,
+        "notes": _notes(found, against, unit),
         **found,
         "warnings": statistics.warnings(comparisons, unit) + found["warnings"],
     }
-    _write(out, content, found, evaluation, comparisons)
-    return content
 
 
 def _check(against: str, methods: Mapping[str, Path], names: Sequence[str], by: str) -> None:
@@ -140,7 +152,10 @@ def _values(
     if unit == "subject":
         return {
             name: {
-                model: [subject[name] for subject in entry["subjects"].values()]
+                model: [
+                    of_person(map(entry["subjects"].get, visits), name)
+                    for visits in evaluation.people.values()
+                ]
                 for model, entry in found["models"].items()
             }
             for name in names
@@ -158,7 +173,7 @@ def _values(
 
 def _notes(found: Mapping[str, Any], against: str, unit: Unit) -> list[str]:
     """The sentences below the table."""
-    people, profile = len(found["subjects"]), found["profile"]
+    people, profile = len(found["people"]), found["profile"]
     value = "three-dimensional scores" if profile["scope"] == "volume" else "means over slices"
     pairs = "people" if unit == "subject" else "slices, taken for people as in the paper"
     return [

@@ -25,6 +25,7 @@ from syndiff.evaluation.pairs import (
 from syndiff.evaluation.persons import beside
 from syndiff.evaluation.scoring import Evaluation, Predict, Slices, evaluate_predictions
 from syndiff.evaluation.whole import whole_volume
+from syndiff.io.locks import only_writer
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 
@@ -77,20 +78,21 @@ def evaluate(
     """
     data, out = Path(data), Path(out)
     results.check(out, overwrite)
-    found, evaluation = measure(
-        data,
-        models=models,
-        split=split,
-        source=source,
-        target=target,
-        profile=profile,
-        whole_volumes=whole_volumes,
-        allow_synthetic=allow_synthetic,
-        anonymous=anonymous,
-        how=how,
-        report=report,
-    )
-    results.write(out, found, evaluation)
+    with only_writer(out):
+        found, evaluation = measure(
+            data,
+            models=models,
+            split=split,
+            source=source,
+            target=target,
+            profile=profile,
+            whole_volumes=whole_volumes,
+            allow_synthetic=allow_synthetic,
+            anonymous=anonymous,
+            how=how,
+            report=report,
+        )
+        results.write(out, found, evaluation)
     return found
 
 

@@ -225,7 +225,7 @@ def _case(files: Files, scale: IntensityScale, value_range: tuple[float, float] 
         return to_slices(made), to_slices(real)
 
     depth = read(files.acquired).array.shape[2]
-    return Case(files.subject, tuple(range(depth)), load, lambda: kept["mask"])
+    return Case(files.subject, tuple(range(depth)), load, mask=lambda: kept["mask"])
 
 
 def _normal(

@@ -309,8 +309,7 @@ def _unless_blank(
     if not values.size or values.max() <= profile.low:
         return float("nan")
     x, y = normalised(x, y, profile, inside)
-    if profile.crop is not None:
-        x, y = _centre(x, profile.crop), _centre(y, profile.crop)
+    x, y = _middle(x, profile.columns), _middle(y, profile.columns)
     # A blank image has no maximum to be a peak; it gets a bad score, not none.
     peak = profile.width if profile.peak == "range" else max(float(x.max()), LEAST_PEAK)
     return score(Pair(x, y, inside, peak, profile))
@@ -333,14 +332,12 @@ def _by_percentiles(image: Image, percentiles: tuple[float, float]) -> Image:
     return np.clip((image - low) / (high - low), 0, 1) if high > low else np.zeros_like(image)
 
 
-def _centre(image: Image, size: tuple[int, int]) -> Image:
-    """The middle of the last two axes, at most of this size."""
-    rows, columns = (
-        slice(at, at + wanted)
-        for n, wanted in zip(image.shape[-2:], size, strict=True)
-        for at in [max(round((n - wanted) / 2), 0)]
-    )
-    return image[..., rows, columns]
+def _middle(image: Image, share: float) -> Image:
+    """The middle columns of an image, so large a share of them."""
+    width = image.shape[-1]
+    kept = round(share * width)
+    first = (width - kept) // 2
+    return image[..., first : first + kept]
 
 
 def _pair(image: ArrayLike, reference: ArrayLike) -> tuple[Image, Image]:

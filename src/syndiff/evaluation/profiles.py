@@ -49,9 +49,10 @@ class Profile:
             each ÷ its own maximum; "percentile": each image's own percentiles become 0 and 1;
             "none". Means and maxima are over all of the image, or the mask if there is one.
         percentiles: the two percentiles in per cent; the lower value is at least 0.
-        crop: (rows, columns) of the centre that are compared, where the image is larger.
+        columns: share of the slice's columns, the middle ones, that are compared.
         peak: PSNR's peak and SSIM's range: "range" (high - low) or "image_max" (the synthetic
-            image's maximum after cropping). What is divided by the reference's maximum has 1.
+            image's maximum in what is compared, which rewards one bright pixel). What is divided
+            by the reference's maximum has 1.
         mask: "none": everything is compared; "inside": only what is in the mask.
         outside: for SSIM, what lies outside the mask is "kept" or set to the range's "low" end.
         window: shape of the SSIM window.
@@ -75,7 +76,7 @@ class Profile:
     clip: Literal["none", "all", "not_mae"] = "none"
     normalise: Literal["none", "mean", "max", "percentile"] = "none"
     percentiles: tuple[float, float] | None = None
-    crop: tuple[int, int] | None = None
+    columns: float = 1.0
     peak: Literal["range", "image_max"] = "range"
     mask: Literal["none", "inside"] = "none"
     outside: Literal["kept", "low"] = "kept"
@@ -146,7 +147,7 @@ PROFILES: dict[str, Profile] = {
             "test.py of the official SynDiff code",
             ("psnr_db",),
             normalise="max",
-            crop=(256, 152),
+            columns=152 / 256,
             peak="image_max",
         ),
         Profile(

@@ -19,7 +19,7 @@ from syndiff.evaluation import figures
 from syndiff.evaluation.baselines import BASELINES
 from syndiff.evaluation.metrics import METRICS
 from syndiff.evaluation.persons import TISSUES_HU, limits_in_words
-from syndiff.evaluation.scoring import Evaluation, Picture
+from syndiff.evaluation.scoring import Evaluation, Picture, of_person
 from syndiff.evaluation.verdict import verdicts
 
 OFFSET_WARNING_PX = WARN_PX
@@ -64,7 +64,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         limit=limit,
         colour_bar=figures.colour_bar_png(),
         curves=_curves(evaluation, look),
-        distributions=_distributions(results, look),
+        distributions=_distributions(results, evaluation, look),
         subject_rows=_subject_rows(results),
         warning_px=OFFSET_WARNING_PX,
         unit=results["unit"],
@@ -100,7 +100,7 @@ def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     trained = {n: e for n, e in models.items() if e["kind"] == "model"}
     measured = {n: e["offset_px"] for n, e in trained.items() if e["offset_px"] is not None}
     leaders: dict[str, str | None] = {
-        name: metric.best({m: entry["subject_means"][name] for m, entry in models.items()})
+        name: metric.best({m: entry["person_means"][name] for m, entry in models.items()})
         for name, metric in METRICS.items()
     } | {
         # A baseline never moves the anatomy, so it is not compared in this column.
@@ -124,7 +124,7 @@ def _tissue_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     if results["unit"] != "HU":
         return []
     return [
-        {"name": name, "baseline": entry["kind"] == "baseline", **entry["subject_means"]}
+        {"name": name, "baseline": entry["kind"] == "baseline", **entry["person_means"]}
         for name, entry in results["models"].items()
     ]
 
@@ -190,7 +190,7 @@ def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[di
 
 
 def _distributions(
-    results: Mapping[str, Any], look: Mapping[str, figures.Look]
+    results: Mapping[str, Any], evaluation: Evaluation, look: Mapping[str, figures.Look]
 ) -> list[dict[str, str]]:
     """For each metric of the verdict a chart of the subjects' scores, where all are known."""
     charts = []
@@ -198,7 +198,10 @@ def _distributions(
         if metric.margin is None:
             continue
         found = {
-            model: [subject[metric.name] for subject in entry["subjects"].values()]
+            model: [
+                of_person(map(entry["subjects"].get, visits), metric.name)
+                for visits in evaluation.people.values()
+            ]
             for model, entry in results["models"].items()
         }
         if any(value is None for values in found.values() for value in values):

@@ -26,6 +26,7 @@ from syndiff.evaluation.scoring import Evaluation, summarise_model
 from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
 from syndiff.io.digest import sha256_of
+from syndiff.io.locks import clear_leftovers
 from syndiff.io.outputs import check_outputs
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME
@@ -84,6 +85,9 @@ def write(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None
         UserError: `out` cannot be written.
     """
     page = render(results, evaluation)
+    clear_leftovers(out, WRITTEN)
+    for name in WRITTEN[1:]:  # of an earlier evaluation: never beside new numbers
+        (out / name).unlink(missing_ok=True)
     files.write_json(out / "metrics.json", results)
     files.write_text(out / "metrics.csv", _csv(evaluation))
     files.write_text(out / "anatomy.csv", _anatomy_csv(evaluation))
@@ -115,6 +119,7 @@ def scores(
         "range": intensity_range(scale, evaluation.profile),
         "window_hu": None if scale.window is None else list(scale.window),
         "subjects": evaluation.subjects,
+        "people": evaluation.people,
         "blank_slices_left_out": evaluation.blank_slices,
         "models": models,
     }
@@ -125,7 +130,7 @@ def add_hu(entry: dict[str, Any], width: float | None) -> None:
     if width is None:
         return
     for name in (m.name for m in METRICS.values() if m.of_intensity):
-        for held in (entry["slice_means"], entry["subject_means"], *entry["subjects"].values()):
+        for held in (entry["slice_means"], entry["person_means"], *entry["subjects"].values()):
             for key, to in ((name, f"{name}_hu"), (f"{name}_std", f"{name}_hu_std")):
                 if key in held:
                     held[to] = None if held[key] is None else held[key] * width
@@ -167,8 +172,8 @@ def score_warnings(results: Mapping[str, Any]) -> list[str]:
         for name, offset in shifted.items()
         if offset >= OFFSET_WARNING_PX and name not in baselines.BASELINES
     ]
-    if len(results["subjects"]) == 1:
-        found.append("one test subject: the scores say little about other people")
+    if len(results["people"]) == 1:
+        found.append("one test person: the scores say little about other people")
     return found
 
 

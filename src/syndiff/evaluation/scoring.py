@@ -38,12 +38,15 @@ class Case:
         subject: its name.
         slice_indices: (n,) indices of its slices in the volume, ascending to superior.
         load: reads source and reference, each (n, h, w) float32 in [0, 1].
+        person: whose scan it is; of several visits of a person each is a subject. Empty: the
+            subject's own name.
         mask: gives the mask (n, h, w) after `load`; found by `find_head` if there is none.
     """
 
     subject: str
     slice_indices: tuple[int, ...]
     load: Callable[[], tuple[Slices, Slices]]
+    person: str = ""
     mask: Callable[[], Mask] | None = None
 
 
@@ -93,6 +96,7 @@ class Evaluation:
         volumes: model → subject → score of its three-dimensional image by metric; empty for
             profiles of slices.
         beside: model → subject → measures of the whole subject (persons.py).
+        person_of: subject → person.
         pictures, seconds, blank_slices: for the report.
     """
 
@@ -101,6 +105,7 @@ class Evaluation:
     checks: dict[str, dict[str, AnatomyCheck]] = field(default_factory=dict)
     volumes: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     beside: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    person_of: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     blank_slices: int = 0
@@ -114,6 +119,14 @@ class Evaluation:
     def subjects(self) -> list[str]:
         """Subjects that have scores, in order."""
         return list(dict.fromkeys(score.subject for score in self.scores))
+
+    @property
+    def people(self) -> dict[str, list[str]]:
+        """Person → the subjects (visits) that have scores, in order."""
+        found: dict[str, list[str]] = {}
+        for subject in self.subjects:
+            found.setdefault(self.person_of.get(subject) or subject, []).append(subject)
+        return found
 
     def of(self, model: str, subject: str | None = None) -> list[SliceScore]:
         """The scores of one model, and of one subject if given, in order of slices."""
@@ -156,6 +169,7 @@ def evaluate_predictions(
             of any case has a reference.
     """
     evaluation = Evaluation(profile, seconds=dict.fromkeys(predictors, 0.0))
+    evaluation.person_of |= {case.subject: case.person or case.subject for case in cases}
     chosen = choose_pictures([len(case.slice_indices) for case in cases], pictures)
     total = len(cases) * len(predictors)
     report.phase("evaluating")
@@ -237,10 +251,13 @@ def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:
 def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
     """A model's entry in `metrics.json`, with three kinds of means.
 
-    slice_means    over all slices of the cohort, each counting once
-    subjects       each subject's own score: of its volume, or the mean of its slices, as the
-                   profile says; `slice_means` in it is over the subject's slices
-    subject_means  over the cohort, each subject counting once: the headline
+    slice_means   over all slices of the cohort, each counting once
+    subjects      each subject's own score: of its volume, or the mean of its slices, as the
+                  profile says; `slice_means` in it is over the subject's slices
+    person_means  over the cohort, each person counting once: the headline
+
+    A person counts once, however many visits there are: visits of one person resemble each other,
+    so as independent samples they would make the spread look too small.
     """
     volumes = evaluation.volumes.get(model)
     subjects: dict[str, dict[str, Any]] = {}
@@ -250,20 +267,27 @@ def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
         own = _known(volumes[subject]) if volumes else {n: over_slices[n] for n in METRICS}
         subjects[subject] = summarise(scores) | own | {"slice_means": over_slices}
         subjects[subject] |= evaluation.beside.get(model, {}).get(subject, {})
-    offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
-    over_subjects: dict[str, Any] = {"subjects": len(subjects)}
+    people = [[subjects[s] for s in visits] for visits in evaluation.people.values()]
+    over_people: dict[str, Any] = {"people": len(people)}
     for name in METRICS:
-        mean, deviation = mean_and_deviation(subject[name] for subject in subjects.values())
-        over_subjects |= {name: mean, f"{name}_std": deviation}
-    over_subjects["offset_px_max"] = max(offsets, default=None)
+        mean, deviation = mean_and_deviation(of_person(visits, name) for visits in people)
+        over_people |= {name: mean, f"{name}_std": deviation}
+    offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
+    over_people["offset_px_max"] = max(offsets, default=None)
     for name in next(iter(evaluation.beside.get(model, {}).values()), {}):
-        over_subjects[name] = mean_and_deviation(s.get(name) for s in subjects.values())[0]
+        over_people[name] = mean_and_deviation(of_person(visits, name) for visits in people)[0]
     scores = evaluation.of(model)
     return summarise(scores) | {
         "slice_means": slice_means(scores),
-        "subject_means": over_subjects,
+        "person_means": over_people,
         "subjects": subjects,
     }
+
+
+def of_person(visits: Iterable[Mapping[str, Any]], name: str) -> Any:
+    """The mean of a number over a person's visits; None where none of them has it."""
+    known = [visit[name] for visit in visits if visit.get(name) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def slice_means(scores: Sequence[SliceScore]) -> dict[str, float | None]:

@@ -62,13 +62,13 @@ def make_table(
     marks = {(c.method, c.metric): c.mark for c in comparisons}
     shown = {c["metric"].name: c for c in columns(results["unit"])}
     best = {
-        name: METRICS[name].best({m: e["subject_means"][name] for m, e in models.items()})
+        name: METRICS[name].best({m: e["person_means"][name] for m, e in models.items()})
         for name in names
     }
     rows = {
         model: tuple(
             Cell(
-                _text(shown[name]["metric"], entry["subject_means"], shown[name]["key"]),
+                _text(shown[name]["metric"], entry["person_means"], shown[name]["key"]),
                 best[name] == model,
                 marks.get((model, name), ""),
             )
@@ -119,14 +119,14 @@ def csv_text(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([
-        "method", "metric", "subject_mean", "subject_std", "slice_mean", "slice_std", "against",
+        "method", "metric", "person_mean", "person_std", "slice_mean", "slice_std", "against",
         "difference", "low", "high", "p", "p_holm", "rank_biserial",
     ])  # fmt: skip
     for model, entry in results["models"].items():
         for name in names:
             means = [
                 entry[kind][key]
-                for kind in ("subject_means", "slice_means")
+                for kind in ("person_means", "slice_means")
                 for key in (name, f"{name}_std")
             ]
             c = held.get((model, name))
@@ -140,7 +140,7 @@ def csv_text(
 def _text(metric: Metric, means: Mapping[str, Any], key: str) -> str:
     """ "24.31 ± 0.52", or the mean alone of one person."""
     mean = metric.shown(means[key])
-    return mean if means["subjects"] < 2 else f"{mean} ± {metric.shown(means[f'{key}_std'])}"
+    return mean if means["people"] < 2 else f"{mean} ± {metric.shown(means[f'{key}_std'])}"
 
 
 def _title(metric: Metric) -> str:

@@ -5,6 +5,7 @@ The training module does not depend on this.
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -23,6 +24,8 @@ from syndiff.io.atomic import whole_file
 from syndiff.objectives.base import Objective
 from syndiff.preparation.manifest import Manifest
 from syndiff.training import history
+from syndiff.training.best import better, file_of, file_of_step, kept, known_best
+from syndiff.training.leaving import StepLeft
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import gathered, on_rank_zero
@@ -32,7 +35,8 @@ from syndiff.training.validation import ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
 REPORT_EVERY = 10  # steps between two readings of the losses; each one waits for the device
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+LAST = "checkpoints/last.pt"
+CARDS = "cards.json"  # what each translator of a run says of its data, by its name
 
 
 class Cards:
@@ -76,6 +80,16 @@ class Cards:
             },
         }
 
+    def all(self, makes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those of all directions, by their names, before the first step."""
+        return {self.name(to): self.card(to, 0) for to in makes}
+
+    def name(self, to: str) -> str:
+        """What the translator towards "source" or "target" is called: "T1_to_T2"."""
+        here = "target" if to == "source" else "source"
+        ends = "+".join(self.modalities[here]), self.modalities[to][0]
+        return "_to_".join(ends) if ends[0] else ends[1]
+
     def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
         """All translators of the objective, the requested direction first."""
         return [
@@ -98,31 +112,44 @@ class Watch(L.Callback):
         self.run, self.cards, self.slices, self.state = run, cards, slices, state
         self.max_seconds = max_minutes * 60 if max_minutes else None
         self.report = report
-        self.best = float(state["best_psnr_db"]) if state else -float("inf")
-        self.best_step = int(state["best_step"]) if state else 0
+        self.best = known_best(state, history.read(run))
         self.minutes_before = float(state.get("minutes", 0.0)) if state else 0.0
         self.scores: dict[str, float] = {}
         self.doubtful: set[str] = set()  # directions whose last validation gave warnings
         self.reason, self.interrupted = "", False
+        self.unvalidated = bool(state.get("unvalidated")) if state else False
+        self.judged = int(state["step"]) if state and not self.unvalidated else 0
+        self._judging = False
+        self._leave = lambda: None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _ours(pl_module)
         if self.state:
             module.load_optimizers(self.state)
-            if trainer.is_global_zero:
-                history.trim(self.run, module.step)
+        if trainer.is_global_zero:  # also of a run that was killed before its first checkpoint
+            history.trim(self.run, module.step - self.unvalidated)
         self.started, self.first_step = time.monotonic(), module.step
+        if trainer.world_size == 1:  # of several processes one cannot leave alone
+            self._leave = module.leaving.ask
+        module.minutes = self.minutes_before
         self.report.phase("training")
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
+        if self.unvalidated:  # so that a run is the same wherever it was interrupted
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step, save and stop. A second Ctrl-C stops at once."""
+        """Finish a short step, save and stop. A second signal ends the process at once."""
         self.interrupted = True
         self.reason = f"stopped by {signal.Signals(number).name}"
-        signal.signal(number, signal.default_int_handler)
+        for known in self._handlers:
+            signal.signal(known, signal.SIG_DFL)
+        judging, self._judging = self._judging, False
+        self._leave()
+        if judging:
+            raise StepLeft
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
@@ -130,6 +157,7 @@ class Watch(L.Callback):
         module = _ours(pl_module)
         step, total = module.step, module.total_steps
         elapsed = time.monotonic() - self.started
+        module.minutes = self.minutes()
         if self.max_seconds is not None and elapsed >= self.max_seconds:
             self.reason = self.reason or "out of time"
         ends = self._leaving(trainer) or step >= total
@@ -153,10 +181,19 @@ class Watch(L.Callback):
         return True
 
     def _judge(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Validate, unless the run was interrupted, and save."""
-        if not self.interrupted:
-            self.report.phase("validating")
-            self._validate(trainer, module)
+        """Validate and save; a run that is interrupted is validated when it goes on."""
+        due = module.step % module.settings.validate_every == 0
+        ends = module.step >= module.total_steps
+        self.unvalidated = (due or ends) and module.step != self.judged
+        try:
+            self._judging = True
+            if not self.interrupted:
+                self.report.phase("validating")
+                self._validate(trainer, module)
+                self.unvalidated, self.judged = False, module.step
+            self._judging = False
+        except StepLeft:
+            module.ema.train()
         self.report.phase("saving")
         self.save(module)
         self.report.phase("training")
@@ -213,10 +250,33 @@ class Watch(L.Callback):
             trainer.logger.log_metrics(known, step=module.step)
         history.append(self.run, module.step, self.minutes(), scores)
         history.draw(self.run)
-        psnrs = [value for name, value in scores.items() if name.endswith("/psnr_db")]
-        if psnrs and (mean_psnr := float(np.mean(psnrs))) > self.best:
-            self.best, self.best_step = mean_psnr, module.step
-            save_state(self.run / BEST, {"step": module.step, "ema": module.ema.state_dict()})
+        self._keep_best(module)
+
+    def make_up(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Validate a run that was interrupted at its last step, if that was left out."""
+        if self.unvalidated:
+            history.trim(self.run, module.step - 1)
+            self.started = time.monotonic()
+            self.report.phase("validating")
+            self._validate(trainer, module)
+
+    def _keep_best(self, module: TranslationModule) -> None:
+        """Keep the average for each direction that is at its best, and for all if asked to."""
+        content = {
+            "step": module.step,
+            "planned_steps": module.objective.planned_steps,
+            "ema": module.ema.state_dict(),
+        }
+        final = module.objective.is_final(module.step)
+        for name in dict.fromkeys(key.partition("/")[0] for key in self.scores):
+            own = {
+                k.partition("/")[2]: v for k, v in self.scores.items() if k.startswith(f"{name}/")
+            }
+            if final and (found := better(own, module.step, self.best.get(name))):
+                self.best[name] = found
+                save_state(self.run / file_of(name), content)
+        if module.settings.keep_checkpoints:
+            save_state(self.run / file_of_step(module.step), content)
 
     def _doubt(self, name: str, warnings: Sequence[str]) -> None:
         """Warn once when a direction goes wrong, and again only after it has been right."""
@@ -238,25 +298,30 @@ class Watch(L.Callback):
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""
         content = module.state() | {
-            "best_psnr_db": self.best,
-            "best_step": self.best_step,
+            "best": {name: best.to_dict() for name, best in self.best.items()},
             "minutes": self.minutes(),
+            "unvalidated": self.unvalidated,
             "data": str(self.cards.data.get("data_identity", "")),
         }
         save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
-        """Write the translators of the best averaged weights; without pairs, of the last ones."""
-        step = module.step
-        generators = module.ema
-        if (self.run / BEST).exists():
-            best = load_state(self.run / BEST, Average)
-            generators.load_state_dict(best["ema"])
-            step = int(best["step"])
-        return [
-            translator.save(self.run / "translators" / translator.name)
-            for translator in self.cards.translators(module.objective, generators, step)
-        ]
+        """Write every translator from its own best average, or the last one if none is known."""
+        paths = []
+        step, last = module.step, copy.deepcopy(module.ema.state_dict())
+        for to in module.objective.makes:
+            name = self.cards.name(to)
+            path = kept(self.run, name)
+            state: dict[str, Any] = {"step": step, "ema": last}
+            if path:
+                state = load_state(path, Average)
+            module.ema.load_state_dict(state["ema"])
+            card = self.cards.card(to, int(state["step"]))
+            if path and name in self.best:
+                card["training"]["chosen_by"] = self.best[name].by
+            translator = module.objective.translator(module.ema, to, card)
+            paths.append(translator.save(self.run / "translators" / name))
+        return paths
 
 
 def save_state(path: Path, content: Mapping[str, Any]) -> None:
