@@ -261,7 +261,8 @@ def test_every_uncommon_word_of_an_option_is_explained() -> None:
 
 
 def test_words_of_reports_and_logs_are_explained() -> None:
-    from syndiff.evaluation.metrics import METRICS, PROFILES
+    from syndiff.evaluation.metrics import METRICS
+    from syndiff.evaluation.profiles import PROFILES
     from syndiff.objectives.syndiff import SynDiffSettings
     from syndiff.training.presets import PRESETS
     from syndiff.translators.sampling import WAYS

@@ -73,7 +73,7 @@ def slow_imports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("train {run} run", "manifest.json"),
         ("train {data} nothing --resume", "no run"),
         ("evaluate {data} rep --model mine=nothing", "no translator folder nothing"),
-        ("evaluate {data} rep --profile x", "'head_hu'"),
+        ("evaluate {data} rep --profile x", "'synthrad2023'"),
         ("methods --size 3", "32"),
         ("sample demo slices --count 0", "--count"),
         ("export demo out --format pt", "'onnx'"),
@@ -117,7 +117,7 @@ def test_slow_imports_are_seen(monkeypatch: pytest.MonkeyPatch, slow_imports: li
 
 def test_names_are_those_of_the_rooms() -> None:
     from syndiff.benchmark.run import ASKED_FOR, WHATS
-    from syndiff.evaluation.metrics import PROFILES
+    from syndiff.evaluation.profiles import PROFILES
     from syndiff.export import FORMATS, PARTS
     from syndiff.inference.options import PRECISIONS
     from syndiff.objectives.methods import METHODS

@@ -192,7 +192,7 @@ def test_train_resume_translate_evaluate(
     np.testing.assert_array_equal(made.affine, source.affine)
     assert np.isfinite(made.array).all()
     results = evaluate(prepared, tmp_path / "report", models={name: model}, how=How(device="cpu"))
-    assert np.isfinite(results["models"][name]["psnr_db"])
+    assert np.isfinite(results["models"][name]["person_means"]["psnr_db"])
 
 
 def test_another_method_cannot_resume_a_run(prepared: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import threading
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, demo, benchmark, words
+from syndiff.cli import data, training, translation, models, scores, demo, benchmark, words
 
 # isort: on
 from syndiff.cli.app import app
@@ -27,6 +27,7 @@ __all__ = [
     "demo",
     "main",
     "models",
+    "scores",
     "training",
     "translation",
     "words",

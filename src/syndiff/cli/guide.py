@@ -98,6 +98,24 @@ GUIDE: dict[str, Entry] = {
         ("syndiff evaluate data report --model mine=run/translators/T1_to_T2",),
         ("model", "split", "profile", "whole_volumes", "device"),
     ),
+    "compare": Entry(
+        TRAINING,
+        (
+            "syndiff compare mine=run theirs=their_images/ --data data --out comparison",
+            "syndiff compare mine=run other=other_run --data data --out comparison "
+            "--profile paper --metrics psnr_db,ssim",
+        ),
+        ("data", "out", "against", "profile", "metrics"),
+    ),
+    "score": Entry(
+        TRAINING,
+        (
+            "syndiff score made.nii.gz acquired.nii.gz",
+            "syndiff score made/ acquired/ --mask masks/ --profile synthrad2023 --out scores.json",
+            "syndiff score sct/ ct/ --report commissioning.html",
+        ),
+        ("mask", "profile", "out", "report"),
+    ),
     "methods": Entry(TRAINING, ("syndiff methods", "syndiff methods --size 128"), ("size",)),
     "sample": Entry(
         ADVANCED,
@@ -134,6 +152,7 @@ GUIDE: dict[str, Entry] = {
 # Switches and options with named choices need none: they are their own example.
 OPTIONS: dict[str, tuple[str, str]] = {
     "accumulate": ("PARTS", "4"),
+    "against": ("NAME", "theirs"),
     "also": ("MODALITY=PATH", "PD=PD.nii.gz"),
     "anatomy": ("FOLDER", "label_maps/"),
     "assignments": ("NAME=VALUE", "gradient_penalty=0.1"),
@@ -146,6 +165,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "ch_mult": ("FACTORS", "1,1,2,2,4,4"),
     "checkpoint": ("NAME", "best"),
     "compare": ("FILE", "before.json"),
+    "compare.out": ("FOLDER", "comparison"),
+    "compare.split": ("", ""),  # of named choices
     "train.config": ("FILE", "run/run.yaml"),
     "contrast1": ("MODALITY", "T1"),
     "count": ("SLICES", "16"),
@@ -164,9 +185,11 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "image_size": ("PIXELS", "256"),
     "lesions": ("LESIONS", "3"),
     "linear_decay_epochs": ("EPOCHS", "25"),
+    "mask": ("FILE", "mask.nii.gz"),
     "max_minutes": ("MINUTES", "60"),
     "max_slices": ("SLICES", "100"),
     "max_steps": ("STEPS", "20000"),
+    "metrics": ("NAMES", "psnr_db,ssim"),
     "minutes": ("MINUTES", "10"),
     "misregistration_mm": ("MM", "2"),
     "modalities": ("NAMES", "T1,T2"),
@@ -190,6 +213,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "presets": ("PRESETS", "default,small"),
     "seconds": ("SECONDS", "20"),
     "prefer": ("WORDS", "acq-mprage"),
+    "report": ("FILE", "commissioning.html"),
     "repeats": ("CALLS", "5"),
     "samples": ("CHAINS", "8"),
     "sampling_steps": ("STEPS", "50"),
@@ -209,6 +233,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "target": ("MODALITY", "T2"),
     "target_scale": ("FACTOR", "2.9"),
     "validate_every": ("STEPS", "500"),
+    "value_range": ("LO,HI", "0,1000"),
     "warmup": ("CALLS", "1"),
     "what": ("WHAT", "train,volume"),
     "whole_volumes": ("FOLDER", "raw"),

@@ -48,8 +48,8 @@ def evaluate(
     profile: Annotated[
         values.Profile | None,
         typer.Option(
-            help="How to compare: head or head_hu (inside the head); paper, selfrdb, "
-            "github or fixed (whole slices); default: head_hu for CT, else head."
+            help="How to compare: subject (inside the head or body, per subject), paper, github, "
+            "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
         ),
     ] = None,
     whole_volumes: Annotated[

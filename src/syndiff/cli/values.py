@@ -22,7 +22,11 @@ Networks = Literal["small", "full"]
 Pairing = Literal["unpaired", "paired", "mixed", "aligned"]
 Precisions = Literal["32", "bf16"]
 Sampling = Literal["chain", "expectation", "regression"]
-Profile = Literal["head", "head_hu", "paper", "selfrdb", "fixed", "github"]
+Profile = Literal[
+    "subject", "paper", "github", "selfrdb", "synthrad2023", "synthrad2025", "brasyn", "fixed"
+]
+Unit = Literal["auto", "HU", "a.u."]
+By = Literal["subject", "slice"]
 Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]
 Units = Literal["auto", "HU"]

@@ -62,7 +62,7 @@ def whole_volume(
             how,
             also={scan.modality: _acquired(scan, raw) for scan in others},
         ).volume
-        placed = _on_reference(result, first, float(own.restore(np.zeros(1))[0]))
+        placed = on_reference(result, first, float(own.restore(np.zeros(1))[0]))
         chosen = to_slices(placed)[list(first.slice_indices)]
         normal = scale.normalise(chosen, own.training_mean)
         return np.clip(first.grid.forward(normal, scale.background), 0, 1).astype(np.float32)
@@ -91,7 +91,7 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
     return read(path)
 
 
-def _on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:
+def on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:
     """Resample a volume from the scan's grid to its reference's grid, by the registration."""
     from syndiff.io.volume import Volume, same_grid
     from syndiff.preparation.resampling import resample

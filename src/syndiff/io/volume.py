@@ -109,6 +109,14 @@ def from_slices(slices: NDArray[Any]) -> NDArray[Any]:
     return slices.transpose(2, 1, 0)
 
 
+def radiological(slices: NDArray[Any]) -> NDArray[Any]:
+    """Slices (…, y, x) turned for display: anterior at the top, the patient's left on the right.
+
+    The one function that every picture goes through, so that none shows a mirrored patient.
+    """
+    return slices[..., ::-1, ::-1]
+
+
 def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-2) -> bool:
     """Whether two volumes have the same shape and the same position in the world.
 
