@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,7 @@ def test_a_defect_is_one_line_and_names_nobody(
     [
         (PermissionError(13, "Permission denied", "a\nb.nii"), "a b.nii: Permission denied"),
         (OSError(40, "Too many levels of symbolic links", "x"), "symbolic links"),
+        (RuntimeError("Symlink loop from 'a'"), "links that lead to a file"),
         (MemoryError(), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
     ],
@@ -118,6 +120,33 @@ def test_what_a_person_can_mend(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")],
+)
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_is_one_line(
+    capsys: pytest.CaptureFixture[str], number: int, code: int, words: str, swallowed: bool
+) -> None:
+    """Whether or not the parser of options takes it for an exit; a second one would kill."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    second = []
+
+    def works() -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            second.extend([signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)])
+            if not swallowed:
+                raise
+        return 130
+
+    assert ending.told(works) == code
+    assert capsys.readouterr().err == f"{words}\n"
+    assert second == [signal.SIG_DFL] * 2
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

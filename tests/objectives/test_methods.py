@@ -217,7 +217,7 @@ def test_the_flat_settings_of_an_old_run_are_read() -> None:
     method = METHODS["syndiff"]
     read = from_plain(OLD, method)
     small = choose("small").objective
-    assert read == replace(small, detach_one_shot=False)  # as every run was, then
+    assert read == replace(small, detach_one_shot=False, structure_radius_mm=0.0)  # as then
     assert from_plain(json.loads(json.dumps(asdict(read))), method) == read
     with pytest.raises(OptionError, match="perhaps one_shot_epochs"):
         from_plain(OLD | {"one_shot_epoch": 1}, method)

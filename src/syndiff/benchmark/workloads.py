@@ -112,6 +112,7 @@ class OurStep:
         objective = setup.objective(device)
         self.module = StepWithoutTrainer(objective, setup.settings, 1_000_000)
         self.module.place = device
+        self.module.leaving.slow = False  # what a first step copies belongs to no other
         self.networks = by_name(objective)
 
     def __call__(self, number: int) -> None:

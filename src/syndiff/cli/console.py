@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import typer
 
 from syndiff.cli.app import option_of
-from syndiff.cli.command import is_quiet
+from syndiff.cli.command import is_quiet, is_rank_zero, warned
 from syndiff.cli.patience import loaded
 from syndiff.errors import one_line, spelled
 from syndiff.reporting import Reporter
@@ -23,7 +22,14 @@ EVERY_S = 8.0  # between two lines of a log
 
 
 def warn(message: str) -> None:
-    typer.echo(f"warning: {one_line(spelled(message, option_of))}", err=True)
+    typer.echo(f"warning: {_in_words(message)}", err=True)
+
+
+def _in_words(message: str) -> str:
+    """A warning as the command line spells it."""
+    words = one_line(spelled(message, option_of))
+    warned(words)
+    return words
 
 
 class Warnings:
@@ -114,7 +120,7 @@ class Bar(Warnings):
         )
 
     def warn(self, message: str) -> None:
-        text = f"warning: {one_line(spelled(message, option_of))}"
+        text = f"warning: {_in_words(message)}"
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _words(self, detail: str) -> str:
@@ -158,9 +164,3 @@ def _progress() -> Any:
     if console.width >= 60:
         columns.insert(1, BarColumn(bar_width=20))
     return Progress(*columns, console=console, expand=True)
-
-
-def is_rank_zero() -> bool:
-    """Whether this is rank 0 of a run on several devices, as its starter says."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return next((rank for rank in ranks if rank is not None), "0") == "0"

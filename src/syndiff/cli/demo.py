@@ -12,7 +12,9 @@ import typer
 from syndiff.cli.app import Device, Precision, Seed, app, listed
 from syndiff.cli.command import is_quiet
 from syndiff.cli.console import console_reporter
+from syndiff.cli.outcome import Outcome, scores
 from syndiff.cli.training_console import training_console
+from syndiff.cli.values import Method, Preset
 
 
 @app.command()
@@ -21,17 +23,25 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = 4.0,
     subjects: Annotated[int, typer.Option(min=4, help="Virtual subjects.")] = 12,
     seed: Seed = 0,
-) -> None:
+) -> Outcome:
     """Virtual cohort → prepare → train → translate → evaluate → report, in one command."""
     from syndiff.demo import run as show
 
-    show(
+    results = show(
         out,
         minutes=minutes,
         subjects=subjects,
         seed=seed,
         say=_say(),
         listen=_listen,
+    )
+    return Outcome(
+        written={
+            "report": out / "report.html",
+            "translators": sorted((out / "run" / "translators").glob("*")),
+        },
+        figures={"models": scores(results)},
+        next=["prepare", "YOUR_SCANS", "data"],
     )
 
 
@@ -54,24 +64,23 @@ def run(
         typer.Option(min=16, help="In-plane size in pixels; default: what the minutes allow."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="default: 'default' on a GPU, 'small' on a CPU.")
-    ] = "",
+        Preset | None,
+        typer.Option(help="Of the training; default: 'default' on a GPU, 'small' on a CPU."),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-) -> None:
+) -> Outcome:
     """Scans → prepare → train → evaluate → report, in one command and in the given minutes.
 
     People are divided 80/10/10 into training, validation and test, by their names. Size, batch,
-    preset and number of steps are chosen and stated; each step prints the command that repeats it.
-    The same command continues what was interrupted. A longer run gives a better translator: see
-    'syndiff plan'.
-
-    Example: syndiff run scans out --from T1 --to T2 --minutes 60
+    preset and number of steps are chosen and stated; each stage prints the command that repeats
+    it. The same command continues what was interrupted. A longer run gives a better translator:
+    see 'syndiff plan'.
     """
     from syndiff.workflow.run import run as walk
     from syndiff.workflow.stages import Teller
 
-    walk(
+    results = walk(
         raw,
         out,
         source=source,
@@ -83,6 +92,16 @@ def run(
         device=device,
         teller=Teller(_say(), _listen),
     )
+    model = out / "run" / "translators" / f"{source}_to_{target}"
+    return Outcome(
+        written={"translator": model} | ({"report": _report(out)} if results else {}),
+        figures={"models": scores(results)} if results else {},
+        next=["translate", model, "SCAN.nii.gz", "RESULT.nii.gz"],
+    )
+
+
+def _report(out: Path) -> Path:
+    return out / "report" / "report.html"
 
 
 @app.command()
@@ -97,17 +116,15 @@ def plan(
         float, typer.Option(min=1, help="Seconds for all measurements together, about.")
     ] = 60.0,
     method: Annotated[
-        str, typer.Option(help="What to train; 'syndiff methods' lists them.")
+        Method, typer.Option(help="What to train; 'syndiff methods' lists them.")
     ] = "syndiff",
     device: Device = "auto",
     precision: Precision = "32",
-) -> None:
+) -> Outcome:
     """Measure how long each preset trains on this machine, and what memory it needs.
 
     A few real steps of each preset are timed at the size of DATA. Times are of the training steps
     alone; validations and the export come on top.
-
-    Example: syndiff plan data --presets small --seconds 20
     """
     with console_reporter("planning") as report:
         from syndiff.workflow.plan import plan as measure
@@ -124,8 +141,16 @@ def plan(
             precision=precision,
             report=report,
         )
-    for line in table(plans):
-        typer.echo(line)
+    figures = {
+        p.preset: {
+            "step_seconds": p.step_seconds,
+            "steps": p.steps,
+            "hours": p.hours,
+            "memory_bytes": p.memory_bytes,
+        }
+        for p in plans
+    }
+    return Outcome(lines=table(plans), figures=figures, next=["train", data, "run"])
 
 
 def _say() -> Callable[[str], None]:

@@ -10,8 +10,7 @@ from typing import Any
 import typer
 
 from syndiff.cli import console
-from syndiff.cli.command import is_quiet
-from syndiff.cli.console import is_rank_zero
+from syndiff.cli.command import is_quiet, is_rank_zero
 from syndiff.cli.patience import loaded
 from syndiff.errors import one_line
 

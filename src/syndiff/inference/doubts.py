@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syndiff.inference.likeness import Likeness, nearest
+from syndiff.inference.likeness import Likeness, modality_of, nearest
 from syndiff.preparation.fingerprint import NAMES, fingerprint
 from syndiff.preparation.intensity import IntensityScale, tissue_quantiles
 from syndiff.translators import Translator
@@ -91,20 +91,27 @@ def modality_doubts(
         row = tissue_quantiles(scale.normalise(volume.array, mean), mask)
     else:
         return []
-    if modality not in known:
+    own = {kind: like for kind, like in known.items() if modality_of(kind) == modality}
+    if not own:
         return []
-    other = nearest(known, row)
+    like = own[nearest(own, row)]
+    other = modality_of(kind := nearest(known, row))
     # The limit of a varied cohort is wide. A scan that is nearer to another modality is therefore
     # doubted from half the limit on.
-    halfway = known[modality].distance(row) > 0.5 * known[modality].limit
+    halfway = like.distance(row) > 0.5 * like.limit
     elsewhere = other != modality and halfway
-    if known[modality].accepts(row) and not elsewhere:
+    if like.accepts(row) and not elsewhere:
         return []
-    differs = known[modality].differs(row)
-    if other != modality and known[other].accepts(row):
+    differs = like.differs(row)
+    if other != modality and known[kind].accepts(row):
         return [f"{volume.name} looks like {other}, not {modality}: {differs}"]
-    near = other != modality and known[other].distance(row) < 2 * known[other].limit
+    near = other != modality and known[kind].distance(row) < 2 * known[kind].limit
     closest = f", and nearer to {other}" if near else ""
+    if len(own) > 1:  # it knows stripped heads too
+        return [
+            f"{volume.name} is unlike the {modality} scans that the translator was trained on"
+            f"{closest}: {differs}; is it the right modality, and a head?"
+        ]
     return [
         f"{volume.name} is unlike the {modality} scans that the translator was trained on"
         f"{closest}: {differs}; is it the right modality, a whole head, not stripped or masked?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from pathlib import Path
 
@@ -19,3 +20,19 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def sha256_of_scan(path: Path) -> str:
+    """SHA-256 of a scan's content: of both files where header and values lie in two.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return sha256_of(path)
+    pair = sorted(p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if _of_pair(p))
+    return hashlib.sha256("".join(map(sha256_of, pair)).encode()).hexdigest()
+
+
+def _of_pair(path: Path) -> bool:
+    return path.suffix.lower() in (".hdr", ".img")

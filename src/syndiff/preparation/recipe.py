@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from syndiff import __version__
 from syndiff.errors import DataError, OptionError, UserError
+from syndiff.io.locks import only_writer
 from syndiff.preparation.decisions import choose_scales, choose_spacing, place, shared_boxes
 from syndiff.preparation.discover import Choice
 from syndiff.preparation.folder import WORK, OutFolder
@@ -112,7 +113,8 @@ def prepare(
         The manifest of `out`.
 
     Raises:
-        OptionError: an option is out of range, or `out` was made with other options.
+        OptionError: an option is out of range, `out` was made with other options, or another
+            process writes to it.
         UserError: scans cannot be used; the message names all of them, and no manifest is
             written.
     """
@@ -148,19 +150,19 @@ def prepare(
         choice = Choice(tuple(prefer), unpaired_people, across_visits)
         request = Request(split, split_file, table, choice, allow_synthetic)
         source = ScanFolder.find(raw, out / WORK, measure, request, report)
-    return _run(
-        Job(
-            source=source,
-            folder=OutFolder(out, options | source.options, source, skip_bad),
-            modalities=tuple(modalities),
-            intensity=intensity,
-            ct_window=ct_window,
-            size=size,
-            spacing_mm=spacing_mm,
-            report=report,
-            skip_bad=skip_bad,
-        )
+    job = Job(
+        source=source,
+        folder=OutFolder(out, options | source.options, source, skip_bad),
+        modalities=tuple(modalities),
+        intensity=intensity,
+        ct_window=ct_window,
+        size=size,
+        spacing_mm=spacing_mm,
+        report=report,
+        skip_bad=skip_bad,
     )
+    with only_writer(out):
+        return _run(job)
 
 
 def _run(job: Job) -> Manifest:

@@ -20,6 +20,7 @@ from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest
 from syndiff.reporting import SILENT, Reporter
+from syndiff.training.best import distribution_error
 from syndiff.training.guard import DivergedError
 from syndiff.training.subjects import stacks
 from syndiff.translators import Translator
@@ -171,6 +172,9 @@ def validate(
             "ssim": mean(ssim(a, b, profile) for a, b in pairs),
             "offset_px": median_offset(made, reference),
         }
+    elif translator.target in slices.sources:  # acquired slices of other people
+        acquired = slices.sources[translator.target]
+        scores = {"distribution_error": distribution_error(made, acquired)}
     names = ["source_offset_px", "foreground_dice"] + ["way_back_error"] * (back is not None)
     scores |= dict.fromkeys(names, math.nan) | check.scores()
     rows = [*np.moveaxis(source, 1, 0), made] + ([reference] if reference is not None else [])

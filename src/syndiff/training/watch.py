@@ -5,6 +5,7 @@ The training module does not depend on this.
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -19,15 +20,15 @@ import torch
 
 from syndiff.errors import ModelError
 from syndiff.io.atomic import whole_file
-from syndiff.objectives.base import Objective
-from syndiff.preparation.manifest import Manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training import history
 from syndiff.training.balance import balance, in_words
 from syndiff.training.beside import baseline_scores
+from syndiff.training.best import better, file_of, file_of_step, kept, known_best
 from syndiff.training.budget import Budget
+from syndiff.training.cards import Cards
+from syndiff.training.leaving import StepLeft
 from syndiff.training.module import TranslationModule
-from syndiff.training.presets import TrainSettings
 from syndiff.training.preview import write_preview
 from syndiff.training.processes import gathered, on_rank_zero
 from syndiff.training.progress import Progress, TrainingReporter
@@ -38,55 +39,7 @@ from syndiff.translators import Translator
 REPORT_EVERY = 10  # steps between two readings of the losses; each one waits for the device
 TELL_EVERY_S = 1.0  # between two reports of a step whose losses are not read
 DISK_BYTES_PER_S = 1e8  # a guess, until a checkpoint has been written
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-
-
-class Cards:
-    """Metadata of each direction's translator besides its network."""
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        sources: Sequence[str],
-        target: str,
-        settings: TrainSettings,
-        preset: str,
-        data: Mapping[str, Any],
-    ) -> None:
-        self.manifest, self.settings, self.preset, self.data = manifest, settings, preset, data
-        self.modalities = {"source": tuple(sources), "target": (target,)}
-
-    def card(self, to: str, step: int) -> dict[str, Any]:
-        """Metadata of the translator towards `to` ("source" or "target") after `step` steps."""
-        m = self.manifest
-        here = "target" if to == "source" else "source"
-        used = (*self.modalities[here], *self.modalities[to])
-        return {
-            "sources": list(self.modalities[here]),
-            "target": self.modalities[to][0],
-            "spacing_mm": m.spacing_mm,
-            "size": list(m.size),
-            "axes": "RAS+; slices (z, y, x), z ascending to superior",
-            "intensity": {name: m.intensity[name].to_dict() for name in used},
-            "tissue_quantiles": {
-                name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
-            },
-            "fingerprints": m.fingerprints() or None,
-            "training": {
-                "preset": self.preset,
-                "steps": step,
-                "batch_size": self.settings.batch_size,
-                "seed": self.settings.seed,
-                "pairing": self.settings.pairing,
-                **self.data,
-            },
-        }
-
-    def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
-        """All translators of the objective, the requested direction first."""
-        return [
-            objective.translator(generators, to, self.card(to, step)) for to in objective.makes
-        ]
+LAST = "checkpoints/last.pt"
 
 
 class Watch(L.Callback):
@@ -104,8 +57,7 @@ class Watch(L.Callback):
     ) -> None:
         self.run, self.cards, self.slices, self.state = run, cards, slices, state
         self.budget, self.report, self.compiled = budget, report, compiled
-        self.best = float(state["best_psnr_db"]) if state else -float("inf")
-        self.best_step = int(state["best_step"]) if state else 0
+        self.best = known_best(state, history.read(run))
         self.minutes_before = float(state.get("minutes", 0.0)) if state else 0.0
         self.scores: dict[str, float] = {}
         self.losses: dict[str, float] = {}  # last read
@@ -114,23 +66,32 @@ class Watch(L.Callback):
         self.told = -TELL_EVERY_S
         self.doubtful: set[str] = set()  # directions whose last validation gave warnings
         self.reason, self.interrupted = "", False
+        self.unvalidated = bool(state.get("unvalidated")) if state else False
+        self.judged = int(state["step"]) if state and not self.unvalidated else 0
+        self._judging = False
+        self._leave = lambda: None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _ours(pl_module)
         if self.state:
             module.load_optimizers(self.state)
-            if trainer.is_global_zero:
-                history.trim(self.run, module.step)
-        if trainer.is_global_zero and self.budget.seconds is not None:
-            self._foresee(module)
-        self.budget.pause()
+        if trainer.is_global_zero:  # also of a run that was killed before its first checkpoint
+            history.trim(self.run, module.step - self.unvalidated)
         self.started, self.begun_at = self.budget.clock(), module.step
-        self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
-        self.report.progress(module.step, module.total_steps)
+        if trainer.world_size == 1:  # of several processes one cannot leave alone
+            self._leave = module.leaving.ask
+        module.minutes = self.minutes_before
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
+        if trainer.is_global_zero and self.budget.seconds is not None:
+            self._foresee(module)
+        self.budget.pause()
+        self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
+        self.report.progress(module.step, module.total_steps)
+        if self.unvalidated:  # so that a run is the same wherever it was interrupted
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
 
     def _foresee(self, module: TranslationModule) -> None:
         """Where minutes are limited: how long the end of the run will take, from one slice."""
@@ -145,16 +106,22 @@ class Watch(L.Callback):
         self.budget.expect("validating", (self.budget.clock() - begun) * slices)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step, save and stop. A second Ctrl-C stops at once."""
+        """Finish a short step, save and stop. A second signal ends the process at once."""
         self.interrupted = True
         self.reason = f"stopped by {signal.Signals(number).name}"
-        signal.signal(number, signal.default_int_handler)
+        for known in self._handlers:
+            signal.signal(known, signal.SIG_DFL)
+        judging, self._judging = self._judging, False
+        self._leave()
+        if judging:
+            raise StepLeft
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         module = _ours(pl_module)
         step, total = module.step, module.total_steps
+        module.minutes = self.minutes()
         self.budget.step()
         if self.budget.over():
             self.reason = self.reason or "out of time"
@@ -168,8 +135,8 @@ class Watch(L.Callback):
         elif self.budget.clock() - self.told >= TELL_EVERY_S:
             self._tell(module)
         if due:
-            last = ends and bool(self.reason)
-            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module, last))
+            late = ends and bool(self.reason)
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module, late))
             self.budget.pause()
         if ends:
             trainer.should_stop = True
@@ -185,14 +152,24 @@ class Watch(L.Callback):
         self.interrupted = any(interrupted for _, interrupted in told)
         return True
 
-    def _judge(self, trainer: L.Trainer, module: TranslationModule, last: bool) -> None:
-        """Validate, unless the run was interrupted or its time is up, and save."""
-        if last and self.scores and not self.budget.can_validate():
-            self.report.warn(f"no time is left to validate step {module.step}; the last figures "
-                             "are of an earlier step")  # fmt: skip
-        elif not self.interrupted:
-            with self.budget.timed("validating"):
-                self._validate(trainer, module)
+    def _judge(
+        self, trainer: L.Trainer, module: TranslationModule, out_of_time: bool = False
+    ) -> None:
+        """Validate and save; a run that is interrupted is validated when it goes on."""
+        due = module.step % module.settings.validate_every == 0
+        ends = module.step >= module.total_steps
+        self.unvalidated = (due or ends) and module.step != self.judged
+        try:
+            self._judging = True
+            if out_of_time and self.scores and not self.budget.can_validate():
+                self.report.warn(f"no time is left to validate step {module.step}")
+            elif not self.interrupted:
+                with self.budget.timed("validating"):
+                    self._validate(trainer, module)
+                self.unvalidated, self.judged = False, module.step
+            self._judging = False
+        except StepLeft:
+            pass
         self.report.phase("saving")
         with self.budget.timed("saving"):
             self.save(module)
@@ -281,10 +258,33 @@ class Watch(L.Callback):
             trainer.logger.log_metrics(known, step=module.step)
         history.append(self.run, module.step, self.minutes(), scores)
         history.draw(self.run)
-        psnrs = [value for name, value in scores.items() if name.endswith("/psnr_db")]
-        if psnrs and (mean_psnr := float(np.mean(psnrs))) > self.best:
-            self.best, self.best_step = mean_psnr, module.step
-            save_state(self.run / BEST, {"step": module.step, "ema": module.ema.state_dict()})
+        self._keep_best(module)
+
+    def make_up(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Validate a run that was interrupted at its last step, if that was left out."""
+        if self.unvalidated:
+            history.trim(self.run, module.step - 1)
+            self.started = self.budget.clock()
+            self.report.phase("validating")
+            self._validate(trainer, module)
+
+    def _keep_best(self, module: TranslationModule) -> None:
+        """Keep the average for each direction that is at its best, and for all if asked to."""
+        content = {
+            "step": module.step,
+            "planned_steps": module.objective.planned_steps,
+            "ema": module.ema.state_dict(),
+        }
+        final = module.objective.is_final(module.step)
+        for name in dict.fromkeys(key.partition("/")[0] for key in self.scores):
+            own = {
+                k.partition("/")[2]: v for k, v in self.scores.items() if k.startswith(f"{name}/")
+            }
+            if final and (found := better(own, module.step, self.best.get(name))):
+                self.best[name] = found
+                save_state(self.run / file_of(name), content)
+        if module.settings.keep_checkpoints:
+            save_state(self.run / file_of_step(module.step), content)
 
     def _beside(self, translator: Translator) -> dict[str, float]:
         """What copying and matching histograms reach on the same slices; measured once."""
@@ -315,26 +315,31 @@ class Watch(L.Callback):
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""
         content = module.state() | {
-            "best_psnr_db": self.best,
-            "best_step": self.best_step,
+            "best": {name: best.to_dict() for name, best in self.best.items()},
             "minutes": self.minutes(),
+            "unvalidated": self.unvalidated,
             "data": str(self.cards.data.get("data_identity", "")),
         }
         save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
-        """Write the translators of the best averaged weights; without pairs, of the last ones."""
+        """Write every translator from its own best average, or the last one if none is known."""
         self.report.phase("exporting")
-        step = module.step
-        generators = module.ema
-        if (self.run / BEST).exists():
-            best = load_state(self.run / BEST, Average)
-            generators.load_state_dict(best["ema"])
-            step = int(best["step"])
-        return [
-            translator.save(self.run / "translators" / translator.name)
-            for translator in self.cards.translators(module.objective, generators, step)
-        ]
+        paths = []
+        step, last = module.step, copy.deepcopy(module.ema.state_dict())
+        for to in module.objective.makes:
+            name = self.cards.name(to)
+            path = kept(self.run, name)
+            state: dict[str, Any] = {"step": step, "ema": last}
+            if path:
+                state = load_state(path, Average)
+            module.ema.load_state_dict(state["ema"])
+            card = self.cards.card(to, int(state["step"]))
+            if path and name in self.best:
+                card["training"]["chosen_by"] = self.best[name].by
+            translator = module.objective.translator(module.ema, to, card)
+            paths.append(translator.save(self.run / "translators" / name))
+        return paths
 
 
 def save_state(path: Path, content: Mapping[str, Any]) -> None:

@@ -125,6 +125,7 @@ class AttentionUNetArguments(Generator):
 
     name: Literal["attention_unet"]
     levels: Annotated[int, Field(ge=1, le=MOST_LEVELS)] = 5
+    finest_gate: bool = True
 
 
 class SharedLatentArguments(Generator):
