@@ -19,6 +19,7 @@ from syndiff.evaluation.whole import on_reference
 from syndiff.io.atomic import read_json
 from syndiff.io.formats import READABLE, read, stem_of, suffix_of
 from syndiff.io.volume import Volume, same_grid, to_slices
+from syndiff.preparation.head import head_mean
 from syndiff.preparation.manifest import Manifest, Scan
 
 
@@ -101,7 +102,7 @@ def slices_of(
         if path.suffix == ".npy":
             return _stack(path, last)
         volume = read(path)
-        own_mean = scale.reference_mean(volume.array)
+        own_mean = head_mean(volume, scale)
         placed = _placed(volume, first, last, scale.air, path)
         normal = scale.normalise(to_slices(placed)[list(last.slice_indices)], own_mean)
         return np.clip(last.grid.forward(normal, scale.background), 0, 1).astype(np.float32)
