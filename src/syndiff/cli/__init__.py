@@ -10,7 +10,7 @@ import sys
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, demo, benchmark
+from syndiff.cli import dicom, data, training, translation, models, demo, benchmark
 
 # isort: on
 from syndiff.cli.app import app
@@ -18,7 +18,17 @@ from syndiff.cli.ending import told
 from syndiff.cli.streams import patient_streams
 from syndiff.memory import keep_freed
 
-__all__ = ["app", "benchmark", "data", "demo", "main", "models", "training", "translation"]
+__all__ = [
+    "app",
+    "benchmark",
+    "data",
+    "demo",
+    "dicom",
+    "main",
+    "models",
+    "training",
+    "translation",
+]
 
 
 def main() -> None:

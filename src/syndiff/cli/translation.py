@@ -21,6 +21,7 @@ from syndiff.cli.app import (
     named,
 )
 from syndiff.cli.console import console_reporter
+from syndiff.cli.dicom import ChosenSeries, HuOffset, RegularGrid
 from syndiff.errors import OptionError
 
 if TYPE_CHECKING:  # torch is loaded when the command runs
@@ -35,11 +36,16 @@ def translate(
     image: Annotated[
         Path,
         typer.Argument(
-            metavar="INPUT", help="Volume of the source modality, or a folder of them."
+            metavar="INPUT",
+            help="Volume of the source modality, a DICOM folder or .zip, or a folder of volumes.",
         ),
     ],
     output: Annotated[
-        Path, typer.Argument(help="Result, .nii.gz or .nii; a folder if INPUT is one.")
+        Path,
+        typer.Argument(
+            help="Result, .nii.gz or .nii; a folder if INPUT is one (of DICOM: for a derived "
+            "series)."
+        ),
     ],
     also: Annotated[
         list[str] | None,
@@ -75,8 +81,13 @@ def translate(
     modality: Annotated[
         str, typer.Option(help="Of a folder: what its names call the source, e.g. mprage.")
     ] = "",
+    series: ChosenSeries = "",
+    regular_grid: RegularGrid = False,
+    hu_offset: HuOffset = 0.0,
 ) -> None:
     """Translate a volume, or a folder of them; each result lies on the grid of its source."""
+    from syndiff.dicom.options import DicomOptions
+    from syndiff.dicom.reading import is_one_study
     from syndiff.inference import TranslationOptions, translate_file
     from syndiff.translators.sampling import Sampling
 
@@ -91,7 +102,8 @@ def translate(
         check=check,
         allow_synthetic=allow_synthetic,
     )
-    if image.is_dir() and not any(image.glob("*.dcm")):  # a DICOM series is one volume
+    dicom = DicomOptions(series, regular_grid, hu_offset)
+    if image.is_dir() and not (series or is_one_study(image)):  # DICOM of one study is one volume
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
         _translate_folder(
@@ -109,7 +121,14 @@ def translate(
     others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
     with console_reporter("slices") as report:
         translate_file(
-            model, image, output, options, also=others, overwrite=overwrite, report=report
+            model,
+            image,
+            output,
+            options,
+            also=others,
+            dicom=dicom,
+            overwrite=overwrite,
+            report=report,
         )
     typer.echo(f"{output} (synthetic, not for diagnosis)")
 

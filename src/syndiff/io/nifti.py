@@ -57,6 +57,14 @@ def read(path: str | Path) -> Volume:
     return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored, mark)
 
 
+def mark_of(path: Path) -> str:
+    """The text that marks a file as synthetic; empty if there is none or it cannot be read."""
+    try:
+        return synthetic_mark(nib.load(path).header, path)
+    except Exception:  # the reader of the file reports the error later
+        return ""
+
+
 def write(volume: Volume, path: str | Path, description: str) -> None:
     """Write a volume as float32 NIfTI with the orientation, shape and affine of `volume.stored`.
 
@@ -74,7 +82,8 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
     image_class, header_class = (
         (nib.Nifti2Image, nib.Nifti2Header) if nifti2 else (nib.Nifti1Image, nib.Nifti1Header)
     )
-    header = header_class.from_header(stored.header) if stored.header is not None else None
+    ours = isinstance(stored.header, nib.spatialimages.SpatialHeader)  # else DICOM, or none
+    header = header_class.from_header(stored.header) if ours else None
     image = image_class(array, stored.affine, header)
     if not isinstance(stored.header, nib.Nifti1Header):  # Nifti2Header is a Nifti1Header too
         image.set_sform(stored.affine, code="scanner")
@@ -120,7 +129,10 @@ def _load(path: Path) -> Any:
     if not path.exists():
         raise VolumeError(f"no file {path}", remedy="check the path")
     if path.is_dir():
-        raise VolumeError(f"{path} is a folder", "one image file (.nii.gz, .nii, .mgz)")
+        raise VolumeError(
+            f"{path} is a folder without DICOM files",
+            "one image file (.nii.gz, .nii, .mgz), or a DICOM series",
+        )
     with path.open("rb") as file:
         head = file.read(64)
     if not head:
@@ -135,7 +147,7 @@ def _load(path: Path) -> Any:
         raise VolumeError(
             f"{path} is not a readable image ({_first_line(error)})",
             "a whole NIfTI or MGH file",
-            "DICOM: convert it to NIfTI first" if head[:4] == b"DICM" or _is_dicom(path) else "",
+            "DICOM: give it a name ending in .dcm" if _is_dicom(path) else "",
         ) from error
     if not isinstance(image, READABLE_IMAGES):
         raise VolumeError(f"{path} is a {type(image).__name__}", "a NIfTI or MGH image")
@@ -270,7 +282,7 @@ def _check_range(image: Any, path: Path) -> None:
 
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
+        return file.read(132)[128:] == b"DICM"
 
 
 def _first_line(error: Exception) -> str:

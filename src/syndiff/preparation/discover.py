@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError
-from syndiff.io.formats import SUFFIXES, stem_of
+from syndiff.io.formats import SUFFIXES, is_series, stem_of
 from syndiff.preparation import layouts, names
 from syndiff.preparation.layouts import LeftOut, Reading, read_path, settle
 from syndiff.preparation.names import Modalities, words_of
@@ -303,20 +303,17 @@ def _files(raw: Path) -> Iterator[Path]:
             f for f in folders if not f.startswith(".") and f.lower() not in IGNORED
         )
         inside = Path(folder).relative_to(raw)
-        for name in [f for f in folders if _is_series(Path(folder) / f)]:
+        for name in [f for f in folders if is_series(Path(folder) / f)]:
             folders.remove(name)  # its files are slices, not scans of other subjects
             yield inside / name
         lower = {name.lower() for name in files}
         for name in sorted(files):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
                 continue
+            if name.lower().endswith(".zip") and not is_series(Path(folder) / name):
+                continue  # a download that lies beside the scans
             if not (name.lower().endswith(".img") and name.lower()[:-4] + ".hdr" in lower):
                 yield inside / name  # a pair counts once
-
-
-def _is_series(folder: Path) -> bool:
-    """Whether a folder holds the slices of one scan: DICOM."""
-    return any(path.suffix.lower() == ".dcm" for path in folder.iterdir())
 
 
 def _channels(raw: Path) -> dict[str, str] | None:
