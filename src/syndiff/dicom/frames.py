@@ -187,7 +187,7 @@ def _header(tags: Tags) -> Header:
     description = tags.loose("SeriesDescription") or tags.loose("ProtocolName")
     kind = tags.text("ImageType") or tags.text("FrameType")
     return Header(
-        study_uid=tags.loose("StudyInstanceUID"),
+        study_uid=tags.text("StudyInstanceUID"),
         series_uid=tags.uid("SeriesInstanceUID"),
         modality=tags.text("Modality").upper(),
         number=tags.loose("SeriesNumber"),
@@ -197,7 +197,7 @@ def _header(tags: Tags) -> Header:
         contrast_agent=bool(tags.loose("ContrastBolusAgent")),
         repetition_time_ms=_or_none(tags, "RepetitionTime"),
         inversion_time_ms=_or_none(tags, "InversionTime"),
-        frame_of_reference=tags.loose("FrameOfReferenceUID"),
+        frame_of_reference=tags.text("FrameOfReferenceUID"),
     )
 
 

@@ -27,6 +27,7 @@ LOCALISER = re.compile(
 )
 NO_ORIGINAL = re.compile(r"LOCALIZER|PROJECTION IMAGE|ADC|FA|TRACEW?|DERIVED", re.I)
 SHOWN = 6
+NO_HEADER = Header("", "", "", "", "", (), False, False, None, None, "")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def series_of(path: Path, report: Reporter = SILENT) -> list[Series]:
 
     Args:
         path: a folder with all its subfolders, a .zip, or one file.
-        report: receives the number of files read, and files that are no images.
+        report: receives the number of files read.
 
     Raises:
         VolumeError: no DICOM file is there, or none of them can be read.
@@ -89,9 +90,7 @@ def series_of(path: Path, report: Reporter = SILENT) -> list[Series]:
     without = [each for each in odd if each.header is None]
     if not entries:
         raise without[0].error
-    if without:
-        report.warn(f"{len(without)} files left out: {without[0].error}")
-    ordered = sorted(entries, key=_order)
+    ordered = [*sorted(entries, key=_order), *([_unreadable(without)] if without else [])]
     return [replace(entry, number=i) for i, entry in enumerate(ordered, start=1)]
 
 
@@ -101,6 +100,9 @@ def choose(series: Sequence[Series], path: Path, options: DicomOptions) -> Serie
     Raises:
         VolumeError: none or several fit, or the one that fits cannot be used.
     """
+    lost = next((s for s in series if not s.header.series_uid), None)
+    if lost is not None and not options.series:  # any of them may be a slice
+        raise VolumeError(f"{path} holds {lost.reason}", "", lost.remedy)
     if options.series:
         fitting = _named(series, options.series)
         if len(fitting) != 1:
@@ -112,6 +114,7 @@ def choose(series: Sequence[Series], path: Path, options: DicomOptions) -> Serie
             )
     else:
         fitting = [s for s in series if _usable(s, options)]
+        fitting = [s for s in fitting if not s.header.synthetic] or fitting
         if not fitting and len(series) == 1:
             fitting = list(series)
         if len(fitting) != 1:
@@ -165,6 +168,18 @@ def _order(series: Series) -> tuple[object, ...]:
     at = int(number) if number.lstrip("-").isdigit() else 1 << 40
     numbers = [float(n) for n in re.findall(r"\d+\.?\d*", series.label)]
     return series.header.study_uid, at, series.header.series_uid, numbers, series.label
+
+
+def _unreadable(odd: Sequence[Unusable]) -> Series:
+    """The last entry of the list: files of which nothing tells to which series they belong."""
+    return Series(
+        0,
+        NO_HEADER,
+        len(odd),
+        reason=f"{len(odd)} files that cannot be read: {odd[0].error.found}",
+        needs=NEVER,
+        remedy="copy them again or move them away; to do without them, choose with `series`",
+    )
 
 
 def _entries(frames: Sequence[Frame]) -> list[Series]:

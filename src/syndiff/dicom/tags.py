@@ -141,11 +141,15 @@ class Tags:
         return found
 
     def loose(self, keyword: str) -> str:
-        """A value that only tells images apart, as text; empty if it cannot be read."""
+        """A value that is only shown or compared, as text; empty if it cannot be read."""
         try:
-            return self.text(keyword)
+            text = self.text(keyword)
         except VolumeError:
             return ""
+        try:
+            return f"{float(text):g}" if "." in text else text  # 20.0 and 20 are one echo time
+        except ValueError:
+            return text
 
     def _value(self, keyword: str) -> Any:
         for level in self._levels:

@@ -243,13 +243,12 @@ def _sources(task: _Task, k: int) -> list[Frame]:
     """The source images that a slice was made from."""
     stack = task.series.stack
     assert stack is not None
-    if stack.fault:  # resampled: those within one distance of slices
+    if stack.fault:  # resampled: those on either side
         place = stack.along[0] + k * stack.step_mm
-        return [
-            frame
-            for frame, along in zip(stack.frames, stack.along, strict=True)
-            if abs(along - place) < stack.step_mm
-        ]
+        right = min(int(np.searchsorted(stack.along, place)), len(stack.along) - 1)
+        near = [i for i in (right - 1, right) if i >= 0]
+        exact = [i for i in near if abs(stack.along[i] - place) < 1e-3 * stack.step_mm]
+        return [stack.frames[i] for i in exact or near]
     found = [stack.frames[k]]
     for other in task.also:
         theirs = other.stored.header
