@@ -108,9 +108,9 @@ def series_tags(
     for keyword in (*PATIENT, *STUDY, *IF_THERE):
         _copy(template, data, keyword, or_empty=keyword not in IF_THERE)
     data.SOPClassUID = UID(CT_IMAGE if ct else MR_IMAGE)
-    data.StudyInstanceUID = series.header.study_uid or uid()
-    data.SeriesInstanceUID = uid()
-    data.FrameOfReferenceUID = series.header.frame_of_reference or uid()
+    data.StudyInstanceUID = UID(series.header.study_uid or uid())
+    data.SeriesInstanceUID = UID(uid())
+    data.FrameOfReferenceUID = UID(series.header.frame_of_reference or uid())
     _copy(template, data, "PositionReferenceIndicator", or_empty=True)
     data.Modality = "CT" if ct else "MR"
     data.SeriesNumber = _series_number(series.header.number)
@@ -153,18 +153,18 @@ def image(
         window: centre and width for display.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     data = Dataset()
     data.update(tags.data)
-    data.SOPInstanceUID = instance_uid
+    data.SOPInstanceUID = UID(instance_uid)
     data.InstanceNumber = number
     _place(data, plane)
     data.SourceImageSequence = [_reference(frame) for frame in sources]
     _pixels(data, stored, rescale, window, ct=tags.ct)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = data.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = instance_uid
+    meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationVersionName = MAKER.upper()
     data.file_meta = meta

@@ -107,7 +107,8 @@ def _volume(
 ) -> Volume:
     orientation = io_orientation(affine)
     ras = np.ascontiguousarray(apply_orientation(values, orientation))
-    stored = Stored(values.shape, affine, orientation, series, path, series.name, notes)
+    kind = series.header.modality
+    stored = Stored(values.shape, affine, orientation, series, path, series.name, notes, kind)
     return Volume(ras, affine @ inv_ornt_aff(orientation, values.shape), stored, _mark(series))
 
 

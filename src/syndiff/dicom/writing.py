@@ -246,9 +246,9 @@ def _sources(task: _Task, k: int) -> list[Frame]:
     if stack.fault:  # resampled: those on either side
         place = stack.along[0] + k * stack.step_mm
         right = min(int(np.searchsorted(stack.along, place)), len(stack.along) - 1)
-        near = [i for i in (right - 1, right) if i >= 0]
-        exact = [i for i in near if abs(stack.along[i] - place) < 1e-3 * stack.step_mm]
-        return [stack.frames[i] for i in exact or near]
+        sides = [i for i in (right - 1, right) if i >= 0]
+        exact = [i for i in sides if abs(stack.along[i] - place) < 1e-3 * stack.step_mm]
+        return [stack.frames[i] for i in exact or sides]
     found = [stack.frames[k]]
     for other in task.also:
         theirs = other.stored.header

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from syndiff.errors import GeometryError, OptionError, VolumeError
 from syndiff.inference.frames import head_part
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
-from syndiff.preparation.values import field_doubts, understood
+from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -58,6 +58,7 @@ class Acquired:
         """
         scale = IntensityScale.from_dict(dict(intensity))
         try:
+            refuse_other_kind(volume.stored.modality, scale.unit)
             values = understood(volume.array, scale.unit)
         except VolumeError as error:
             raise VolumeError(

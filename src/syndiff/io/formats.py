@@ -6,6 +6,7 @@ on a floor above this one; the table calls it by name when a file needs it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -89,13 +90,19 @@ def format_of(path: str | Path) -> Format | None:
 def format_at(path: str | Path) -> Format | None:
     """The format of what lies at a path: by its suffix; of folders and files without, by content.
 
-    None if nothing says which format it is.
+    A folder has the format of what lies in it or in its subfolders. None if nothing says which
+    format it is.
     """
     path = Path(path)
-    kind = None if path.is_dir() else format_of(path)
-    if kind is not None:
-        return kind
-    return next((k for k in FORMATS if k.recognises is not None and k.recognises(path)), None)
+    if not path.is_dir():
+        kind = format_of(path)
+        if kind is not None:
+            return kind
+    places = [path, *(Path(inside) for inside, _, _ in os.walk(path))]
+    able = [kind for kind in FORMATS if kind.recognises is not None]
+    return next(
+        (k for place in places for k in able if k.recognises and k.recognises(place)), None
+    )
 
 
 def is_series(path: str | Path) -> bool:

@@ -31,6 +31,7 @@ class Stored:
         path: the file or folder; None for volumes made in memory.
         called: the volume's name for messages where the path's own does not do.
         notes: sentences on what the reader had to replace or resample.
+        modality: "MR" or "CT" where the file says it (DICOM); else empty.
     """
 
     shape: tuple[int, ...]
@@ -40,6 +41,7 @@ class Stored:
     path: Path | None = None
     called: str = ""
     notes: tuple[str, ...] = ()
+    modality: str = ""
 
 
 @dataclass(frozen=True)

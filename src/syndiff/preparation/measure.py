@@ -34,7 +34,7 @@ from syndiff.preparation.intensity import (
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
 from syndiff.preparation.slices import area_profile, choose_slices, head_box
-from syndiff.preparation.values import field_doubts, understood
+from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 from syndiff.reporting import SILENT, Reporter
 
 MEASURE_VERSION = 5  # raise it when cached measurements are no longer what this code would make
@@ -279,6 +279,7 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
         refuse_labels(volume.array, f"{path}")
     unit: Unit = "HU" if ct else "a.u."
     try:
+        refuse_other_kind(volume.stored.modality, unit)
         values = understood(volume.array, unit, certain=options.units == "HU")
         volume = volume.like(values.array)
         mask = foreground_mask(volume.array, unit)
