@@ -1,13 +1,13 @@
-"""Judge translators from T1w to T2w on real patients, as `syndiff translate` runs them.
+"""Judge translators of heads on real patients, as `syndiff translate` runs them.
 
-    python experiments/brain.py DATA OUT [NAME=TRANSLATOR ...] [--pictures]
+    python experiments/brain.py DATA OUT [NAME=TRANSLATOR ...] [--source T1w] [--target T2w]
 
-DATA holds folders of patients with T1w.nii.gz and T2w.nii.gz (and lesions.nii.gz where there is
-one), anywhere below it. T2w is registered onto the grid of T1w by syndiff's own preparation and
-kept in OUT/registered. What lies outside the head, or where the acquired T2w does not reach, is
-set to zero; each image is divided by its mean in the head, and the peak is the acquired one's
-99.9th percentile there. `psnr_db` and `ssim` are over the bounding box, `…_head` over the head
-alone, `…_inner` over the brain.
+DATA holds folders of patients with T1w.nii.gz, T2w.nii.gz and FLAIR.nii.gz (and lesions.nii.gz
+where there is one), anywhere below it. The target is registered onto the grid of the source by
+syndiff's own preparation and kept in OUT/registered. What lies outside the head, or where the
+acquired target does not reach, is set to zero; each image is divided by its mean in the head, and
+the peak is the acquired one's 99.9th percentile there. `psnr_db` and `ssim` are over the bounding
+box, `…_head` over the head alone, `…_inner` over the brain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +32,18 @@ from syndiff.translators import load_translator
 
 Array = NDArray[np.float32]
 PATIENTS = ("brain_native/sub-03", "brain_native/sub-04", "brain_mni/sub-07", "brain_mni/sub-19")
+T1_T2 = ("T1w", "T2w")
 CURVE_FROM = "brain_native/sub-01"  # whose histograms the matching baseline learns
 
 
 @dataclass
 class Patient:
-    """One patient's scans on the grid of T1w, (x, y, z)."""
+    """One patient's scans on the grid of the source, (x, y, z)."""
 
     name: str
     source: Volume
     target: Array
+    contrast: str  # of the target: T1w, T2w, FLAIR
     mask: NDArray[np.bool_]
     lesions: NDArray[np.bool_] | None
 
@@ -54,24 +56,40 @@ class Patient:
         return np.asarray(depth > rim_mm)
 
 
-def load(data: Path, name: str, cache: Path) -> Patient:
-    """A patient with T2w on T1w's grid."""
-    source = formats.read(data / name / "T1w.nii.gz")
+def load(data: Path, name: str, cache: Path, direction: tuple[str, str] = T1_T2) -> Patient:
+    """A patient with the target on the source's grid."""
+    source = formats.read(data / name / f"{direction[0]}.nii.gz")
     head = foreground_mask(source.array)
-    kept = cache / f"{name.replace('/', '_')}.npz"
+    kept = cache / f"{name.replace('/', '_')}_{'_'.join(direction)}.npz"
     if not kept.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        moving = formats.read(data / name / "T2w.nii.gz")
+        moving = formats.read(data / name / f"{direction[1]}.nii.gz")
         found = align(source, head, moving, 0.0, search="native" in name)
-        np.savez(kept, t2=np.maximum(found.volume.array, 0), covered=found.covered)
+        np.savez(kept, target=np.maximum(found.volume.array, 0), covered=found.covered)
     stored = np.load(kept)
     path = data / name / "lesions.nii.gz"
     lesions = formats.read(path).array > 0.5 if path.exists() else None
-    return Patient(name, source, stored["t2"], head & stored["covered"], lesions)
+    mask = head & stored["covered"]
+    return Patient(name, source, stored["target"], direction[1], mask, lesions)
+
+
+def thinned(patient: Patient, count: int) -> Patient:
+    """The same patient with some slices only, spread over the head."""
+    reached = np.flatnonzero(patient.mask.any((0, 1)))
+    z = reached[np.linspace(0.12 * len(reached), 0.95 * len(reached) - 1, count).astype(int)]
+    source = Volume(np.ascontiguousarray(patient.source.array[:, :, z]), patient.source.affine)
+    lesions = None if patient.lesions is None else patient.lesions[:, :, z]
+    return replace(
+        patient,
+        source=source,
+        target=patient.target[:, :, z],
+        mask=patient.mask[:, :, z],
+        lesions=lesions,
+    )
 
 
 def scores(patient: Patient, image: Array) -> dict[str, float]:
-    """What is measured of one synthetic T2w."""
+    """What is measured of one synthetic scan."""
     mask, inner = patient.mask, patient.inner
     made = np.maximum(image, 0) / image[mask].mean() * mask
     true = patient.target / patient.target[mask].mean() * mask
@@ -80,7 +98,7 @@ def scores(patient: Patient, image: Array) -> dict[str, float]:
     error = float(np.mean((made - true)[box] ** 2))
     inside = float(np.mean((made - true)[mask] ** 2))
     similar = _ssim_map(made, true, peak)
-    csf = [x > 1.8 * np.median(x[inner]) for x in (made, true)]
+    csf = [is_fluid(x, inner, patient.contrast) for x in (made, true)]
     both = (csf[0] & csf[1] & inner).sum()
     offset = stack_offset(_stack(made), _stack(patient.source.array * mask))
     result = {
@@ -96,6 +114,16 @@ def scores(patient: Patient, image: Array) -> dict[str, float]:
     if patient.lesions is not None:
         result["lesion_contrast"] = _contrast(made, patient) / _contrast(true, patient)
     return result
+
+
+def is_fluid(image: Array, inner: NDArray[np.bool_], contrast: str) -> NDArray[np.bool_]:
+    """Fluid by its brightness, of the median over the brain: T2w above 1.8, the others below 0.6.
+
+    FLAIR of a head without visible sulci and T1w differ little: 0.6 lies between fluid and grey
+    matter in both.
+    """
+    median = np.median(image[inner])
+    return np.asarray(image > 1.8 * median if contrast == "T2w" else image < 0.6 * median)
 
 
 def _ssim_map(a: Array, b: Array, peak: float) -> Array:
@@ -134,13 +162,15 @@ def _contrast(image: Array, patient: Patient) -> float:
     assert lesions is not None
     around = ndimage.binary_dilation(lesions, iterations=4) & patient.inner
     around &= ~ndimage.binary_dilation(lesions, iterations=1)
-    true = patient.target / patient.target[patient.mask].mean()
-    around &= true < 1.6 * np.median(true[patient.inner])
+    if patient.contrast == "T2w":
+        around &= patient.target < 1.6 * np.median(patient.target[patient.inner])
+    else:
+        around &= ~is_fluid(patient.target, patient.inner, patient.contrast)
     return float(image[lesions].mean() / image[around].mean() - 1)
 
 
 def curve(patient: Patient) -> tuple[Array, Array]:
-    """The monotone curve from T1w to T2w values, each in multiples of its mean in the head."""
+    """The monotone curve from source to target, each in multiples of its mean in the head."""
     levels = np.linspace(0, 1, 1001)
     ends = []
     for image in (patient.source.array, patient.target):
@@ -179,14 +209,22 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("models", nargs="*", help="NAME=TRANSLATOR")
+    parser.add_argument("--source", default="T1w", choices=("T1w", "T2w", "FLAIR"))
+    parser.add_argument("--target", default="T2w", choices=("T1w", "T2w", "FLAIR"))
+    parser.add_argument("--slices", type=int, help="judge so many only, spread over the head")
     parser.add_argument("--pictures", action="store_true")
     parser.add_argument("--patients", nargs="*", default=list(PATIENTS))
     arguments = parser.parse_args()
-    cache = arguments.out / "registered"
-    levels = curve(load(arguments.data, CURVE_FROM, cache))
+    cache, direction = arguments.out / "registered", (arguments.source, arguments.target)
+    levels = curve(load(arguments.data, CURVE_FROM, cache, direction))
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name in arguments.patients:
-        patient = load(arguments.data, name, cache)
+        if not all((arguments.data / name / f"{c}.nii.gz").exists() for c in direction):
+            print(name, "has not both")
+            continue
+        patient = load(arguments.data, name, cache, direction)
+        if arguments.slices:
+            patient = thinned(patient, arguments.slices)
         source = patient.source.array
         mean = source[patient.mask].mean()
         made = {"copy": source}

@@ -81,10 +81,15 @@ def main() -> None:
         card, rows = read_json(CARD, "card"), read_json(path, "fingerprints")
         scans = {m: rows[m] for m in MODALITIES}
         card["fingerprints"] = {"names": list(NAMES), "scans": scans}
-        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-        CARD.write_text(re.sub(r"\[\s+(-?[\d.][^\[\]{}\"]*?)\s+\]", _on_one_line, text), "utf-8")
+        CARD.write_text(written(card), "utf-8")
     else:
         judge(out)
+
+
+def written(card: dict[str, Any]) -> str:
+    """A card as JSON, each row of numbers on one line."""
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    return re.sub(r"\[\s+(-?[\d.][^\[\]{}\"]*?)\s+\]", _on_one_line, text)
 
 
 def _on_one_line(rows: re.Match[str]) -> str:

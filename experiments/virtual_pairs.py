@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from syndiff.phantom.head_slices import Head, draw_pair
 
 Say = Callable[[str], None]
-Draw = Callable[[np.random.Generator, Sequence[Head], int], tuple[np.ndarray, np.ndarray]]
+Draw = Callable[[np.random.Generator, Sequence[Head], int], tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class VirtualTraining:
         decay_from: share of `minutes` after which the learning rate falls to nothing.
         average: decay of the moving average of weights, a step.
         structure: weight of 1 − SSIM beside the mean absolute difference.
+        bright: of each target, the value in [0, 1] above which differences count three times
+            (lesions in FLAIR, of which there are few); 1 where there is no such value.
         checkpoint_minutes: between checkpoints.
     """
 
@@ -46,6 +48,7 @@ class VirtualTraining:
     decay_from: float = 0.5
     average: float = 0.999
     structure: float = 0.1
+    bright: tuple[float, ...] = (1.0,)
     checkpoint_minutes: float = 4.0
     mixed: bool = True
 
@@ -82,7 +85,7 @@ def train(
         source, target = _batch(how, heads, step, draw)
         with torch.autocast("cpu", torch.bfloat16, enabled=how.mixed):
             made = network(source)
-        loss = loss_of(made.float(), target, how.structure)
+        loss = loss_of(made.float(), target, how.structure, how.bright)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -99,9 +102,13 @@ def train(
     _save(out, network, mean, optimizer, step, how.minutes)
 
 
-def loss_of(made: Tensor, target: Tensor, structure: float) -> Tensor:
+def loss_of(
+    made: Tensor, target: Tensor, structure: float, bright: Sequence[float] = (1.0,)
+) -> Tensor:
     """Mean absolute difference, air counting a quarter, plus the weighted 1 − SSIM."""
     weight = torch.where(target > -0.98, 1.0, 0.25)
+    limits = torch.tensor(bright).view(1, -1, 1, 1) * 2 - 1
+    weight = torch.where(target > limits, 3.0, weight)
     difference = ((made - target).abs() * weight).mean()
     return difference + structure * (1 - _ssim(made, target))
 
@@ -130,10 +137,10 @@ def _rate(how: VirtualTraining, part: float, step: int) -> float:
 def _batch(
     how: VirtualTraining, heads: Sequence[Head], step: int, draw: Draw
 ) -> tuple[Tensor, Tensor]:
-    """Pairs of one step, (b, 1, h, w) in [-1, 1], channels innermost."""
+    """Sources (b, 1, h, w) and targets (b, t, h, w) of one step, in [-1, 1]."""
     rng = np.random.default_rng((how.seed, step))
     pairs = [draw(rng, heads, how.size) for _ in range(how.batch_size)]
-    both = torch.from_numpy(np.array(pairs, dtype=np.float32)) * 2 - 1  # b 2 h w
+    both = torch.from_numpy(np.array(pairs, dtype=np.float32)) * 2 - 1  # b 1+t h w
     source, target = both[:, :1], both[:, 1:]
     return source.contiguous(memory_format=torch.channels_last), target.contiguous()
 

@@ -11,6 +11,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Parameters of glibc's mallopt(3), by number. _KEPT is what this package sets. _RETURNED holds the
 # values at which glibc's own thresholds, which grow with the freed blocks, settle.
@@ -43,3 +49,38 @@ def freed_memory(kept: bool) -> Iterator[None]:
         yield
     finally:
         keep_freed(before)
+
+
+def available_bytes() -> int | None:
+    """What this process may still take of the host's memory; None where nothing says.
+
+    The least of what the system calls available, what a container's limit leaves, and what
+    `ulimit -v` leaves.
+    """
+    found = [_lines_of("/proc/meminfo").get("MemAvailable:", 0) * 1024]
+    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit is not None and used is not None:
+        found.append(max(1, limit - used + _lines_of("/sys/fs/cgroup/memory.stat").get("file", 0)))
+    if resource is not None:
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            taken = _lines_of("/proc/self/status").get("VmSize:", 0) * 1024
+            found.append(max(1, most - taken))
+    return min((value for value in found if value), default=None)
+
+
+def _lines_of(path: str) -> dict[str, int]:
+    """ "Name: 12 kB" → {"Name:": 12}; nothing where there is no such file."""
+    try:
+        words = [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {w[0]: int(w[1]) for w in words if len(w) > 1 and w[1].isdecimal()}
+
+
+def _number(path: str) -> int | None:
+    """The whole number that a file holds; None where there is no such file or it says "max"."""
+    try:
+        return int(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

@@ -277,9 +277,10 @@ def test_validation_needs_no_pairs(prepared: Path, tmp_path: Path) -> None:
     for direction in ("T1_to_T2", "T2_to_T1"):
         assert {f"{direction}/{k}" for k in ("source_offset_px", "way_back_error")} <= set(rows[0])
         assert float(rows[0][f"{direction}/foreground_dice"]) <= 1
+        assert float(rows[0][f"{direction}/distribution_error"]) > 0
     assert not any("psnr" in name for name in rows[0])
     assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert not (run / "checkpoints" / "best.pt").exists()
+    assert any("way back, offset and distribution" in message for message in said.warnings)
 
 
 def test_history_takes_new_columns_and_gaps(tmp_path: Path) -> None:

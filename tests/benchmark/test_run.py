@@ -438,7 +438,7 @@ def test_other_files_are_no_benchmarks(tmp_path: Path) -> None:
         (("--batch", "1,x"), "whole numbers"),
         (("--batch", "0"), "batch size"),
         (("--precision", "8"), "precision"),
-        (("--what", "export", "--device", "meta"), "--device cpu"),
+        (("--what", "export", "--device", "cuda"), "--device"),
         (("--device", "warp"), "warp"),
         (("--compare", "nowhere.json"), "nowhere.json"),
     ],

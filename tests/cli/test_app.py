@@ -95,9 +95,11 @@ def test_whole_numbers_are_whole(text: str) -> None:
 
 
 def test_messages_are_spelled_by_the_command_that_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """`data` is DATA for most commands, and --data for `import`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gen_diffusive_1_50.pth").touch()
     asked = ("import", "gen_diffusive_1_50.pth", "out", "--source", "T1", "--target", "T2")
     assert call(monkeypatch, *asked, "--contrast1", "T1") == 2
     assert "or --data with" in capsys.readouterr().err

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from syndiff import cli
-from syndiff.cli import ending
+from syndiff.cli import ending, training_console
 from syndiff.cli.command import check_number
 from syndiff.cli.console import EVERY_S, FIRST_S, Lines
+from syndiff.cli.patience import loaded, while_loading
 from syndiff.errors import OptionError
+from syndiff.training.progress import Progress
 
 SYNDIFF = [sys.executable, "-m", "syndiff"]
 
@@ -101,6 +105,7 @@ def test_a_defect_is_one_line_and_names_nobody(
     [
         (PermissionError(13, "Permission denied", "a\nb.nii"), "a b.nii: Permission denied"),
         (OSError(40, "Too many levels of symbolic links", "x"), "symbolic links"),
+        (RuntimeError("Symlink loop from 'a'"), "links that lead to a file"),
         (MemoryError(), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
     ],
@@ -115,6 +120,33 @@ def test_what_a_person_can_mend(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")],
+)
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_is_one_line(
+    capsys: pytest.CaptureFixture[str], number: int, code: int, words: str, swallowed: bool
+) -> None:
+    """Whether or not the parser of options takes it for an exit; a second one would kill."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    second = []
+
+    def works() -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            second.extend([signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)])
+            if not swallowed:
+                raise
+        return 130
+
+    assert ending.told(works) == code
+    assert capsys.readouterr().err == f"{words}\n"
+    assert second == [signal.SIG_DFL] * 2
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
@@ -162,6 +194,49 @@ def test_lines_of_a_log_come_now_and_then(capsys: pytest.CaptureFixture[str]) ->
     now[0] += EVERY_S
     report.progress(5, 9)
     assert capsys.readouterr().err.strip() == "preparing: reading 5/9"
+
+
+def test_lines_of_a_log_come_while_the_work_is_silent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    report = Lines("evaluating", clock=lambda: now[0])
+    report.progress(1, 3, "mine: sub-04")
+    for _ in range(40):  # a slice takes forty seconds
+        now[0] += 1.0
+        report.beat()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "evaluating 1/3 mine: sub-04 (2 s)"
+    assert len(lines) >= 40 / 10
+    report.progress(2, 3)
+    report.beat()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_training_shows_what_lasts_and_every_validation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    report = training_console.Lines(clock=lambda: now[0])
+    report.phase("training on 3 T1 slices")
+    report.phase("step")
+    report.step(Progress(10, 20))
+    scores = {"T1_to_T2/psnr_db": 21.0, "T1_to_T2/copy_psnr_db": 18.0}
+    report.step(Progress(20, 20, scores=scores))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training on 3 T1 slices"
+    assert lines[1].startswith("step 20/20 T1_to_T2 21.00 dB (copy 18.00)")
+    assert len(lines) == 2
+
+
+def test_loading_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with while_loading("translate", every_s=0.02):
+        time.sleep(0.2)
+        loaded()
+        told = capsys.readouterr().err
+        time.sleep(0.1)
+    assert told.startswith("translate: loading")
+    assert "loading" not in capsys.readouterr().err
 
 
 def test_quiet_leaves_warnings(

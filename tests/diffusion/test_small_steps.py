@@ -14,8 +14,8 @@ from syndiff.diffusion.small_steps import (
     GaussianDiffusion,
     cosine_alpha_bar,
     gaussian_kl,
-    gaussian_nll,
     kept_times,
+    level_nll,
     reverse,
 )
 
@@ -113,7 +113,34 @@ def test_divergence_and_likelihood_of_gaussians() -> None:
     a, b, log_a, log_b = torch.randn(4, 50, generator=draw)
     p, r = Normal(a, (log_a / 2).exp()), Normal(b, (log_b / 2).exp())
     torch.testing.assert_close(gaussian_kl(a, log_a, b, log_b), kl_divergence(p, r))
-    torch.testing.assert_close(gaussian_nll(b, a, log_a), -p.log_prob(b))
+
+
+def test_the_likelihood_is_that_of_a_grey_level() -> None:
+    levels = torch.linspace(-1, 1, 256, dtype=torch.float64)
+    for mean, log_variance in ((0.2, -9.0), (-0.97, -4.0), (0.5, -1.0), (1.0, -14.0)):
+        nll = level_nll(levels, torch.tensor(mean).double(), torch.tensor(log_variance).double())
+        # The levels share out the whole line, so their probabilities sum to 1.
+        assert float((-nll).exp().sum()) == pytest.approx(1, rel=1e-9)
+        assert nll.min() >= 0
+    wide = Normal(torch.tensor(0.1).double(), torch.tensor(0.3).double())
+    inside = levels[20:-20]
+    density = -wide.log_prob(inside) - math.log(2 / 255)
+    found = level_nll(inside, wide.loc, 2 * wide.scale.log())
+    torch.testing.assert_close(found, density, atol=5e-4, rtol=0)  # 10 (level / σ)² / 24
+
+
+@pytest.mark.parametrize("log_variance", [-60.0, -14.0, -9.0, 2.0])
+@pytest.mark.parametrize("off", [0.0, 0.01, -1.9])
+def test_the_likelihood_has_a_bound_and_a_finite_gradient(log_variance: float, off: float) -> None:
+    x = torch.tensor([-1.0, 0.3, 1.0])
+    mean = (x + off).requires_grad_()
+    spread = torch.full((3,), log_variance, requires_grad=True)
+    nll = level_nll(x, mean, spread)
+    nll.sum().backward()
+    assert nll.min() >= 0
+    for value in (nll, mean.grad, spread.grad):
+        assert value is not None
+        assert value.isfinite().all()
 
 
 def test_terms_of_the_bound() -> None:
@@ -122,10 +149,11 @@ def test_terms_of_the_bound() -> None:
     x_0, x_t = images(0.2, 0.2), images(0.21, -0.5)
     mean, log_variance = images(0.19, 0.3), images(-9.0, -4.0)
     found = q.bound_term(x_0, x_t, t, mean, log_variance)
-    likelihood = Normal(0.19, math.exp(-4.5)).log_prob(torch.tensor(0.2))
+    level = Normal(0.19, math.exp(-4.5)).cdf(torch.tensor([0.2 - 1 / 255, 0.2 + 1 / 255]))
     posterior = Normal(q.posterior_mean(x_0, x_t, t)[1, 0, 0, 0], q.variance[400].sqrt())
-    torch.testing.assert_close(found[0], -likelihood)
-    torch.testing.assert_close(found[1], kl_divergence(posterior, Normal(0.3, math.exp(-2.0))))
+    torch.testing.assert_close(found[0], -(level[1] - level[0]).log2())
+    divergence = kl_divergence(posterior, Normal(0.3, math.exp(-2.0)))
+    torch.testing.assert_close(found[1], divergence / math.log(2))  # bits
 
 
 def test_the_bound_vanishes_for_the_posterior_itself() -> None:

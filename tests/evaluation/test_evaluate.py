@@ -60,10 +60,10 @@ class Heard(Silent):
 T1, T2 = (0.8, 0.5, 0.1), (0.3, 0.5, 1.0)
 
 
-def case(seed: int, n: int = 6, subject: str | None = None) -> Case:
+def case(seed: int, n: int = 6, subject: str | None = None, person: str = "") -> Case:
     indices = tuple(range(10, 10 + n))
     load = lambda: (brain(seed, T1, n), brain(seed, T2, n))  # noqa: E731
-    return Case(subject or f"sub-{seed:03d}", indices, load)
+    return Case(subject or f"sub-{seed:03d}", indices, load, person)
 
 
 def perfect(slices: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_scores_per_slice_subject_and_overall():
     assert entry["psnr_db_std"] == pytest.approx(np.std(per_slice, ddof=1))
     by_subject = [entry["subjects"][name]["psnr_db"] for name in result.subjects]
     assert by_subject[1] == pytest.approx(np.mean(per_slice[6:]))
-    assert entry["subject_means"]["psnr_db"] == pytest.approx(np.mean(by_subject))
+    assert entry["person_means"]["psnr_db"] == pytest.approx(np.mean(by_subject))
     assert entry["offset_px"] == pytest.approx(2, abs=0.1)
     assert entry["offset_yx_px"] == pytest.approx([2, 0], abs=0.1)
 
@@ -108,6 +108,34 @@ def test_scores_per_slice_subject_and_overall():
     assert best["ssim"] == pytest.approx(1)
     assert best["offset_px"] < 0.01
     assert summarise_model(result, "copy")["psnr_db"] < 20
+
+
+def test_a_person_of_many_visits_counts_once():
+    """Visits resemble each other: as people of their own they would shrink the spread."""
+    visits = [case(1, 4, f"a_{n}", "a") for n in range(5)]
+    cases = [*visits, case(2, 4, "b_1", "b")]
+    result = evaluate_predictions(cases, {"copy": baselines.copy}, PAPER)
+    entry = summarise_model(result, "copy")
+    of_a, of_b = (entry["subjects"][s]["psnr_db"] for s in ("a_0", "b_1"))
+    assert of_a != pytest.approx(of_b, abs=1e-3)
+    means = entry["person_means"]
+    assert means["people"] == 2
+    assert means["psnr_db"] == pytest.approx((of_a + of_b) / 2)
+    assert means["psnr_db_std"] == pytest.approx(abs(of_a - of_b) / 2**0.5)
+    assert result.people == {"a": [f"a_{n}" for n in range(5)], "b": ["b_1"]}
+
+
+def test_visits_are_told_from_people_in_the_results(room):
+    """Two visits of one person are one person in the table, the page and the warning."""
+    content = json.loads((room.data / "manifest.json").read_text())
+    for entry in content["scans"]:
+        entry |= {"person": "one"} if entry["split"] == "test" else {}
+    (room.data / "manifest.json").write_text(json.dumps(content))
+    results = room.run()
+    assert results["people"] == {"one": ["sub-3", "sub-4"]}
+    assert results["models"]["good"]["person_means"]["people"] == 1
+    assert any("one test person" in warning for warning in results["warnings"])
+    assert "The mean of one person" in (room.out / "report.html").read_text()
 
 
 def test_blank_reference_slices_are_left_out_and_counted():
@@ -479,7 +507,7 @@ def test_ct_is_compared_in_hounsfield_units_without_normalisation(room):
     assert "HU, lower" in text
     assert "range are 4024 HU, the window -1024 to 3000" in text
     assert "Error in HU by tissue" in text
-    assert set(copy["subject_means"]) >= {f"mae_hu_{t}" for t in ("head", "fat", "soft", "bone")}
+    assert set(copy["person_means"]) >= {f"mae_hu_{t}" for t in ("head", "fat", "soft", "bone")}
 
 
 def test_several_sources_reach_the_model_as_channels(room):
@@ -582,7 +610,7 @@ def entry(kind="model", offset=0.1, outline=0.95, **scores):
     return {
         "kind": kind,
         "offset_px": offset,
-        "subject_means": {**scores, "outline_dice": outline},
+        "person_means": {**scores, "outline_dice": outline},
     }
 
 

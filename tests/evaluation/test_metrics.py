@@ -54,6 +54,16 @@ def test_a_gain_does_not_matter_to_the_paper_profile(pair, gain, reference_gain)
         )
 
 
+def test_the_official_score_crops_and_takes_its_peak_from_the_image():
+    reference = np.zeros((16, 256))
+    reference[:, 52:204] = 0.5  # the middle 152 columns, which become 1
+    image = np.where(reference > 0, 0.4, 0.0)
+    image[:, :52] = 0.8  # outside: sets the maximum, so that the middle becomes 1/2
+    assert metrics.psnr(image, reference, "github") == pytest.approx(0.0)  # peak 1/2, error 1/2
+    assert metrics.mae(image, reference, "github") == pytest.approx(0.5)
+    assert metrics.psnr(0 * image, reference, "github") < -50
+
+
 def test_a_gain_matters_to_the_fixed_profile(pair):
     image, reference = pair
     assert metrics.psnr(0.8 * image, reference, "fixed") < metrics.psnr(image, reference, "fixed")

@@ -10,7 +10,7 @@ from experiments.real_pairs import MixedPairs
 from experiments.virtual_pairs import VirtualTraining, loss_of, train
 
 from syndiff.networks.context_unet import ContextUNet, folded
-from syndiff.phantom.head_slices import Head
+from syndiff.phantom.head_slices import Head, draw_pair
 from syndiff.phantom.label_maps import tissues_of_labels
 from tests.helpers import label_maps
 
@@ -55,6 +55,13 @@ def test_the_loss_is_nothing_for_equal_images_only() -> None:
     assert loss_of(image.flip(-1), image, 0.1) > 0.1
 
 
+def test_what_is_bright_counts_three_times() -> None:
+    target = torch.full((1, 2, 16, 16), 0.5)
+    difference = loss_of(target + 0.1, target, 0.0, (1.0, 1.0))
+    torch.testing.assert_close(difference, torch.tensor(0.1))
+    torch.testing.assert_close(loss_of(target + 0.1, target, 0.0, (1.0, 0.7)), 2 * difference)
+
+
 def test_a_run_learns_and_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
     torch.manual_seed(0)
@@ -76,8 +83,8 @@ def test_a_run_learns_and_goes_on(tmp_path: Path) -> None:
 def test_real_pairs_are_drawn_in_their_share() -> None:
     pair = np.zeros((1, 2, 64, 64), np.float32)
     pair[:, :, 16:48, 16:48] = 0.5
-    drawn = MixedPairs(pair, 1.0)(np.random.default_rng(0), [], 32)
+    drawn = MixedPairs(pair, 1.0, draw_pair)(np.random.default_rng(0), [], 32)
     assert all(image.shape == (32, 32) and image.max() <= 1 for image in drawn)
     assert drawn[1].max() == np.float32(0.5)
-    blank = MixedPairs(np.zeros((1, 2, 64, 64), np.float32), 1.0)
+    blank = MixedPairs(np.zeros((1, 2, 64, 64), np.float32), 1.0, draw_pair)
     assert blank(np.random.default_rng(0), heads(), 32)[0].shape == (32, 32)  # a virtual one

@@ -28,7 +28,7 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def mutated(draw: st.DrawFn, content: Any) -> str:
     """JSON near `content`: one to three values odd, gone, doubled or renamed; or cut short."""
     for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(places(content)))
+        path = draw(st.sampled_from(places(content) or [("new",)]))
         part = content
         try:
             for key in path[:-1]:

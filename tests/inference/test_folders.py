@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from syndiff.errors import DataError, ModelError, OptionError
 from syndiff.inference import TranslationOptions, requests, sidecar, translate_file
 from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translate_folder
 from syndiff.io import formats as volumes
-from syndiff.io.atomic import read_json
+from syndiff.io.atomic import read_json, write_json
+from syndiff.io.locks import only_writer
 from syndiff.preparation.selection import scans_of
 from syndiff.reporting import Remembering
 from syndiff.translators.sampling import Sampling
@@ -115,6 +117,40 @@ def test_what_is_done_is_not_done_again(model: Path, scans: Path, tmp_path: Path
     assert read_json(sidecar(first), "side-car")["seed"] == 1
     assert skipped(seed=1, sampling=Sampling("regression")) == [False, False, False]
     assert skipped(seed=1, sampling=Sampling("regression")) == [True, True, True]
+
+
+def test_what_changed_is_done_again(model: Path, scans: Path, tmp_path: Path) -> None:
+    """Another scan under the same name, another configuration, a result that was exchanged."""
+    shutil.rmtree(scans / "sub-3")
+    out, again = tmp_path / "out", shutil.copytree(model, tmp_path / "T1_to_T2")
+    options = TranslationOptions(device="cpu", check=False)
+
+    def skipped() -> list[bool]:
+        return [r.skipped for r in translate_folder(again, scans, out, options)]
+
+    first, second = (out / f"sub-{i}/anat/sub-{i}_T2w.nii.gz" for i in (1, 2))
+    assert skipped() == [False, False, False]
+    before = first.read_bytes()
+    scan = volumes.read(scans / "sub-1/anat/sub-1_T1w.nii.gz")
+    other = replace(scan, array=scan.array[::-1].copy())
+    volumes.write(other, scans / "sub-1/anat/sub-1_T1w.nii.gz")
+    made = volumes.read(second)  # as if it came from elsewhere
+    volumes.write(replace(made, array=made.array[::-1].copy()), second)
+    assert skipped() == [False, False, True]
+    assert first.read_bytes() != before
+    config = read_json(again / "config.json", "configuration")
+    write_json(again / "config.json", config | {"spacing_mm": 5.0})
+    assert skipped() == [False, False, False]
+    assert skipped() == [True, True, True]
+
+
+def test_a_second_translation_to_the_folder_is_refused(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with only_writer(out), pytest.raises(OptionError, match="another process is writing to"):
+        translate_folder(model, scans, out, TranslationOptions(device="cpu"))
+    assert not out.exists()
 
 
 def test_two_processes_make_the_same(model: Path, scans: Path, tmp_path: Path) -> None:

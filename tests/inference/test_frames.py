@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from syndiff.inference import TranslationOptions, translate_volume
-from syndiff.inference.frames import Axis, Frames, head_part
+from syndiff.inference.acquired import Acquired
+from syndiff.inference.frames import Axis, Frames
+from syndiff.io import formats
 from syndiff.io.volume import Volume
+from syndiff.preparation.head import HEAD_MM, upper_part
+from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.measure import MeasureOptions, measured
 from tests.helpers.methods import METHODS, translator_of
 
 CPU = TranslationOptions(device="cpu", check=False)
 SPACING = 5.0
+SLICE_MM = 9.0  # a head of 20 slices is as high as an adult's
 
 
 def scan(neck: int = 0) -> np.ndarray:
@@ -33,8 +40,8 @@ def scan(neck: int = 0) -> np.ndarray:
 def in_air(head: np.ndarray, before: tuple[int, ...], after: tuple[int, ...]) -> Volume:
     """The head in a field of view with so many voxels of air on either side."""
     array = np.pad(head, list(zip(before, after, strict=True)))
-    affine = np.diag([SPACING, SPACING, SPACING, 1.0])
-    affine[:3, 3] = -SPACING * np.array(before)
+    affine = np.diag([SPACING, SPACING, SLICE_MM, 1.0])
+    affine[:3, 3] = -affine.diagonal()[:3] * before
     return Volume(array.astype(np.float32), affine)
 
 
@@ -68,9 +75,26 @@ def test_the_field_of_view_does_not_matter(name: str) -> None:
         assert np.abs(changed - usual).mean() < 0.01 * scale
 
 
-def test_a_head_part_ends_above_the_neck() -> None:
+@pytest.mark.parametrize("frame_mm", [60.0, 250.0])
+def test_training_and_translation_divide_by_the_same_mean(tmp_path: Path, frame_mm: float) -> None:
+    """Over the same part of the head, whatever the frames' size and however bright a neck."""
+    head = scan(neck=9)
+    head[:, :, :9] *= 3
+    volume = in_air(head, (4, 4, 2), (4, 4, 2))
+    formats.write(volume, tmp_path / "T1.nii", "made by a test")
+    options = MeasureOptions(("T1",), "robust", False, False, None)
+    records = measured("a", "train", {"T1": Path("T1.nii")}, tmp_path, tmp_path / "w", options)
+    scale = IntensityScale("robust", "a.u.", 2.0, 100.0)
+    mean = Acquired.of("T1", volume, scale.to_dict(), frame_mm).mean
+    assert records["T1"]["reference_mean"] == pytest.approx(mean, rel=1e-6)
+    without = Acquired.of("T1", in_air(scan(), (4, 4, 2), (4, 4, 2)), scale.to_dict(), frame_mm)
+    assert mean == pytest.approx(without.mean, rel=0.01)
+    assert HEAD_MM == 20 * SLICE_MM  # or this test says nothing
+
+
+def test_the_upper_part_ends_above_the_neck() -> None:
     mask = scan(neck=20) > 0
-    x, y, z = head_part(mask, (SPACING,) * 3, frame_mm=100.0)
+    x, y, z = upper_part(mask, (SPACING,) * 3, 70.0)
     assert (z.start, z.stop) == (40 - 14, 40)  # 70 mm from the top
     assert mask[x, y].sum() == mask.sum()
 

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from syndiff.inference.doubts import modality_doubts
-from syndiff.inference.likeness import FEWEST, USUAL_LIMIT, Likeness, nearest
+from syndiff.inference.likeness import FEWEST, USUAL_LIMIT, Likeness, modality_of, nearest
 from syndiff.io import formats
-from syndiff.io.atomic import read_json
+from syndiff.io.atomic import read_json, write_json
 from syndiff.io.volume import Volume
 from syndiff.phantom.cohort import make_subject
 from syndiff.phantom.signal import INDEX
 from syndiff.preparation.fingerprint import FEATURES, NAMES, fingerprint
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.manifest import FILE_NAME, read_manifest
 from syndiff.translators import SHIPPED
+from tests.helpers.tiny import write_prepared
 
 CARD = read_json(SHIPPED["demo"] / "config.json", "card")
 BRAIN = [INDEX[tissue] for tissue in ("csf", "grey_matter", "white_matter")]
@@ -59,6 +61,23 @@ def test_what_is_no_t1_of_a_head_is_doubted(person, kind):
         "brain mask": lambda: brain,
     }
     assert "T1" in said(planted[kind]())
+
+
+def test_whole_and_stripped_heads_are_two_kinds_of_one_modality(person):
+    other = make_subject(1, ("T1",), 13, spacing_mm=4.0)
+
+    def stripped(somebody):
+        return np.where(np.isin(somebody.labels, BRAIN), somebody.scans["T1"], 0)
+
+    array = stripped(other).astype(np.float32)
+    row = fingerprint(array, foreground_mask(array), (4.0, 4.0, 4.0), "a.u.")
+    scans = CARD["fingerprints"]["scans"] | {"T1-stripped": [row]}
+    card = CARD | {"fingerprints": {"names": list(NAMES), "scans": scans}}
+    for array in (person.scans["T1"], stripped(person)):
+        assert said(array, card=card) == ""
+    assert "looks like T2, not T1" in said(person.scans["T2"], card=card)
+    assert "is it the right modality, and a head" in said(person.labels, card=card)
+    assert modality_of("T1-stripped") == modality_of("T1") == "T1"
 
 
 def test_older_translators_judge_by_their_quantiles(person):
@@ -124,3 +143,58 @@ def test_real_scans_are_doubted_by_a_translator_for_virtual_heads(pattern):
     for path in found:
         scan = formats.read(path)
         assert said(scan.array, scan.spacing_mm, name=path.name) != "", path.name
+
+
+# Kind of scan → what a translator from it must not doubt; all the others of these it must.
+OF_ANY_SCANNER = {
+    name: read_json(SHIPPED[name] / "config.json", "card")
+    for name in SHIPPED
+    if name.startswith("brain-")
+}
+SCANS = {
+    "T1": ["brain_native/sub-*/T1w.nii.gz", "brain_mni/sub-*/T1w.nii.gz"],
+    "T2": ["brain_native/sub-*/T2w.nii.gz", "brain_mni/sub-*/T2w.nii.gz"],
+    "FLAIR": ["brain_native/sub-*/FLAIR.nii.gz", "brain_mni/sub-*/FLAIR.nii.gz"],
+    "": ["torso/*.nii.gz", "templates/head_ct*.nii.gz"],
+}
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", SCANS)
+def test_translators_of_real_heads_doubt_what_is_not_for_them(modality):
+    found = sorted(path for pattern in SCANS[modality] for path in REAL.glob(pattern))
+    if not found:
+        pytest.skip("no such scans in SYNDIFF_TEST_DATA")
+    for path in found:
+        scan = formats.read(path)
+        mask = foreground_mask(scan.array, "a.u.")
+        for name, card in OF_ANY_SCANNER.items():
+            source = card["sources"][0]
+            told = modality_doubts(card, scan, mask, 1.0, source)
+            assert bool(told) == (source != modality), (name, path.name, told)
+
+
+@pytest.mark.parametrize("name", OF_ANY_SCANNER)
+def test_the_cards_of_real_heads_know_whole_and_stripped_ones(name):
+    card = OF_ANY_SCANNER[name]
+    fingerprints = card["fingerprints"]
+    assert tuple(fingerprints["names"]) == NAMES
+    assert fingerprints["of_any_scanner"]
+    source = card["sources"][0]
+    assert set(fingerprints["scans"]) == {source, f"{source}-stripped"}
+    assert all(len(rows) >= FEWEST for rows in fingerprints["scans"].values())
+
+
+def test_a_person_of_many_visits_counts_once_in_the_limit(tmp_path):
+    """Another visit of the same person is no scan that was held out."""
+    content = read_json(
+        write_prepared(tmp_path, {"train1": "T1", "train2": "T1"}, ("T1",)) / FILE_NAME, ""
+    )
+    for number, scan in enumerate(content["scans"]):
+        scan |= {"fingerprint": [float(number)] * len(NAMES), "person": "one"}
+    write_json(tmp_path / FILE_NAME, content)
+    assert read_manifest(tmp_path).fingerprints()["scans"] == {"T1": [[0.0] * len(NAMES)]}
+    content["scans"][1]["person"] = "another"
+    write_json(tmp_path / FILE_NAME, content)
+    assert len(read_manifest(tmp_path).fingerprints()["scans"]["T1"]) == 2

@@ -24,6 +24,7 @@ from syndiff.inference import (
     translate_volume,
 )
 from syndiff.io import formats as volumes
+from syndiff.io.digest import sha256_of
 from syndiff.io.volume import Volume
 from syndiff.preparation.intensity import IntensityScale, foreground_mask, tissue_quantiles
 from syndiff.translators import SliceNoise, load_translator
@@ -176,6 +177,17 @@ def test_a_volume_without_tissue_is_refused() -> None:
         translate_volume(build(), blank, TranslationOptions(device="cpu"))
 
 
+@pytest.mark.parametrize("kind", ["mask", "labels"])
+def test_a_mask_or_label_map_is_no_scan(folder: Path, tmp_path: Path, kind: str) -> None:
+    """One file is judged by its values as `prepare` judges a folder's."""
+    scan = head()
+    labels = np.digitize(scan.array, [1, 300, 600]) if kind == "labels" else scan.array > 0
+    volumes.write(scan.like(labels.astype(np.float32)), tmp_path / "in.nii.gz", "made by a test")
+    with pytest.raises(VolumeError, match="a mask" if kind == "mask" else "a label map"):
+        translate_file(folder, tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", CPU)
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
 def test_doubts_are_told_in_words() -> None:
     fine = head()
     mask = foreground_mask(fine.array)
@@ -290,6 +302,7 @@ def test_from_a_file_or_a_volume_to_a_translation(folder: Path, tmp_path: Path) 
     assert of_file.record["source_file"] == "T1.nii.gz"
     syndiff.save_translation(of_file, tmp_path / "T2.nii.gz")
     record = json.loads(sidecar(tmp_path / "T2.nii.gz").read_text())
+    assert record.pop("sha256") == sha256_of(tmp_path / "T2.nii.gz")
     assert record == json.loads(json.dumps(dict(of_file.record)))
     assert {name: record[name] for name in options.to_dict()} == options.to_dict()
     assert record["sampling_steps"] == 4

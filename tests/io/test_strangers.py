@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from syndiff.errors import DataError, UserError, VolumeError
 from syndiff.io import formats
+from syndiff.io.digest import sha256_of_scan
 from syndiff.preparation.manifest import FILE_NAME, read_manifest
 from tests.helpers.mutations import mutated
 from tests.helpers.tiny import write_prepared
@@ -152,6 +153,8 @@ def test_a_circle_of_links_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         formats.read(tmp_path / "a.nii")
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="symbolic links"):
+        sha256_of_scan(tmp_path / "a.nii")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")

@@ -251,6 +251,7 @@ def train(objective: Objective, steps: int, rate: float) -> list[dict[str, float
     return history
 
 
+@pytest.mark.slow  # test_contract.py has a shorter training
 @pytest.mark.parametrize("name", ["ddpm", "unit_ddpm"])
 def test_tiny_training_lowers_its_own_losses(name: str) -> None:
     method, settings = METHODS[name]

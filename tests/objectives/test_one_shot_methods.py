@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,14 @@ from syndiff.networks.resnet import PixelAttention, ResidualBlock, ResNetGenerat
 from syndiff.networks.shared_latent import SharedLatentGenerator
 from syndiff.objectives import attgan, cyclegan, munit, sagan, unit
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Objective
+from syndiff.objectives.methods import method_named
 from syndiff.preparation.manifest import read_manifest
+from syndiff.training.hyperparameters import from_plain
+from syndiff.training.watch import load_state
 from syndiff.translators import load_translator
 from tests.helpers.methods import CARD, METHODS, batch, build
+from tests.helpers.runs import run_of, settings
+from tests.helpers.tiny import write_prepared
 
 OWN = ("cyclegan", "attgan", "sagan", "unit", "munit")
 MODULES = {m.__name__.rpartition(".")[2]: m for m in (cyclegan, attgan, sagan, unit, munit)}
@@ -131,6 +137,39 @@ def test_two_sources_make_one_target(name: str, tmp_path: Path) -> None:
     )
 
 
+# --- the pool of past fakes -----------------------------------------------------------------
+
+
+def test_a_pool_shows_older_fakes_half_of_the_time_and_forgets_the_replaced_ones() -> None:
+    objective = cyclegan.CycleGAN(replace(METHODS["cyclegan"][1], image_pool=3))
+    seen, made = [], 0
+    for step in range(200):
+        new = torch.arange(made, made + 2.0).view(2, 1, 1, 1)
+        shown = objective._from_pool("target", new, Draw(0, step)).flatten().tolist()
+        seen += [(value, value in new.flatten().tolist()) for value in shown]
+        made += 2
+    assert [value for value, _ in seen[:3]] == [0, 1, 2]  # until it is full
+    again = {value for value, _ in seen[3:] if value > 2}
+    assert len(again) == sum(value > 2 for value, _ in seen[3:])  # what was replaced is gone
+    share = sum(fresh for _, fresh in seen[3:]) / len(seen[3:])
+    assert share == pytest.approx(0.5, abs=4 * 0.5 / len(seen) ** 0.5)  # four deviations
+    assert objective.kept["target"].shape == (3, 1, 1, 1)
+    assert "source" not in objective.kept
+
+
+def test_a_run_goes_on_with_its_pool(tmp_path: Path) -> None:
+    data = write_prepared(tmp_path / "data", {"train1": "T1 T2", "train2": "T1 T2"})
+    pooled = replace(METHODS["cyclegan"][1], image_pool=2)
+    chosen = settings(objective=pooled, max_steps=6, final_lr=None)
+    whole = run_of(data, tmp_path / "whole", settings=chosen)
+    part = run_of(data, tmp_path / "part", settings=replace(chosen, max_steps=4))
+    run_of(data, part, settings=chosen, resume=True)
+    states = [load_state(run / "checkpoints/last.pt") for run in (whole, part)]
+    for name, value in states[0]["discriminators"].items():
+        assert torch.equal(value, states[1]["discriminators"][name])
+    assert torch.equal(states[0]["kept"]["target"], states[1]["kept"]["target"])
+
+
 # --- AttGAN ---------------------------------------------------------------------------------
 
 
@@ -158,6 +197,18 @@ def test_a_closed_gate_hides_the_skip_connection() -> None:
         skip = network.down[0](x)
     assert not gate(skip, network.down[1](F.max_pool2d(skip, 2))).any()
     assert (closed - opened).abs().max() > 1e-3
+
+
+def test_the_finest_skip_connection_has_no_gate_and_old_runs_keep_theirs() -> None:
+    method = method_named("attgan")
+    assert not method.settings().finest_gate
+    assert not method.small.finest_gate
+    old = from_plain({"channels": 4, "levels": 3}, method)  # of a run that did not know of it
+    assert old.finest_gate
+    new = AttentionUNet(channels=4, levels=3, finest_gate=False)
+    assert len(AttentionUNet(channels=4, levels=3).gates) == 2
+    assert [gate.from_x.in_channels for gate in new.gates] == [8]  # twice the finest width
+    assert new(torch.randn(1, 1, 16, 16)).shape == (1, 1, 16, 16)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
@@ -249,8 +300,8 @@ def test_terms_of_unit_by_hand() -> None:
     terms = objective.generator_losses(images, fakes, draw)
     for m in ("source", "target"):
         expected = {
-            "kl": 0.01 * fakes["code"][m].square().mean() / 2,
-            "kl_cycle": 0.01 * fakes["code_again"][m].square().mean() / 2,
+            "kl": 0.01 * fakes["code"][m].square().mean(),
+            "kl_cycle": 0.01 * fakes["code_again"][m].square().mean(),
             "reconstruction": 10 * (fakes["reconstruction"][m] - images[m]).abs().mean(),
             "cycle": 10 * (fakes["round_trip"][m] - images[m]).abs().mean(),
         }

@@ -10,8 +10,9 @@ import pytest
 
 from syndiff.errors import DataError, OptionError, VolumeError
 from syndiff.io import formats
+from syndiff.phantom.head_contrast import CONTRASTS, SOURCES, blackened, lesion_signal
 from syndiff.phantom.head_signal import FSE_T2, MPRAGE, signal_of, with_scalp
-from syndiff.phantom.head_slices import BRIGHTNESS, Head, draw_pair
+from syndiff.phantom.head_slices import BRIGHTNESS, Head, draw_pair, draw_slices
 from syndiff.phantom.heads import write_heads
 from syndiff.phantom.label_maps import INDEX, TISSUES, read_label_map, tissues_of_labels
 from tests.helpers import label_maps
@@ -96,6 +97,39 @@ def test_a_pair_follows_from_its_seed_and_shows_one_anatomy() -> None:
         assert source[air].mean() < 0.5 * source[~air].mean()
         means.append(source[~air].mean() * BRIGHTNESS)
     assert 0.4 < np.median(means) < 2.5  # about the mean over the head, which is 1
+
+
+@pytest.mark.parametrize("source", CONTRASTS)
+def test_one_anatomy_in_every_contrast(source: str) -> None:
+    """Fluid is dark in T1w and FLAIR and bright in T2w, lesions are bright in T2w and FLAIR."""
+    head = Head(tissues_of_labels(label_maps.head(label_maps.SYNTHSEG), 4.0), 4.0)
+    targets = [contrast for contrast in CONTRASTS if contrast != source]
+    images = draw_slices(np.random.default_rng(5), [head], 64, 3.0, source=source, targets=targets)
+    again = draw_slices(np.random.default_rng(5), [head], 64, 3.0, source=source, targets=targets)
+    assert len(images) == 3
+    for a, b in zip(images, again, strict=True):
+        assert a.min() >= 0
+        assert a.max() <= 1
+        np.testing.assert_array_equal(a, b)
+    for seed in range(20):
+        signal = SOURCES[source](np.random.default_rng(seed), 1.0, 0.3)
+        bright = signal[INDEX["ventricle"]] > signal[INDEX["white_matter"]]
+        assert bright == (source == "T2")
+        lesion = lesion_signal(source, signal, 0.5, is_source=True)
+        assert (lesion > signal[INDEX["white_matter"]]) == (source != "T1")
+        assert lesion > 1.05 * signal[INDEX["csf"]] or source == "T2"
+        assert blackened(np.random.default_rng(seed), source, signal).min() >= 0
+
+
+def test_the_targets_of_one_source_do_not_change_it() -> None:
+    head = Head(tissues_of_labels(label_maps.head(label_maps.SYNTHSEG), 4.0), 4.0)
+    one, t2 = draw_slices(np.random.default_rng(1), [head], 64, 3.0)
+    other, flair, same = draw_slices(
+        np.random.default_rng(1), [head], 64, 3.0, targets=("FLAIR", "T2")
+    )
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(t2, same)
+    assert not np.array_equal(flair, t2)
 
 
 @pytest.mark.parametrize("protocol", ["ixi", "clinical2d", "random"])

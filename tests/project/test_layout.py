@@ -13,9 +13,9 @@ TESTS = ROOT / "tests"
 HOUSE = ROOT / "src" / "syndiff"
 FOLDERS = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
 ROOMS = FOLDERS | {path.stem for path in HOUSE.glob("*.py")}
-# Of no room: what tests share, the repository itself, additions as a newcomer writes them, and
-# the scripts of experiments/.
-OTHERS = {"helpers", "project", "extending", "experiments"}
+# Of no room: what tests share, the repository itself, additions as a newcomer writes them, kills,
+# and the scripts of experiments/.
+OTHERS = {"helpers", "project", "extending", "experiments", "reliability"}
 FILES = sorted(TESTS.rglob("*.py"))
 
 

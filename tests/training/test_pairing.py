@@ -15,8 +15,9 @@ from syndiff.errors import DataError, GeometryError, OptionError
 from syndiff.inference import TranslationOptions, describe, translate_file, translate_volume
 from syndiff.io import formats as volumes
 from syndiff.io.volume import Volume, same_grid
+from syndiff.losses import by_channel, distance
 from syndiff.objectives.base import Batch, Draw
-from syndiff.objectives.syndiff import SynDiff, by_channel, distance
+from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training.data import Batches, training_batches
 from syndiff.training.module import TranslationModule, frozen

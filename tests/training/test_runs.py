@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from syndiff.errors import OptionError, UserError
+from syndiff.io.locks import LOCK, only_writer
 from syndiff.preparation.manifest import read_manifest
-from syndiff.training import folder, history
-from syndiff.training.folder import only_writer
+from syndiff.training import history
 from syndiff.training.identity import data_identity
 from syndiff.training.presets import TrainSettings
 from syndiff.training.record import kept_request, read_record
@@ -118,6 +117,13 @@ def test_minutes_go_on_and_lines_of_steps_taken_again_are_dropped(data: Path, ru
     assert so_far - 0.01 <= float(rows[-1]["minutes"]) < 99
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again(data: Path, tmp_path: Path) -> None:
+    run = run_of(data, tmp_path / "run", settings=settings(max_steps=2), devices="cpu")
+    shutil.rmtree(run / "checkpoints")  # as if it had been killed between validation and saving
+    train(data, run, resume=True, devices="cpu")
+    assert [row["step"] for row in history.read(run)] == ["2"]
+
+
 def test_a_new_run_needs_a_source_and_a_target(data: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no target"):
         train(data, tmp_path / "run", source="T1", settings=settings())
@@ -128,29 +134,9 @@ def test_a_new_run_needs_a_source_and_a_target(data: Path, tmp_path: Path) -> No
 
 
 def test_a_second_writer_is_refused(data: Path, run: Path) -> None:
-    with only_writer(run), pytest.raises(OptionError, match="another process is training"):
+    with only_writer(run), pytest.raises(OptionError, match="another process is writing"):
         train(data, run, resume=True, devices="cpu")
-    assert not (run / ".lock").exists()
-
-
-def test_the_lock_of_a_dead_process_does_not_hold(tmp_path: Path) -> None:
-    (tmp_path / ".lock").write_text("")
-    with only_writer(tmp_path):
-        with pytest.raises(TimeoutError):
-            FileLock(tmp_path / ".lock", timeout=0).acquire()
-        assert tmp_path.exists()
-
-
-def test_a_file_system_without_locks_gets_a_lock_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Unsupported(FileLock):
-        def acquire(self, *args: object, **options: object) -> None:  # type: ignore[override]
-            raise NotImplementedError("no locks here")
-
-    monkeypatch.setattr(folder, "FileLock", Unsupported)
-    with only_writer(tmp_path), pytest.raises(OptionError), only_writer(tmp_path):
-        pass
+    assert not (run / LOCK).exists()
 
 
 def test_leftovers_are_no_dead_end(data: Path, tmp_path: Path) -> None:

@@ -311,18 +311,27 @@ def test_an_early_average_is_not_the_start(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_best_validation_is_exported_not_the_last(
     validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grades: Iterator[float] = iter([20.0, 20.0, 25.0, 25.0, 22.0, 22.0])  # two directions each
+    """Each direction by itself: one is at its best in the middle, the other one at the end."""
+    grades: Iterator[float] = iter([20.0, 20.0, 25.0, 21.0, 22.0, 30.0])  # two directions each
     real = watch.validate
 
     def graded(*args: Any) -> Any:
         found = real(*args)
         assert found is not None
-        return replace(found, scores=found.scores | {"psnr_db": next(grades)})
+        return replace(found, scores=found.scores | {"psnr_db": next(grades), "ssim": 0.5})
 
     monkeypatch.setattr(watch, "validate", graded)
     run = run_of(validated, tmp_path / "run", settings=settings(max_steps=6))
-    best, last = (load_state(run / f"checkpoints/{n}.pt", Average) for n in ("best", "last"))
-    assert (best["step"], last["step"], last["best_step"]) == (4, 6, 4)
+    best, back, last = (
+        load_state(run / f"checkpoints/{n}.pt", Average)
+        for n in ("best_T1_to_T2", "best_T2_to_T1", "last")
+    )
+    assert (best["step"], back["step"], last["step"]) == (4, 6, 6)
+    assert {name: found["step"] for name, found in last["best"].items()} == {
+        "T1_to_T2": 4,
+        "T2_to_T1": 6,
+    }
+    assert load_translator(run / "translators/T2_to_T1").config["training"]["steps"] == 6
     translator = load_translator(run / "translators/T1_to_T2")
     assert translator.config["training"]["steps"] == 4
     weights = translator.network.state_dict()

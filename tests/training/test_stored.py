@@ -18,8 +18,7 @@ WHOLE: dict[str, Any] = {
     "discriminators": {},
     "ema": {"a": torch.zeros(1)},
     "optimizers": [{"state": {}, "param_groups": [{"lr": 1e-3, "params": [0]}]}],
-    "best_psnr_db": -float("inf"),
-    "best_step": 0,
+    "best": {"T1_to_T2": {"step": 2, "score": 20.0, "by": "PSNR and SSIM"}},
 }
 
 
@@ -41,6 +40,7 @@ def test_a_whole_checkpoint_is_read(tmp_path: Path) -> None:
         ({"ema": None}, "ema is None"),
         ({"optimizers": [{}]}, "optimizers.0"),
         ({"generators": []}, "generators is"),
+        ({"best": {"T1_to_T2": {"step": "soon", "score": 1.0, "by": ""}}}, "best.T1_to_T2.step"),
     ],
 )
 def test_a_checkpoint_with_something_else_in_it(

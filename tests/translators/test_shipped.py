@@ -41,7 +41,9 @@ def test_a_brain_translator_has_a_card(name: str) -> None:
 def test_models_are_listed() -> None:
     result = CliRunner().invoke(app, ["models"])
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()] == list(SHIPPED)
+    *models, following = result.output.splitlines()
+    assert [line.split()[0] for line in models] == list(SHIPPED)
+    assert following.startswith("next: syndiff info ")
 
 
 def test_weights_of_half_precision_become_single(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from syndiff.errors import OptionError, UserError
 from syndiff.io.atomic import read_json
+from syndiff.io.checked import Checked, Count, Text, checked
 
 FORMAT = 1
 SAME = ("what", "variant", "method", "preset", "networks", "size", "batch", "precision")
@@ -19,6 +22,43 @@ EXACT = {  # exactly repeatable: any difference comes from the program
     "counted_peak_bytes": "peak bytes (counted)",
 }
 MEASURED = {"seconds_per_image": "s/image", "peak_bytes": "peak bytes"}
+
+
+class Kind(Checked):
+    """The counts of one kind of call, of which nothing else is compared."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    peak_bytes: float
+    allocations: float
+    allocated_bytes: float
+
+
+class Line(Checked):
+    """One case, of which nothing else is compared."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    what: Text
+    variant: Text
+    method: Text | None
+    preset: Text | None
+    networks: Text | None
+    size: Count
+    batch: Count
+    precision: Text
+    flop_per_image: float | None = None
+    seconds_per_image: float | None = None
+    peak_bytes: float | None = None
+    counts: Annotated[list[Kind], Field(min_length=1)] | None = None
+
+
+class Benchmark(Checked):
+    """See `run.benchmark`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    cases: Annotated[list[Line], Field(max_length=100_000)]
 
 
 @dataclass(frozen=True)
@@ -54,6 +94,7 @@ def read_benchmark(path: str | Path) -> dict[str, Any]:
     content = read_json(path, "benchmark", "make one with `out` of syndiff benchmark")
     if not isinstance(content, dict) or content.get("format") != FORMAT or "cases" not in content:
         raise UserError(f"{path} is no benchmark", "a file that `out` of syndiff benchmark named")
+    checked(Benchmark, content, path, "make it again with `out` of syndiff benchmark")
     return content
 
 

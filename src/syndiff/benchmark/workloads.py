@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -28,7 +27,7 @@ from syndiff.networks.ncsnpp import NCSNpp
 from syndiff.objectives.base import Batch, Objective
 from syndiff.objectives.methods import METHODS
 from syndiff.objectives.syndiff import SynDiff
-from syndiff.training.module import TranslationModule
+from syndiff.training.lone_step import StepWithoutTrainer
 from syndiff.training.presets import TrainSettings
 from syndiff.translators import SliceNoise, Translator, load_translator
 
@@ -95,35 +94,6 @@ def build_objective(method: str, settings: TrainSettings) -> Objective:
     return METHODS[method].build(settings.objective)
 
 
-class OptimizerHandle:
-    """An optimizer as Lightning hands it to the module."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
-        self.zero_grad, self.step = optimizer.zero_grad, optimizer.step
-
-
-class StepWithoutTrainer(TranslationModule):
-    """The training module's own step, without a Trainer and a DataLoader around it."""
-
-    trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
-    place = torch.device("cpu")
-
-    @property
-    def device(self) -> torch.device:
-        return self.place
-
-    def _optimizers(self) -> list[Any]:
-        if not hasattr(self, "handles"):
-            self.handles = [
-                OptimizerHandle(optimizer) for optimizer in self.configure_optimizers()
-            ]
-        return self.handles
-
-    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        loss.backward()
-
-
 def by_name(objective: Objective) -> dict[str, nn.Module]:
     """All networks of an objective: "generators.diffusive_target" …"""
     groups = {"generators": objective.generators, "discriminators": objective.discriminators}
@@ -142,6 +112,7 @@ class OurStep:
         objective = setup.objective(device)
         self.module = StepWithoutTrainer(objective, setup.settings, 1_000_000)
         self.module.place = device
+        self.module.leaving.slow = False  # what a first step copies belongs to no other
         self.networks = by_name(objective)
 
     def __call__(self, number: int) -> None:

@@ -5,33 +5,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from syndiff import __version__
+from syndiff.cli import values
 from syndiff.cli.command import Application, running_spelling, spelling
+from syndiff.cli.completion import devices, folders_of_models
+from syndiff.cli.pages import Commands, first_steps
 from syndiff.errors import OptionError
 
 app = Application(
     name="syndiff",
     help="Translate a medical image of one modality into another, trained on unpaired scans.",
-    epilog="Synthetic images are not for diagnosis. Documentation: docs/index.md",
-    no_args_is_help=True,
+    epilog="Synthetic images are not for diagnosis. Words: syndiff help TERM.",
+    cls=Commands,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="Translator folder, or a shipped one's name ('syndiff models').",
+        autocompletion=folders_of_models,
+    ),
+]
 Modalities = Annotated[
     str, typer.Option(help="Modalities, separated by commas; the first is the reference grid.")
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random number.")]
-Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu, cuda, cuda:1 …")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto (the GPU if there is one), cpu, cuda, cuda:1 …", autocompletion=devices
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Slices at a time; bounds the memory.")]
 Precision = Annotated[
-    str, typer.Option(help="32; or bf16 (mixed): faster where the processor has it.")
+    values.Precisions,
+    typer.Option(help="Bits per number; bf16 (mixed): faster where the processor has it."),
 ]
 Compile = Annotated[
     bool,
@@ -44,7 +61,7 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files that syndiff did not make.")
 ]
 Way = Annotated[
-    str,
+    values.Sampling,
     typer.Option(
         "--sampling",
         help="chain (the paper), expectation (mean of --samples chains) or regression "
@@ -59,7 +76,8 @@ SamplingSteps = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _alone(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.")
     ] = False,
@@ -67,6 +85,8 @@ def _version(
     if version:
         typer.echo(f"syndiff {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(first_steps(context.command.commands))  # type: ignore[attr-defined]
 
 
 def listed(text: str) -> list[str]:

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import Device, app, listed, whole_numbers
+from syndiff.cli import values
+from syndiff.cli.app import Device, Precision, app, listed, whole_numbers
 from syndiff.cli.command import is_quiet
+from syndiff.cli.outcome import Outcome
 from syndiff.reporting import Silent
 
 
@@ -21,16 +23,15 @@ def benchmark(
             "torch); by commas."
         ),
     ] = "train,translate",
-    method: Annotated[str, typer.Option(help="Method to measure.")] = "syndiff",
-    preset: Annotated[
-        str, typer.Option(help="Training preset: default, small, paper or github.")
-    ] = "default",
+    method: Annotated[values.Method, typer.Option(help="Method to measure.")] = "syndiff",
+    preset: Annotated[values.Preset, typer.Option(help="Training preset.")] = "default",
     networks: Annotated[
-        str, typer.Option(help="small or full networks with any preset; default: the preset's.")
-    ] = "",
+        values.Networks | None,
+        typer.Option(help="Size of the networks with any preset; default: the preset's."),
+    ] = None,
     size: Annotated[int, typer.Option(help="Rows and columns of a cross-section.")] = 256,
     batch: Annotated[str, typer.Option(help="Batch sizes, by commas.")] = "1",
-    precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
+    precision: Precision = "32",
     device: Device = "auto",
     warmup: Annotated[int, typer.Option(min=0, help="Calls before the clock runs.")] = 1,
     repeats: Annotated[
@@ -48,7 +49,7 @@ def benchmark(
     compare: Annotated[
         Path | None, typer.Option(help="Show what changed since this JSON file.")
     ] = None,
-) -> None:
+) -> Outcome:
     """Time and count training and translation; see docs/performance.md."""
     from syndiff.benchmark.compare import changes, read_benchmark
     from syndiff.benchmark.run import WHATS, Options
@@ -61,7 +62,7 @@ def benchmark(
         what=WHATS if what == "all" else tuple(listed(what)),
         method=method,
         preset=preset,
-        networks=networks,
+        networks=networks or "",
         size=size,
         batches=tuple(whole_numbers("--batch", batch)),
         precision=precision,
@@ -78,6 +79,10 @@ def benchmark(
     show(results)
     if old:
         show_changes(changes(old, results))
+    again = ["--compare", str(out)] if out else ["--out", "benchmark.json"]
+    return Outcome(
+        written={"benchmark": out} if out else {}, figures=results, next=["benchmark", *again]
+    )
 
 
 class _Phases(Silent):

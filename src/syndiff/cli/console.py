@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +12,24 @@ from typing import Any
 import typer
 
 from syndiff.cli.app import option_of
-from syndiff.cli.command import is_quiet
+from syndiff.cli.command import is_quiet, is_rank_zero, warned
+from syndiff.cli.patience import loaded
 from syndiff.errors import one_line, spelled
 from syndiff.reporting import Reporter
 
 FIRST_S = 2.0  # what is done sooner says nothing on its way
-EVERY_S = 10.0  # between two lines of a log
+EVERY_S = 8.0  # between two lines of a log
 
 
 def warn(message: str) -> None:
-    typer.echo(f"warning: {one_line(spelled(message, option_of))}", err=True)
+    typer.echo(f"warning: {_in_words(message)}", err=True)
+
+
+def _in_words(message: str) -> str:
+    """A warning as the command line spells it."""
+    words = one_line(spelled(message, option_of))
+    warned(words)
+    return words
 
 
 class Warnings:
@@ -47,23 +55,50 @@ class Lines(Warnings):
 
     def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._what, self._clock = what, clock
-        self._phase = ""
+        self._phase, self._state = "", ""
+        self._since = clock()  # the last that was heard of the work
         self._next = clock() + FIRST_S
 
     def phase(self, name: str) -> None:
         self._phase = name
-        self._say("")
+        self._heard("")
 
     def progress(self, done: int, total: int, detail: str = "") -> None:
-        self._say(f"{done}/{total} {detail}" if total else detail)
+        self._heard(f"{done}/{total} {detail}" if total else detail)
+
+    def beat(self) -> None:
+        """Say what goes on, if nothing has been said for long; by a clock beside the work."""
+        if self._clock() >= self._next:
+            silent = self._clock() - self._since
+            self._say(f"{self._state} ({silent:.0f} s)" if silent >= 1 else self._state)
+
+    def _heard(self, state: str) -> None:
+        self._state, self._since = state, self._clock()
+        if self._since >= self._next:
+            self._say(state)
 
     def _say(self, state: str) -> None:
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + EVERY_S
+        self._next = self._clock() + EVERY_S
         words = ": ".join(part for part in (self._what, self._phase) if part)
         typer.echo(one_line(f"{words} {state}"), err=True)
+
+
+@contextmanager
+def beating(lines: Lines) -> Iterator[Lines]:
+    """Inside, the lines come also while the work is silent."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(1.0):
+            lines.beat()
+
+    thread = threading.Thread(target=beat, daemon=True, name="progress")
+    thread.start()
+    try:
+        yield lines
+    finally:
+        done.set()
+        thread.join()
 
 
 class Bar(Warnings):
@@ -85,7 +120,7 @@ class Bar(Warnings):
         )
 
     def warn(self, message: str) -> None:
-        text = f"warning: {one_line(spelled(message, option_of))}"
+        text = f"warning: {_in_words(message)}"
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _words(self, detail: str) -> str:
@@ -102,10 +137,12 @@ def console_reporter(what: str) -> Iterator[Reporter]:
     A bar in a terminal (without colours where NO_COLOR is set), plain lines elsewhere, warnings
     alone with --quiet and in further processes of a run.
     """
+    loaded()
     if is_quiet() or not is_rank_zero():
         yield Warnings()
     elif not sys.stderr.isatty():
-        yield Lines(what)
+        with beating(Lines(what)) as lines:
+            yield lines
     else:
         with _progress() as bar:
             yield Bar(what, bar)
@@ -115,6 +152,7 @@ def _progress() -> Any:
     """Rich's bar on stderr; the words give way where the terminal is narrow."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
     from rich.progress import TimeRemainingColumn as TimeRemaining
     from rich.table import Column
 
@@ -122,13 +160,7 @@ def _progress() -> Any:
         "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
     )
     console = Console(stderr=True)
-    columns = [words, MofNCompleteColumn(), TimeRemaining(compact=True)]
+    columns = [words, MofNCompleteColumn(), Elapsed(), TimeRemaining(compact=True)]
     if console.width >= 60:
         columns.insert(1, BarColumn(bar_width=20))
     return Progress(*columns, console=console, expand=True)
-
-
-def is_rank_zero() -> bool:
-    """Whether this is rank 0 of a run on several devices, as its starter says."""
-    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return next((rank for rank in ranks if rank is not None), "0") == "0"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from syndiff.cli import values
 from syndiff.cli.app import Modalities, Seed, app, listed, number
 from syndiff.cli.console import console_reporter
+from syndiff.cli.outcome import Outcome, unused
 from syndiff.errors import OptionError
 
 
@@ -39,10 +43,10 @@ def phantom(
         typer.Option(help="Folder of label maps (BrainWeb's, FreeSurfer's, SynthSeg's) to scan."),
     ] = None,
     protocol: Annotated[
-        str | None,
-        typer.Option(help="With --anatomy: ixi (the default), mprage, clinical2d or random."),
+        values.Protocol | None,
+        typer.Option(help="With --anatomy: how the scans are made; default: ixi."),
     ] = None,
-) -> None:
+) -> Outcome:
     """Make virtual subjects with exact ground truth: images, tissue labels."""
     from syndiff.phantom import write_cohort, write_heads
 
@@ -73,7 +77,13 @@ def phantom(
                 misregistration_mm=misregistration_mm,
                 **common,
             )
-    typer.echo(f"{len(made)} virtual subjects in {out}")
+    data = unused(out.parent / "data")
+    return Outcome(
+        lines=[f"{len(made)} virtual subjects in {out}"],
+        written={"cohort": out},
+        figures={"subjects": len(made), "modalities": chosen},
+        next=["prepare", out, data, "--modalities", ",".join(chosen)],
+    )
 
 
 @app.command()
@@ -134,7 +144,8 @@ def prepare(
         typer.Option(help="In-plane pixel size in mm; auto: the finest that holds every head."),
     ] = "auto",
     intensity: Annotated[
-        str, typer.Option(help="MR intensities: robust (99.9th percentile) or paper (maximum).")
+        values.Intensity,
+        typer.Option(help="MR intensities: robust (99.9th percentile) or paper (maximum)."),
     ] = "robust",
     ct_window: Annotated[
         str,
@@ -144,7 +155,7 @@ def prepare(
         ),
     ] = "full",
     units: Annotated[
-        str, typer.Option(help="HU: the CT scans are in HU although no air is in view.")
+        values.Units, typer.Option(help="HU: the CT scans are in HU although no air is in view.")
     ] = "auto",
     register: Annotated[
         bool, typer.Option(help="Register validation and test subjects onto the first modality.")
@@ -172,7 +183,7 @@ def prepare(
             help=".mat only: splits whose slices of one index belong together, e.g. val,test."
         ),
     ] = "",
-) -> None:
+) -> Outcome:
     """Turn a folder of raw scans into slices for training, and record how.
 
     RAW may also hold the official SynDiff code's data_train_T1.mat, …: they know their splits, and
@@ -190,8 +201,7 @@ def prepare(
         "across_visits": across_visits,
     }
     if write_table is not None:
-        _write_table(raw, write_table, listed(modalities), parts, split_file, table, who)
-        return
+        return _write_table(raw, write_table, listed(modalities), parts, split_file, table, who)
     with console_reporter("preparing") as report:
         manifest = run(
             raw,
@@ -215,8 +225,38 @@ def prepare(
             paired=listed(paired) or None,
             report=report,
         )
-    for line in summary(manifest, out, "files" if is_official(raw) else "subjects"):
-        typer.echo(line)
+    return Outcome(
+        lines=summary(manifest, out, "files" if is_official(raw) else "subjects"),
+        written={"data": out, "manifest": out / "manifest.json"},
+        figures=_figures(manifest),
+        next=_train(out, manifest.modalities),
+    )
+
+
+def _figures(manifest: Any) -> dict[str, Any]:
+    """People, scans and slices by split; size and spacing of the slices."""
+    scans = [s for s in manifest.all_scans() if s.split]
+    return {
+        "modalities": list(manifest.modalities),
+        "size": list(manifest.size),
+        "spacing_mm": manifest.spacing_mm,
+        "splits": {
+            split: {
+                "people": len({s.person for s in scans if s.split == split}),
+                "scans": sum(s.split == split for s in scans),
+                "slices": sum(s.count for s in scans if s.split == split),
+            }
+            for split in dict.fromkeys(s.split for s in scans)
+        },
+    }
+
+
+def _train(data: Path, modalities: Sequence[str]) -> list[str | Path]:
+    """The command that trains on prepared data; small networks where there is no GPU."""
+    source, target = modalities[:2] if len(modalities) > 1 else ("none", modalities[0])
+    words: list[str | Path] = ["train", data, unused(data.parent / "run")]
+    words += ["--source", source, "--target", target]
+    return words if shutil.which("nvidia-smi") else [*words, "--preset", "small"]
 
 
 def _write_table(
@@ -227,7 +267,7 @@ def _write_table(
     split_file: Path | None,
     table: Path | None,
     who: dict[str, Any],
-) -> None:
+) -> Outcome:
     """Write the scans that were found as a table; what is unclear is guessed there."""
     from syndiff.preparation.discover import Choice, find_cohort
     from syndiff.preparation.split import assign
@@ -241,7 +281,16 @@ def _write_table(
     asked = split is not None or split_file is not None
     write(out, cohort, assign(cohort, modalities, split, split_file) if asked else {})
     scans = sum(len(of) for of in cohort.files.values())
-    typer.echo(
-        f"{scans} scans of {len(cohort.persons)} people in {out}, {len(cohort.left_out)} files "
-        f"left out; correct it, then: syndiff prepare {raw} OUT --table {out}"
+    return Outcome(
+        lines=[
+            f"{scans} scans of {len(cohort.persons)} people in {out}, {len(cohort.left_out)} "
+            "files left out; correct it"
+        ],
+        written={"table": out},
+        figures={
+            "scans": scans,
+            "people": len(cohort.persons),
+            "left_out": len(cohort.left_out),
+        },
+        next=["prepare", raw, unused(raw.parent / "data"), "--table", out],
     )

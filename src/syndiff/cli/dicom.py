@@ -9,6 +9,7 @@ import typer
 
 from syndiff.cli.app import app
 from syndiff.cli.console import console_reporter
+from syndiff.cli.outcome import Outcome
 
 if TYPE_CHECKING:
     from syndiff.dicom.series import Series
@@ -37,18 +38,26 @@ HuOffset = Annotated[
 @app.command("series")
 def series_(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, or a .zip of one.")],
-) -> None:
+) -> Outcome:
     """List the DICOM series of a folder: what each is, and why one cannot be used."""
     from syndiff.dicom.series import series_of
-    from syndiff.errors import one_line
 
     with console_reporter("files") as report:
         found = series_of(folder, report)
     rows = [HEADINGS, *(_row(series) for series in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS) - 1)]
+    lines = []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        typer.echo(one_line_kept("  ".join([*cells, one_line(row[-1])])))
+        lines.append(_printable("  ".join([*cells, row[-1]])))
+    named = [word.replace(" ", "_") for word in HEADINGS]
+    usable = [series for series in found if not series.reason]
+    chosen = ["--series", str(usable[0].number)] if usable else []
+    return Outcome(
+        lines=lines,
+        figures={"series": [dict(zip(named, row, strict=True)) for row in rows[1:]]},
+        next=["translate", "MODEL", folder, "OUT", *chosen] if usable else [],
+    )
 
 
 HEADINGS = (
@@ -57,7 +66,7 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def one_line_kept(text: str) -> str:
+def _printable(text: str) -> str:
     """A row without line breaks or control characters; its columns keep their blanks."""
     return "".join(c if c.isprintable() else "?" for c in text).rstrip()
 

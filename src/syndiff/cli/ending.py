@@ -4,16 +4,20 @@
 1   a defect of ours
 2   something that the user can mend
 130 interrupted
+143 stopped by SIGTERM
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,39 @@ from syndiff import __version__
 from syndiff.cli.app import option_of
 from syndiff.errors import UserError, one_line, spelled
 
+_ENDS: dict[int, tuple[str, int]] = {
+    signal.SIGINT: ("interrupted", 128 + signal.SIGINT),
+    signal.SIGTERM: ("stopped by SIGTERM", 128 + signal.SIGTERM),
+}
+ENDED = {code for _, code in _ENDS.values()}
 DEBUG = "SYNDIFF_DEBUG"
 PACKAGE = Path(__file__).parents[1]
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C end the work with its files whole; a second one ends it at once.
+
+    Yields:
+        The signal that came, if one has.
+    """
+    found: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield found
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        found.append(number)
+        for known in _ENDS:
+            signal.signal(known, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in _ENDS}
+    try:
+        yield found
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def told(run: Callable[[], Any]) -> int:
@@ -34,15 +69,19 @@ def told(run: Callable[[], Any]) -> int:
         if not debug:  # of libraries, for programmers; PYTHONWARNINGS=error would end the work
             os.environ.pop("PYTHONWARNINGS", None)  # of processes that we start
             warnings.simplefilter("ignore")
+        signals: list[int] = []
         try:
-            code = run()
+            with _stoppable() as signals:
+                code = run()
+            if signals:  # the parser of options takes it for an exit
+                return _end(*_ENDS[signals[0]])
             if sys.stdout is not None:
                 sys.stdout.flush()
             if problem := getattr(sys.stdout, "problem", ""):
                 return _end(f"error: what syndiff says could not be written: {problem}", 2)
             return code if isinstance(code, int) else 0
         except KeyboardInterrupt:
-            return _end("interrupted", 130)
+            return _end(*_ENDS[signals[0] if signals else signal.SIGINT])
         except typer.Abort:
             return _end("aborted", 1)
         except Exception as error:
@@ -59,6 +98,8 @@ def _ended_by(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno is not None:
         what = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return _end(f"error: {what}{error.strerror}", 2)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's
+        return _end(f"error: {error}; expected links that lead to a file", 2)
     if isinstance(error, MemoryError) or _of_memory(error):
         return _end(
             f"error: there is not enough memory ({type(error).__name__}); "
@@ -85,7 +126,8 @@ def _misused(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     help_of = f"; see '{context.command_path} --help'" if context is not None else ""
-    return _end(f"error: {error.format_message().rstrip('.')}{help_of}", int(error.exit_code))
+    words = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's
+    return _end(f"error: {words}{help_of}", int(error.exit_code))
 
 
 def _of_memory(error: Exception) -> bool:

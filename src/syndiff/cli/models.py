@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from syndiff.cli import values
 from syndiff.cli.app import (
     BatchSize,
     Device,
+    Model,
     Precision,
     Samples,
     SamplingSteps,
@@ -20,7 +23,10 @@ from syndiff.cli.app import (
     numbers,
     whole_numbers,
 )
+from syndiff.cli.command import is_given
+from syndiff.cli.completion import named_models
 from syndiff.cli.console import console_reporter, warn
+from syndiff.cli.outcome import Outcome, scores
 from syndiff.errors import OptionError
 
 
@@ -31,20 +37,21 @@ def evaluate(
         Path, typer.Argument(help="Folder for metrics.json, metrics.csv, report.html.")
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="NAME=PATH of a translator; repeat for several.")
+        list[str] | None,
+        typer.Option(
+            help="NAME=PATH of a translator; repeat for several.", autocompletion=named_models
+        ),
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="Subjects to evaluate on: test, val or train.")
-    ] = "test",
+    split: Annotated[values.Split, typer.Option(help="Subjects to evaluate on.")] = "test",
     source: Annotated[str, typer.Option(help="Source modality; default: the models'.")] = "",
     target: Annotated[str, typer.Option(help="Target modality; default: the models'.")] = "",
     profile: Annotated[
-        str,
+        values.Profile | None,
         typer.Option(
-            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
-            "(whole slices); default: head_hu for CT, else head."
+            help="How to compare: head or head_hu (inside the head); paper, selfrdb, "
+            "github or fixed (whole slices); default: head_hu for CT, else head."
         ),
-    ] = "",
+    ] = None,
     whole_volumes: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +75,7 @@ def evaluate(
     samples: Samples = 8,
     sampling_steps: SamplingSteps = 0,
     precision: Precision = "32",
-) -> None:
+) -> Outcome:
     """Compare translators with each other and with two baselines; write a report."""
     from syndiff.evaluation.candidates import How
     from syndiff.evaluation.evaluate import evaluate as run
@@ -87,7 +94,7 @@ def evaluate(
             split=split,
             source=source or None,
             target=target or None,
-            profile=profile or None,
+            profile=profile,
             whole_volumes=whole_volumes,
             allow_synthetic=allow_synthetic,
             anonymous=anonymous,
@@ -95,53 +102,89 @@ def evaluate(
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
         )
-    for name, values in results["models"].items():
-        offset = values.get("offset_px")
-        typer.echo(
-            f"{name:12} {scores_in_words(values['subject_means'])}, "
+    lines = []
+    for name, entry in results["models"].items():
+        offset = entry.get("offset_px")
+        lines.append(
+            f"{name:12} {scores_in_words(entry['person_means'])}, "
             f"offset {'unknown' if offset is None else f'{offset:.2f} px'}"
         )
-    for values in results["models"].values():
-        if "verdict" in values:
-            typer.echo(values["verdict"]["sentence"])
+    lines += [
+        entry["verdict"]["sentence"] for entry in results["models"].values() if "verdict" in entry
+    ]
     for message in results["warnings"]:
         warn(message)
-    typer.echo(f"report: {out / 'report.html'}")
+    return Outcome(
+        lines=[*lines, f"report: {out / 'report.html'}"],
+        written={"report": out / "report.html", "metrics": out / "metrics.json"},
+        figures={"models": scores(results), "subjects": len(results["subjects"])},
+        next=_after_evaluation(data, out, models, results),
+    )
+
+
+def _after_evaluation(
+    data: Path, out: Path, models: Mapping[str, Path], results: Mapping[str, Any]
+) -> list[str | Path]:
+    """Translate with the model that was evaluated; where there was none, evaluate one."""
+    if not models:
+        return ["evaluate", data, out, "--model", "mine=RUN/translators/SOURCE_to_TARGET"]
+    model = next(iter(models.values()))
+    return ["translate", model, *_scans(results["source"], results["target"])]
+
+
+def _scans(source: str, target: str) -> list[str]:
+    """Names of files as an example: the source and the result."""
+    return [f"{source}.nii.gz".replace(" and ", "_"), f"{target}_synthetic.nii.gz"]
 
 
 @app.command()
-def info(
-    model: Annotated[
-        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
-    ],
-) -> None:
+def info(model: Model) -> Outcome:
     """Say what a translator does and where it comes from."""
     from syndiff.inference import describe
 
-    for name, value in describe(model):
-        typer.echo(f"{name:18} {value}")
+    rows = describe(model)
+    figures: dict[str, str] = {}
+    name = ""
+    for title, value in rows:
+        name = title or name  # a line that goes on
+        figures[name] = f"{figures[name]}\n{value}" if name in figures else value
+    source, _, target = figures["translates"].partition(" → ")
+    makes = "sample" if source == "noise" else "translate"
+    places = ["slices"] if source == "noise" else _scans(source, target)
+    return Outcome(
+        lines=[f"{title:18} {value}" for title, value in rows],
+        figures=figures,
+        next=[makes, model, *places],
+    )
 
 
 @app.command("models")
-def models_() -> None:
+def models_() -> Outcome:
     """List the translators that travel with the package; each is given by its name."""
     from syndiff.inference import shipped
 
-    for name, what in shipped():
-        typer.echo(f"{name:14} {what}")
+    rows = shipped()
+    return Outcome(
+        lines=[f"{name:14} {what}" for name, what in rows],
+        figures=dict(rows),
+        next=["info", rows[-1][0]],
+    )
 
 
 @app.command()
 def export(
-    model: Annotated[
-        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
+    context: typer.Context,
+    model: Model,
+    out: Annotated[
+        Path,
+        typer.Argument(help="Folder to make: config.json and the program; of a run, translators."),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to make: config.json and the program.")],
     format: Annotated[
-        str, typer.Option(help="onnx, which 'syndiff translate' also runs, or torch (a .pt2).")
+        values.Format,
+        typer.Option(help="onnx, which 'syndiff translate' also runs, or torch (a .pt2)."),
     ] = "onnx",
     part: Annotated[
-        str, typer.Option(help="chain: source and noise to image; step: one reverse step.")
+        values.Part, typer.Option(help="chain: source and noise to image; step: one reverse step.")
     ] = "chain",
     sampling_steps: Annotated[
         int, typer.Option(min=0, help="Reverse steps of ddpm; 0: all 1000.")
@@ -149,10 +192,29 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
-) -> None:
-    """Write a translator for other software; refused if it differs from torch."""
+    checkpoint: Annotated[
+        str,
+        typer.Option(help="MODEL is a training's run: its best (each direction's), last, a step."),
+    ] = "best",
+) -> Outcome:
+    """Write a translator for other software, or a run's translators from any checkpoint."""
     from syndiff.export import export as run
+    from syndiff.training.restore import export_run, is_run
 
+    if is_run(model):
+        for name in ("format", "part", "sampling_steps", "overwrite"):
+            if is_given(context, name):
+                raise OptionError(
+                    f"`{name}` for a run", "a translator", "first export the run, then its result"
+                )
+        paths = export_run(model, out, checkpoint)
+        return Outcome(
+            lines=[f"translator: {path}" for path in paths],
+            written={path.name: path for path in paths},
+            next=["info", paths[0]],
+        )
+    if is_given(context, "checkpoint"):
+        raise OptionError(f"`checkpoint` of {model}", "the folder of a training's run")
     with console_reporter("exporting") as report:
         made = run(
             model,
@@ -163,9 +225,16 @@ def export(
             overwrite=overwrite,
             report=report,
         )
-    for sizes, difference in made.differences.items():
-        typer.echo(f"{sizes}: differs from torch by at most {difference:.1e}")
-    typer.echo(f"exported: {out}")
+    lines = [
+        f"{sizes}: differs from torch by at most {difference:.1e}"
+        for sizes, difference in made.differences.items()
+    ]
+    return Outcome(
+        lines=[*lines, f"exported: {out}"],
+        written={"export": out},
+        figures={"largest_difference_from_torch": made.differences},
+        next=["info", out],
+    )
 
 
 @app.command("import")
@@ -206,7 +275,8 @@ def import_(
         str, typer.Option(help="For CT instead of its scale: the HU that became 0 and 1.")
     ] = "",
     intensity: Annotated[
-        str, typer.Option(help="Mean over the whole scan (paper) or over the head (robust).")
+        values.Intensity,
+        typer.Option(help="Mean over the whole scan (paper) or over the head (robust)."),
     ] = "paper",
     image_size: Annotated[
         int | None,
@@ -246,7 +316,7 @@ def import_(
         float | None,
         typer.Option(min=0, help="Of the noise schedule; default: content.pth's, or 20."),
     ] = None,
-) -> None:
+) -> Outcome:
     """Turn a checkpoint of the official SynDiff code into a translator folder.
 
     gen_diffusive_1 makes contrast 1 FROM contrast 2, gen_diffusive_2 makes contrast 2 FROM
@@ -288,6 +358,9 @@ def import_(
             "beta_max": beta_max,
         },
     )
-    for line in notes:
-        typer.echo(line)
-    typer.echo(f"translator: {out} ({source} to {target})")
+    return Outcome(
+        lines=[*notes, f"translator: {out} ({source} to {target})"],
+        written={"translator": out},
+        figures={"source": source, "target": target, "notes": list(notes)},
+        next=["info", out],
+    )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from syndiff.cli.app import Compile, Seed, app, listed
+from syndiff.cli import values
+from syndiff.cli.app import Compile, Precision, Seed, app, listed
+from syndiff.cli.command import is_given
+from syndiff.cli.outcome import Outcome, unused
 from syndiff.cli.training_console import training_console
 from syndiff.errors import OptionError
 
@@ -29,21 +33,23 @@ def train(
         str, typer.Option(help="Modality to make; with one source both directions are trained.")
     ] = "T2",
     pairing: Annotated[
-        str,
+        values.Pairing,
         typer.Option(
             help="unpaired; paired: supervised, on subjects with all modalities on one grid; "
             "or mixed: on both kinds of subjects."
         ),
     ] = "unpaired",
     method: Annotated[
-        str, typer.Option(help="What to train; 'syndiff methods' lists them.")
+        values.Method, typer.Option(help="What to train; 'syndiff methods' lists them.")
     ] = "syndiff",
     preset: Annotated[
-        str, typer.Option(help="default, small (two CPU cores), paper or github (SynDiff only).")
+        values.Preset,
+        typer.Option(help="Sizes and rates; small: for two CPU cores; github: SynDiff only."),
     ] = "default",
     networks: Annotated[
-        str, typer.Option(help="small or full networks with any preset; default: the preset's.")
-    ] = "",
+        values.Networks | None,
+        typer.Option(help="Size of the networks with any preset; default: the preset's."),
+    ] = None,
     max_steps: Annotated[
         int, typer.Option(min=0, help="Batches in all; 0: the preset's number of epochs.")
     ] = 0,
@@ -104,7 +110,7 @@ def train(
         int, typer.Option(min=0, help="Steps between validations; 0: the preset's.")
     ] = 0,
     seed: Seed = 0,
-    precision: Annotated[str, typer.Option(help="32 or bf16 (mixed).")] = "32",
+    precision: Precision = "32",
     compiled: Compile = False,
     devices: Annotated[
         str, typer.Option(help="auto, cpu, cuda, or a number of GPUs (processes without GPUs).")
@@ -112,32 +118,78 @@ def train(
     nodes: Annotated[
         int, typer.Option(min=0, help="Machines; 0: as many as torchrun or srun uses, else one.")
     ] = 0,
+    final_lr: Annotated[
+        str, typer.Option(help="Where the cosine of both rates ends; none: constant rates.")
+    ] = "",
+    linear_decay_epochs: Annotated[
+        int, typer.Option(min=0, help="Both rates fall to 0 over these last epochs instead.")
+    ] = 0,
+    decay_with_minutes: Annotated[
+        bool,
+        typer.Option("--decay-with-minutes", help="The decay ends with --max-minutes, at latest."),
+    ] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Mirror and shift slices at random.")
+    ] = True,
+    image_pool: Annotated[
+        int, typer.Option(min=0, help="Past fakes shown to discriminators (cGAN, AttGAN, SAGAN).")
+    ] = 0,
+    one_shot_first: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Share of the steps in which SynDiff's one-shot module is alone."
+        ),
+    ] = 0.0,
+    pairs_from: Annotated[
+        Path | None,
+        typer.Option(help="Another prepared folder: its pairs beside DATA's unpaired slices."),
+    ] = None,
+    pair_share: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Of pairs in mixed training; 0: by number.")
+    ] = 0.0,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep the average of every validation.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML of such values, as RUN/run.yaml holds them; options go before it."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in RUN, with its options.")
     ] = False,
-) -> None:
+) -> Outcome:
     """Train translators between modalities, from unpaired slices unless --pairing says else."""
     from syndiff.objectives.methods import method_of
     from syndiff.training.presets import choose
     from syndiff.training.record import kept_request
-    from syndiff.training.run import train as fit
+    from syndiff.training.run_config import read_config, settings_of
 
     def given(name: str, value: Any) -> Any:
         """A value that somebody typed; else None, which leaves that of the preset or the run."""
-        source = context.get_parameter_source(name)
-        return value if source is not None and source.name != "DEFAULT" else None
+        return value if is_given(context, name) else None
 
+    if config and resume:
+        raise OptionError("`config` with `resume`", "one of them", "a run goes on with its own")
+    if decay_with_minutes and not max_minutes:
+        raise OptionError("`decay_with_minutes` without `max_minutes`", "both")
+    if pairs_from and not is_given(context, "pairing"):
+        pairing = "mixed"
+    written = read_config(config) if config else {}
     kept = kept_request(run) if resume else None
     base = kept.settings if kept else None
+    if written:
+        base = settings_of(written, given("method", method) or "", given("preset", preset) or "")
     if kept and given("method", method) not in (None, method_of(kept.settings.objective).name):
         raise OptionError(
             f"`method` {method}", f"{method_of(kept.settings.objective).name}, as {run} has it"
         )
     settings = choose(
         preset,
-        networks,
+        networks or "",
         method=method_of(base.objective).name if base else method,
-        assignments=assignments or (),
+        assignments=(*([f"final_lr={final_lr}"] if final_lr else []), *(assignments or ())),
         base=base,
         max_steps=given("max_steps", max_steps),
         epochs=epochs or None,
@@ -149,11 +201,29 @@ def train(
         ema_decay=ema_decay if ema_decay >= 0 else None,
         structure=structure if structure >= 0 else None,
         spectral_norm=spectral_norm or None,
-        pairing=given("pairing", pairing),
+        pairing=pairing if pairs_from else given("pairing", pairing),
+        linear_decay_epochs=given("linear_decay_epochs", linear_decay_epochs),
+        decay_minutes=max_minutes if decay_with_minutes else None,
+        augment=given("augment", augment),
+        image_pool=given("image_pool", image_pool),
+        one_shot_first=given("one_shot_first", one_shot_first),
+        pair_share=given("pair_share", pair_share),
+        keep_checkpoints=given("keep_checkpoints", keep_checkpoints),
         shared_subjects=False if disjoint_subjects else None,
         validate_every=validate_every or None,
         seed=given("seed", seed),
     )
+    from syndiff.training.run import train as fit  # slow; the options are checked by now
+
+    if written:
+        if not given("source", source):
+            source = written.get("source", source).replace("+", ",") or "none"
+        target = given("target", target) or written.get("target") or target
+        preset = given("preset", preset) or written.get("preset") or preset
+        one_shot, pairs_from = (
+            typed or (Path(written[name]) if written.get(name) else None)
+            for name, typed in (("one_shot", one_shot), ("pairs_from", pairs_from))
+        )
     with training_console() as report:
         outcome = fit(
             data,
@@ -162,22 +232,48 @@ def train(
             target=given("target", target) if kept else target,
             settings=settings,
             one_shot=one_shot,
+            pairs_from=pairs_from,
             preset=given("preset", preset) if kept else preset,
             max_minutes=max_minutes or None,
-            precision=given("precision", precision),
+            precision=given("precision", precision) or written.get("precision"),
             compiled=compiled,
             devices=devices,
             nodes=nodes,
             resume=resume,
             report=report,
         )
+    where = {"devices": devices, "nodes": nodes, "compile": compiled}
+    again = _again(data, run, {k: v for k, v in where.items() if given(k, v) or v is True})
+    lines = []
     if outcome.reason:
-        again = shlex.join(["syndiff", "train", str(data), str(run), "--resume"])
-        typer.echo(f"{outcome.reason} at step {outcome.step}; saved. Continue: {again}")
-    for path in outcome.translators:
-        typer.echo(f"translator: {path}")
-    if outcome.interrupted:
-        raise typer.Exit(130)
+        lines.append(
+            f"{outcome.reason} at step {outcome.step}; saved. Continue: {shlex.join(again)}"
+        )
+    return Outcome(
+        lines=[*lines, *(f"translator: {path}" for path in outcome.translators)],
+        written={"run": run, "translators": outcome.translators},
+        figures={"step": outcome.step, "ended": outcome.reason or "finished"},
+        next=_after_training(data, outcome.translators) or again[1:],
+        code=130 if outcome.interrupted else 0,
+    )
+
+
+def _again(data: Path, run: Path, where: dict[str, Any]) -> list[str]:
+    """The whole command that goes on; all but where it runs is kept with the run."""
+    words = ["syndiff", "train", str(data), str(run), "--resume"]
+    for name, value in where.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+def _after_training(data: Path, translators: Sequence[Path]) -> list[str | Path]:
+    """Evaluate, or make slices of nobody; nothing if there is no translator yet."""
+    if not translators:
+        return []
+    first = translators[0]
+    if "_to_" not in first.name:
+        return ["sample", first, unused(data.parent / "slices")]
+    return ["evaluate", data, unused(data.parent / "report"), "--model", f"mine={first}"]
 
 
 def _sources(text: str) -> list[str]:
@@ -193,18 +289,31 @@ def methods(
     size: Annotated[
         int, typer.Option(min=32, help="Rows and columns of the counted slice.")
     ] = 256,
-) -> None:
+) -> Outcome:
     """List the methods: where they come from, parameters, operations per translated slice."""
     from syndiff.benchmark.method_table import describe_methods
 
-    typer.echo(f"Networks of the paper; a slice of {size}×{size} pixels.\n")
-    typer.echo(
-        f"{'method':10} {'paper':50} {'trained':>9} {'used':>9} {'GFLOP':>9} {'steps':>6}  noise"
-    )
-    for line in describe_methods(size=size):
-        typer.echo(
-            f"{line.method.name:10} {line.method.paper:50} {line.parameters / 1e6:7.1f} M "
-            f"{line.translator_parameters / 1e6:7.1f} M {line.gflop:9,.0f} "
-            f"{line.sampling_steps or 1:6}  {'yes' if line.method.stochastic else 'no'}"
-        )
-    typer.echo("\ntrained: parameters of all networks; used: of those that a translation needs.")
+    rows = describe_methods(size=size)
+    lines = [
+        f"Networks of the paper; a slice of {size}×{size} pixels.\n",
+        f"{'method':10} {'paper':50} {'trained':>9} {'used':>9} {'GFLOP':>9} {'steps':>6}  noise",
+    ]
+    lines += [
+        f"{row.method.name:10} {row.method.paper:50} {row.parameters / 1e6:7.1f} M "
+        f"{row.translator_parameters / 1e6:7.1f} M {row.gflop:9,.0f} "
+        f"{row.sampling_steps or 1:6}  {'yes' if row.method.stochastic else 'no'}"
+        for row in rows
+    ]
+    lines.append("\ntrained: parameters of all networks; used: of those that a translation needs.")
+    figures = {
+        row.method.name: {
+            "paper": row.method.paper,
+            "parameters": row.parameters,
+            "translator_parameters": row.translator_parameters,
+            "gflop": row.gflop,
+            "sampling_steps": row.sampling_steps or 1,
+            "stochastic": row.method.stochastic,
+        }
+        for row in rows
+    }
+    return Outcome(lines=lines, figures=figures, next=["train", "DATA", "RUN", "--method", "unit"])

@@ -1,4 +1,4 @@
-"""How a training looks on the command line: a live bar in a terminal, else lines now and then."""
+"""How a training looks on the command line: a live bar in a terminal, else lines, on stderr."""
 
 from __future__ import annotations
 
@@ -9,75 +9,68 @@ from typing import Any
 
 import typer
 
-from syndiff.cli.command import is_quiet
-from syndiff.cli.console import is_rank_zero, warn
+from syndiff.cli import console
+from syndiff.cli.command import is_quiet, is_rank_zero
+from syndiff.cli.patience import loaded
+from syndiff.errors import one_line
 
-QUIET = ("training", "validating", "saving")  # phases that the lines of the steps stand for
+LASTING = ("training on", "memory:")  # phases that stay on the screen
 
 
-class Lines:
-    """A line for each phase, every hundred steps, and every validation; all on stderr."""
+class Lines(console.Lines):
+    """Plain lines: what lasts, every validation, and how far the work is every few seconds."""
 
-    def __init__(self, every: int = 100) -> None:
-        self.every, self.shown = every, -every
+    def __init__(self, **how: Any) -> None:
+        super().__init__("", **how)
         self.scores: dict[str, float] = {}
 
     def phase(self, name: str) -> None:
-        if name not in QUIET:
-            typer.echo(name, err=True)
-
-    def progress(self, done: int, total: int, detail: str = "") -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        warn(message)
+        if name.startswith(LASTING):
+            typer.echo(one_line(name), err=True)
+            self._phase, self._state, self._next = name, "", self._clock() + console.EVERY_S
+        else:
+            super().phase(name)
 
     def step(self, state: Any) -> None:
-        if state.step - self.shown >= self.every or state.scores != self.scores:
-            self.shown, self.scores = state.step, state.scores
-            typer.echo(f"step {state.step}/{state.total}  {state.line()}", err=True)
+        if state.scores != self.scores:
+            self.scores, self._next = state.scores, 0.0
+        self.progress(state.step, state.total, state.line())
 
 
-class Quiet(Lines):
+class Quiet(console.Warnings):
     """Prints only warnings."""
 
-    def phase(self, name: str) -> None:
-        pass
-
     def step(self, state: Any) -> None:
         pass
 
 
-class Bar(Lines):
+class Bar(console.Bar):
     """The same as a bar that names the phase."""
 
-    def __init__(self, bar: Any) -> None:
-        super().__init__()
-        self.bar, self.task, self.line = bar, bar.add_task("starting", total=None), ""
-
     def phase(self, name: str) -> None:
-        if name.startswith("training on"):  # stays on the screen
-            self.bar.console.print(name, markup=False, highlight=False)
-        shown = self.line if name == "training" else f"{name} …"
-        self.bar.update(self.task, description=shown)
+        if name.startswith(LASTING):
+            self._bar.console.print(name, markup=False, highlight=False)
+        super().phase(name)
 
     def step(self, state: Any) -> None:
-        self.line = state.line()
-        self.bar.update(self.task, completed=state.step, total=state.total, description=self.line)
+        self.progress(state.step, state.total, state.line())
 
 
 @contextmanager
-def training_console() -> Iterator[Lines]:
+def training_console() -> Iterator[Any]:
     """The reporter of a training; with --quiet it tells warnings alone."""
-    if is_quiet():
+    loaded()
+    if is_quiet() or not is_rank_zero():
         yield Quiet()
-        return
-    if not sys.stderr.isatty() or not is_rank_zero():
-        yield Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    elif not sys.stderr.isatty():
+        with console.beating(Lines()) as lines:
+            yield lines
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
 
-    columns = (BarColumn(bar_width=8), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield Bar(bar)
+        columns = (BarColumn(bar_width=8), MofNCompleteColumn(), Elapsed())
+        words = TextColumn("{task.description}")
+        with Progress(*columns, words, console=Console(stderr=True)) as bar:
+            yield Bar("", bar)

@@ -11,6 +11,7 @@ from syndiff.cli.app import (
     BatchSize,
     Compile,
     Device,
+    Model,
     Overwrite,
     Precision,
     Samples,
@@ -20,8 +21,10 @@ from syndiff.cli.app import (
     app,
     named,
 )
+from syndiff.cli.completion import folders_of_models
 from syndiff.cli.console import console_reporter
 from syndiff.cli.dicom import ChosenSeries, HuOffset, RegularGrid
+from syndiff.cli.outcome import Outcome
 from syndiff.errors import OptionError
 
 if TYPE_CHECKING:  # torch is loaded when the command runs
@@ -30,9 +33,7 @@ if TYPE_CHECKING:  # torch is loaded when the command runs
 
 @app.command()
 def translate(
-    model: Annotated[
-        Path, typer.Argument(help="Translator folder, or a shipped one's name ('syndiff models').")
-    ],
+    model: Model,
     image: Annotated[
         Path,
         typer.Argument(
@@ -84,10 +85,16 @@ def translate(
     series: ChosenSeries = "",
     regular_grid: RegularGrid = False,
     hu_offset: HuOffset = 0.0,
-) -> None:
+) -> Outcome:
     """Translate a volume, or a folder of them; each result lies on the grid of its source."""
     from syndiff.dicom.options import DicomOptions
-    from syndiff.dicom.reading import is_one_study
+    from syndiff.dicom.reading import is_dicom, is_one_study
+    from syndiff.io.formats import check_output_name
+
+    # DICOM of one study is one volume.
+    folder = image.is_dir() and not (series or is_one_study(image))
+    if not (folder or image.is_dir() or is_dicom(image)):
+        check_output_name(output)
     from syndiff.inference import TranslationOptions, translate_file
     from syndiff.translators.sampling import Sampling
 
@@ -103,10 +110,10 @@ def translate(
         allow_synthetic=allow_synthetic,
     )
     dicom = DicomOptions(series, regular_grid, hu_offset)
-    if image.is_dir() and not (series or is_one_study(image)):  # DICOM of one study is one volume
+    if folder:
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
-        _translate_folder(
+        return _translate_folder(
             model,
             image,
             output,
@@ -117,10 +124,9 @@ def translate(
             modality=modality,
             overwrite=overwrite,
         )
-        return
     others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
     with console_reporter("slices") as report:
-        translate_file(
+        made = translate_file(
             model,
             image,
             output,
@@ -130,13 +136,32 @@ def translate(
             overwrite=overwrite,
             report=report,
         )
-    typer.echo(f"{output} (synthetic, not for diagnosis)")
+    return Outcome(
+        lines=[f"{output} (synthetic, not for diagnosis)"],
+        written={"image": output, "sidecar": _record_of(output)},
+        figures={
+            "anatomy": made.anatomy.to_dict() if made.anatomy else None,
+            "seed": seed,
+        },
+        next=["info", model],
+    )
+
+
+def _record_of(output: Path) -> Path:
+    """The side-car of a result: of an image, or of a derived series in a folder."""
+    from syndiff.inference import sidecar
+
+    return output.with_name(f"{output.name}.json") if output.is_dir() else sidecar(output)
 
 
 @app.command()
 def sample(
     model: Annotated[
-        Path, typer.Argument(help="Folder of a translator trained with --source none.")
+        Path,
+        typer.Argument(
+            help="Folder of a translator trained with --source none.",
+            autocompletion=folders_of_models,
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for the slices: .nii.gz, .png and .json.")],
     count: Annotated[int, typer.Option(min=1, help="Slices to make.")] = 16,
@@ -145,7 +170,7 @@ def sample(
     device: Device = "auto",
     sampling_steps: SamplingSteps = 0,
     overwrite: Overwrite = False,
-) -> None:
+) -> Outcome:
     """Make slices of a modality from noise alone (unconditional synthesis)."""
     from syndiff.inference import TranslationOptions
     from syndiff.inference import sample as run
@@ -159,7 +184,12 @@ def sample(
     )
     with console_reporter("slices") as report:
         run(model, out, options, count=count, overwrite=overwrite, report=report)
-    typer.echo(f"{out}: {count} slices (synthetic, not for diagnosis)")
+    return Outcome(
+        lines=[f"{out}: {count} slices (synthetic, not for diagnosis)"],
+        written={"slices": out},
+        figures={"count": count, "seed": seed},
+        next=["info", model],
+    )
 
 
 def _translate_folder(
@@ -168,7 +198,7 @@ def _translate_folder(
     out: Path,
     options: TranslationOptions,
     **how: Any,
-) -> None:
+) -> Outcome:
     """Exit with code 2 if a volume could not be translated; the others are."""
     from syndiff.inference.folders import translate_folder
 
@@ -184,9 +214,18 @@ def _translate_folder(
     failed = sum(bool(result.problem) for result in results)
     skipped = sum(result.skipped for result in results)
     made = len(results) - failed - skipped
-    typer.echo(
-        f"{made} volumes translated, {skipped} were done before, {failed} failed: {out} "
-        "(synthetic, not for diagnosis)"
+    return Outcome(
+        lines=[
+            f"{made} volumes translated, {skipped} were done before, {failed} failed: {out} "
+            "(synthetic, not for diagnosis)"
+        ],
+        written={"folder": out},
+        figures={
+            "translated": made,
+            "done_before": skipped,
+            "failed": failed,
+            "problems": [result.problem for result in results if result.problem],
+        },
+        next=["translate", model, folder, out] if failed else ["info", model],
+        code=2 if failed else 0,
     )
-    if failed:
-        raise typer.Exit(2)

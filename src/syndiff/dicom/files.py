@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from syndiff.errors import VolumeError
+from syndiff.io.dicom import SUFFIXES
+from syndiff.io.dicom import is_dicom as says_dicom
 
 MAGIC_AT, MAGIC = 128, b"DICM"
-SUFFIX = ".dcm"
 ARCHIVE = ".zip"
 SKIPPED = {"dicomdir", "__macosx"}
 MOST_FILES = 200_000
@@ -105,15 +106,7 @@ def is_dicom(path: Path) -> bool:
 
 def is_dicom_file(path: Path) -> bool:
     """Whether a file's name or content says that it is DICOM."""
-    if path.name.lower() in SKIPPED or not path.is_file():
-        return False
-    if path.suffix.lower() == SUFFIX:
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(MAGIC_AT + 4)[MAGIC_AT:] == MAGIC
-    except OSError:
-        return False
+    return path.name.lower() not in SKIPPED and path.is_file() and says_dicom(path)
 
 
 def _holds_dicom(folder: Path) -> bool:
@@ -167,7 +160,7 @@ def _members(path: Path, most: int = MOST_FILES) -> list[Source]:
             _check_member(path, info)
             with archive.open(info) as file:
                 magic = file.read(MAGIC_AT + 4)[MAGIC_AT:] == MAGIC
-            if magic or name.lower().endswith(SUFFIX):
+            if magic or name.lower().endswith(SUFFIXES):
                 found.append(Source(path, info.filename, archive))
             if len(found) == most:
                 break

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, nn
 
 OFFSET = 0.008  # s of Eq. 17: keeps the first steps from being too small
+HALF_LEVEL = 1 / 255  # of 256 grey levels in [-1, 1]
+END = 0.999  # beyond it a value is the first or the last level
+TINY = 1e-30  # keeps the logarithm of a level that is narrow against sigma finite
 MAX_BETA = 0.999  # the cosine reaches 0 at T, but a step must leave something of the image
 
 
@@ -135,14 +138,13 @@ class GaussianDiffusion(nn.Module):
     def bound_term(
         self, x_0: Tensor, x_t: Tensor, t: Tensor, mean: Tensor, log_variance: Tensor
     ) -> Tensor:
-        """One term of the variational bound, in nats, mean over the pixels of each sample.
+        """One term of the variational bound, in bits, mean over the pixels of each sample.
 
         L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p_θ(x_{t-1} | x_t)) for t > 1               # Eq. 6
         L_0 = -log p_θ(x_0 | x_1)                                                        # Eq. 5
 
-        L_0 is the Gaussian's density at the image. The paper integrates it over one of 256 grey
-        levels; normalised scans have no such levels. The two differ by a constant where the
-        Gaussian is wide against a level.
+        L_0 is the probability of one of 256 grey levels around the image's value, as in the paper:
+        never below 0. The density itself has no bound where a variance shrinks over flat air.
 
         Args:
             x_0, x_t: (b, c, h, w) images and their noisy versions.
@@ -155,8 +157,9 @@ class GaussianDiffusion(nn.Module):
         kl = gaussian_kl(
             self.posterior_mean(x_0, x_t, t), self._at("log_variance", t), mean, log_variance
         )
-        nll = gaussian_nll(x_0, mean, log_variance)
-        return torch.where(t[:, None, None, None] == 0, nll, kl).mean(dim=(1, 2, 3))
+        nll = level_nll(x_0, mean, log_variance)
+        nats = torch.where(t[:, None, None, None] == 0, nll, kl).mean(dim=(1, 2, 3))
+        return nats / math.log(2)
 
     def step(
         self, x_t: Tensor, t: Tensor, epsilon: Tensor, log_variance: Tensor, noise: Tensor
@@ -204,7 +207,17 @@ def gaussian_kl(
     return (ratio + shift - 1 + log_variance_2 - log_variance_1) / 2
 
 
-def gaussian_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """-log N(x; mean, e^log_variance), elementwise, in nats."""
-    shift = (x - mean).square() * (-log_variance).exp()
-    return (math.log(2 * math.pi) + log_variance + shift) / 2
+def level_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """-log of the probability that N(mean, e^log_variance) gives to x's grey level, in nats.
+
+    A level is 2/255 wide and centred at x; at the ends of [-1, 1] it is open, as in Ho et al.,
+    Denoising Diffusion Probabilistic Models, NeurIPS 2020, Eq. 13. Elementwise, 0 or more.
+    """
+    per_sigma = (-log_variance / 2).exp()
+    low = ((x - HALF_LEVEL - mean) * per_sigma).masked_fill(x < -END, -math.inf)
+    high = ((x + HALF_LEVEL - mean) * per_sigma).masked_fill(x > END, math.inf)
+    # Both on the left half, where the logarithm of a tail keeps its precision.
+    flipped = low + high > 0
+    low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
+    log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+    return -(log_high + torch.log(-torch.expm1((log_low - log_high).clamp(max=-TINY))))

@@ -23,6 +23,7 @@ from syndiff.evaluation.pairs import (
 from syndiff.evaluation.persons import beside
 from syndiff.evaluation.scoring import Predict, Slices, evaluate_predictions
 from syndiff.evaluation.whole import whole_volume
+from syndiff.io.locks import only_writer
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 
@@ -77,52 +78,53 @@ def evaluate(
     paths = {name: Path(path) for name, path in models.items()}
     _check_names(paths)
     results.check(out, overwrite)
-    manifest = read_manifest(data)
-    synthetic = _synthetic_scans(manifest, allow_synthetic)
-    translators = {name: candidates.load(name, path) for name, path in paths.items()}
-    sources, target = candidates.direction(translators, source, target)
-    check_modalities(manifest, (*sources, target))
-    cases = paired_cases(manifest, split, sources, target)
-    scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
-    chosen = metrics.get_profile(profile) if profile else metrics.default_profile(scale.unit)
+    with only_writer(out):
+        manifest = read_manifest(data)
+        synthetic = _synthetic_scans(manifest, allow_synthetic)
+        translators = {name: candidates.load(name, path) for name, path in paths.items()}
+        sources, target = candidates.direction(translators, source, target)
+        check_modalities(manifest, (*sources, target))
+        cases = paired_cases(manifest, split, sources, target)
+        scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
+        chosen = metrics.get_profile(profile) if profile else metrics.default_profile(scale.unit)
 
-    predictors = {
-        name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
-        for name, t in translators.items()
-    } | _baselines(manifest, sources[0], target)
-    checks = {
-        name: candidates.anatomy_check(paths[name], translator, manifest, how)
-        for name, translator in translators.items()
-    }
-    evaluation = evaluate_predictions(
-        cases,
-        predictors,
-        chosen,
-        of_subject=_whole_volumes(
-            translators, manifest, split, whole_volumes, how, allow_synthetic
-        ),
-        checks=checks,
-        find_head=head_finder(scale),
-        beside=beside(scale),
-        report=report,
-    )
+        predictors = {
+            name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
+            for name, t in translators.items()
+        } | _baselines(manifest, sources[0], target)
+        checks = {
+            name: candidates.anatomy_check(paths[name], translator, manifest, how)
+            for name, translator in translators.items()
+        }
+        evaluation = evaluate_predictions(
+            cases,
+            predictors,
+            chosen,
+            of_subject=_whole_volumes(
+                translators, manifest, split, whole_volumes, how, allow_synthetic
+            ),
+            checks=checks,
+            find_head=head_finder(scale),
+            beside=beside(scale),
+            report=report,
+        )
 
-    head = {"format": results.FORMAT, "source": "+".join(sources)}
-    found: dict[str, Any] = head | {"target": target, "split": split}
-    found |= results.scores(evaluation, scale, spacing_mm)
-    for name, path in paths.items():
-        found["models"][name] |= results.origin(path, translators[name], anonymous)
-    found["whole_volumes"] = whole_volumes is not None
-    found["synthetic_scans"] = len(synthetic)
-    found["warnings"] = (
-        results.synthetic_warnings(synthetic)
-        + results.anatomy_warnings(evaluation)
-        + results.spacing_warnings(translators, spacing_mm)
-        + results.score_warnings(found)
-    )
-    found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
-    results.write(out, found, evaluation)
-    return found
+        head = {"format": results.FORMAT, "source": "+".join(sources)}
+        found: dict[str, Any] = head | {"target": target, "split": split}
+        found |= results.scores(evaluation, scale, spacing_mm)
+        for name, path in paths.items():
+            found["models"][name] |= results.origin(path, translators[name], anonymous)
+        found["whole_volumes"] = whole_volumes is not None
+        found["synthetic_scans"] = len(synthetic)
+        found["warnings"] = (
+            results.synthetic_warnings(synthetic)
+            + results.anatomy_warnings(evaluation)
+            + results.spacing_warnings(translators, spacing_mm)
+            + results.score_warnings(found)
+        )
+        found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
+        results.write(out, found, evaluation)
+        return found
 
 
 def _check_names(paths: Mapping[str, Path]) -> None:

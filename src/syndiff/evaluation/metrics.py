@@ -8,6 +8,8 @@ therefore belongs to a *profile*, whose exact parameters are stored with the res
               SSIM with a Gaussian window of 11 pixels, sigma 1.5 (Wang et al., 2004)
     selfrdb   clipped to [0, 1], then as `paper` (its range, the reference's maximum, comes to
               the same); SSIM with a uniform window of 7, sample covariance (scikit-image's)
+    github    as the official code's test scores: each slice ÷ its own maximum, the middle 152 of
+              256 columns, PSNR's peak from the synthetic slice (SSIM is ours: it has none)
     fixed     nothing is normalised, values are in [0, 1]; SSIM as `paper`
     head      as `paper`, but means, maximum and comparison are restricted to the reference's
               head, because air agrees trivially and improves every score
@@ -49,7 +51,11 @@ class Profile:
     Attributes:
         name: the profile's name in the results.
         normalise: "mean": each image ÷ its own mean over the whole slice (background included),
-            then both ÷ the reference's maximum; "none": values are compared as they are.
+            then both ÷ the reference's maximum; "maximum": each ÷ its own maximum over the slice;
+            "none": values are compared as they are.
+        columns: share of the slice's columns, the middle ones, that are compared.
+        peak_of: whose peak enters PSNR: "reference" is `peak`; "image" is the maximum of what was
+            made, which rewards a single bright pixel.
         clip: both images are clipped to [0, 1] before anything else.
         peak: the signal's peak in PSNR and the data range in SSIM, after normalisation.
         window: shape of the SSIM window.
@@ -61,7 +67,9 @@ class Profile:
     """
 
     name: str
-    normalise: Literal["mean", "none"]
+    normalise: Literal["mean", "maximum", "none"]
+    columns: float = 1.0
+    peak_of: Literal["reference", "image"] = "reference"
     clip: bool = False
     peak: float = 1.0
     window: Literal["gaussian", "uniform"] = "gaussian"
@@ -84,6 +92,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             "selfrdb", "mean", clip=True, window="uniform", window_size=7, sample_covariance=True
         ),
+        Profile("github", "maximum", columns=152 / 256, peak_of="image"),
         Profile("fixed", "none"),
         Profile("head", "mean", region="head"),
         Profile("head_hu", "none", region="head"),
@@ -316,7 +325,17 @@ def _normalised(
         image, reference = image.clip(0, 1), reference.clip(0, 1)
     if profile.normalise == "mean":
         return paper_normalise(image, reference, inside)
-    return image, reference
+    if profile.normalise == "maximum":
+        image, reference = (x / x.max() if x.max() > 0 else x for x in (image, reference))
+    return _middle(image, profile.columns), _middle(reference, profile.columns)
+
+
+def _middle(image: Image, share: float) -> Image:
+    """The middle columns of an image, so large a share of them."""
+    width = image.shape[1]
+    kept = round(share * width)
+    first = (width - kept) // 2
+    return image[:, first : first + kept]
 
 
 def _in(values: Image, inside: Mask | None) -> Image:
@@ -326,8 +345,11 @@ def _in(values: Image, inside: Mask | None) -> Image:
 def _psnr(image: Image, reference: Image, profile: Profile, inside: Mask | None) -> float:
     error = _in(image - reference, inside)
     squared_error = float(np.mean(error**2))
-    floor = profile.peak**2 * 10 ** (-PSNR_CEILING_DB / 10)
-    return float(10 * np.log10(profile.peak**2 / max(squared_error, floor)))
+    peak = profile.peak
+    if profile.peak_of == "image":
+        peak = max(float(image.max()), 1e-3)  # a blank image has no peak, and a bad score
+    floor = peak**2 * 10 ** (-PSNR_CEILING_DB / 10)
+    return float(10 * np.log10(peak**2 / max(squared_error, floor)))
 
 
 def _mae(image: Image, reference: Image, profile: Profile, inside: Mask | None) -> float:

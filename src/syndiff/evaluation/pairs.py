@@ -75,7 +75,7 @@ def _case(scans: Sequence[Scan]) -> Case:
         *sources, target = (np.array(scan.load()) for scan in scans)
         return (sources[0] if len(sources) == 1 else np.stack(sources, axis=1)), target
 
-    return Case(scans[0].subject, scans[-1].slice_indices, load)
+    return Case(scans[0].subject, scans[-1].slice_indices, load, scans[0].person)
 
 
 def head_finder(scale: IntensityScale) -> Callable[[Slices], NDArray[np.bool_]]:

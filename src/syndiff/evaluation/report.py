@@ -19,7 +19,7 @@ from syndiff.evaluation import figures
 from syndiff.evaluation.baselines import BASELINES
 from syndiff.evaluation.metrics import METRICS
 from syndiff.evaluation.persons import TISSUES_HU, limits_in_words
-from syndiff.evaluation.scoring import Evaluation, Picture
+from syndiff.evaluation.scoring import Evaluation, Picture, of_person
 from syndiff.evaluation.verdict import verdicts
 
 OFFSET_WARNING_PX = WARN_PX
@@ -60,7 +60,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         limit=limit,
         colour_bar=figures.colour_bar_png(),
         curves=_curves(evaluation, look),
-        distributions=_distributions(evaluation, look),
+        distributions=_distributions(results, evaluation, look),
         subject_rows=_subject_rows(results),
         warning_px=OFFSET_WARNING_PX,
         unit=results["unit"],
@@ -94,7 +94,7 @@ def _headline_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     trained = {n: e for n, e in models.items() if e["kind"] == "model"}
     measured = {n: e["offset_px"] for n, e in trained.items() if e["offset_px"] is not None}
     leaders: dict[str, str | None] = {
-        name: metric.best({m: entry["subject_means"][name] for m, entry in models.items()})
+        name: metric.best({m: entry["person_means"][name] for m, entry in models.items()})
         for name, metric in METRICS.items()
     } | {
         # A baseline never moves the anatomy, so it is not compared in this column.
@@ -118,7 +118,7 @@ def _tissue_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     if results["unit"] != "HU":
         return []
     return [
-        {"name": name, "baseline": entry["kind"] == "baseline", **entry["subject_means"]}
+        {"name": name, "baseline": entry["kind"] == "baseline", **entry["person_means"]}
         for name, entry in results["models"].items()
     ]
 
@@ -184,17 +184,16 @@ def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[di
 
 
 def _distributions(
-    evaluation: Evaluation, look: Mapping[str, figures.Look]
+    results: Mapping[str, Any], evaluation: Evaluation, look: Mapping[str, figures.Look]
 ) -> list[dict[str, str]]:
     charts = []
     for metric in METRICS.values():
         values = {
             model: [
-                metric.factor * float(np.mean([s.values[metric.name] for s in scores]))
-                for subject in evaluation.subjects
-                for scores in [evaluation.of(model, subject)]
+                metric.factor * float(of_person(map(entry["subjects"].get, visits), metric.name))
+                for visits in evaluation.people.values()
             ]
-            for model in evaluation.models
+            for model, entry in results["models"].items()
         }
         charts.append(
             {

@@ -24,6 +24,7 @@ from syndiff.evaluation.scoring import Evaluation, summarise_model
 from syndiff.evaluation.verdict import verdicts
 from syndiff.io import atomic as files
 from syndiff.io.digest import sha256_of
+from syndiff.io.locks import clear_leftovers
 from syndiff.io.outputs import check_outputs
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME
@@ -70,6 +71,9 @@ def write(out: Path, results: Mapping[str, Any], evaluation: Evaluation) -> None
         UserError: `out` cannot be written.
     """
     page = render(results, evaluation)
+    clear_leftovers(out, WRITTEN)
+    for name in WRITTEN[1:]:  # of an earlier evaluation: never beside new numbers
+        (out / name).unlink(missing_ok=True)
     files.write_json(out / "metrics.json", results)
     files.write_text(out / "metrics.csv", _csv(evaluation))
     files.write_text(out / "anatomy.csv", _anatomy_csv(evaluation))
@@ -90,7 +94,7 @@ def scores(
         if scale.window is not None:
             width = scale.window[1] - scale.window[0]
             for part in (m.name for m in METRICS.values() if m.of_intensity):
-                for held in (entry, entry["subject_means"]):
+                for held in (entry, entry["person_means"]):
                     held[f"{part}_hu"] = held[part] * width
                     held[f"{part}_hu_std"] = held[f"{part}_std"] * width
         checks = evaluation.checks.get(name, {})
@@ -105,6 +109,7 @@ def scores(
         "profile": evaluation.profile.parameters(),
         "range": intensity_range(scale, evaluation.profile),
         "subjects": evaluation.subjects,
+        "people": evaluation.people,
         "blank_slices_left_out": evaluation.blank_slices,
         "models": models,
     }
@@ -117,6 +122,8 @@ def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
         words = (
             f"PSNR's peak and SSIM's range are the brightest value of each acquired {what}"
             if profile.normalise == "mean"
+            else "SSIM's range is each slice's brightest value, PSNR's peak the synthetic one's"
+            if profile.normalise == "maximum"
             else "PSNR's peak and SSIM's range are 1, the cohort's bright end"
         )
         return {"unit": scale.unit, "window": None, "words": words}
@@ -124,6 +131,8 @@ def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
     words = f"PSNR's peak and SSIM's range are {high - low:g} HU, the window {low:g} to {high:g}"
     if profile.normalise == "mean":
         words = f"values of the window {low:g} to {high:g} HU, divided by each slice's mean"
+    if profile.normalise == "maximum":
+        words = f"values of the window {low:g} to {high:g} HU, divided by each slice's maximum"
     return {"unit": "HU", "window": [low, high], "words": words}
 
 
@@ -142,8 +151,8 @@ def score_warnings(results: Mapping[str, Any]) -> list[str]:
         for name, offset in shifted.items()
         if offset >= OFFSET_WARNING_PX and name not in baselines.BASELINES
     ]
-    if len(results["subjects"]) == 1:
-        found.append("one test subject: the scores say little about other people")
+    if len(results["people"]) == 1:
+        found.append("one test person: the scores say little about other people")
     return found
 
 

@@ -36,11 +36,14 @@ class Case:
         subject: its name.
         slice_indices: (n,) indices of its slices in the volume, ascending to superior.
         load: reads source and reference, each (n, h, w) float32 in [0, 1].
+        person: whose scan it is; of several visits of a person each is a subject. Empty: the
+            subject's own name.
     """
 
     subject: str
     slice_indices: tuple[int, ...]
     load: Callable[[], tuple[Slices, Slices]]
+    person: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Evaluation:
         scores: of every model and slice.
         checks: model → subject → comparison with the source; for models only.
         beside: model → subject → measures of the whole subject (persons.py).
+        person_of: subject → person.
         pictures, seconds, blank_slices: for the report.
     """
 
@@ -94,6 +98,7 @@ class Evaluation:
     scores: list[SliceScore] = field(default_factory=list)
     checks: dict[str, dict[str, AnatomyCheck]] = field(default_factory=dict)
     beside: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    person_of: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     blank_slices: int = 0
@@ -107,6 +112,14 @@ class Evaluation:
     def subjects(self) -> list[str]:
         """Subjects that have scores, in order."""
         return list(dict.fromkeys(score.subject for score in self.scores))
+
+    @property
+    def people(self) -> dict[str, list[str]]:
+        """Person → the subjects (visits) that have scores, in order."""
+        found: dict[str, list[str]] = {}
+        for subject in self.subjects:
+            found.setdefault(self.person_of.get(subject) or subject, []).append(subject)
+        return found
 
     def of(self, model: str, subject: str | None = None) -> list[SliceScore]:
         """The scores of one model, and of one subject if given, in order of slices."""
@@ -147,6 +160,7 @@ def evaluate_predictions(
             of any case has a reference.
     """
     evaluation = Evaluation(profile, seconds=dict.fromkeys(predictors, 0.0))
+    evaluation.person_of |= {case.subject: case.person or case.subject for case in cases}
     chosen = choose_pictures([len(case.slice_indices) for case in cases], pictures)
     total = len(cases) * len(predictors)
     report.phase("evaluating")
@@ -223,24 +237,32 @@ def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:
 
 
 def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    """A model's entry in `metrics.json`: over all slices, over subjects, and each subject's."""
+    """A model's entry in `metrics.json`: over all slices, over people, and each subject's.
+
+    A person counts once, however many visits there are: visits of one person resemble each other,
+    so as independent samples they would make the spread look too small.
+    """
     subjects = {s: summarise(evaluation.of(model, s)) for s in evaluation.subjects}
-    over_subjects: dict[str, Any] = {"subjects": len(subjects)}
-    for name in METRICS:
-        mean, deviation = mean_and_deviation(subject[name] for subject in subjects.values())
-        over_subjects |= {name: mean, f"{name}_std": deviation}
-    offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
-    over_subjects["offset_px_max"] = max(offsets, default=None)
     for subject, found in evaluation.beside.get(model, {}).items():
         if subject in subjects:
             subjects[subject] |= found
+    people = [[subjects[s] for s in visits] for visits in evaluation.people.values()]
+    over_people: dict[str, Any] = {"people": len(people)}
+    for name in METRICS:
+        mean, deviation = mean_and_deviation(of_person(visits, name) for visits in people)
+        over_people |= {name: mean, f"{name}_std": deviation}
+    offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
+    over_people["offset_px_max"] = max(offsets, default=None)
     for name in next(iter(evaluation.beside.get(model, {}).values()), {}):
-        known = [s[name] for s in subjects.values() if s.get(name) is not None]
-        over_subjects[name] = sum(known) / len(known) if known else None
-    return summarise(evaluation.of(model)) | {
-        "subject_means": over_subjects,
-        "subjects": subjects,
-    }
+        known = [v for visits in people if (v := of_person(visits, name)) is not None]
+        over_people[name] = sum(known) / len(known) if known else None
+    return summarise(evaluation.of(model)) | {"person_means": over_people, "subjects": subjects}
+
+
+def of_person(visits: Iterable[Mapping[str, Any]], name: str) -> Any:
+    """The mean of a number over a person's visits; None where none of them has it."""
+    known = [visit[name] for visit in visits if visit.get(name) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:

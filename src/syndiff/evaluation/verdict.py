@@ -26,7 +26,7 @@ class Measure:
     """One measure of a model, compared with the better baseline.
 
     Attributes:
-        key: the key of the value in a model's entry, or in its `subject_means`.
+        key: the key of the value in a model's entry, or in its `person_means`.
         title: the measure's name in sentences.
         model, baseline: the two values as text, with their unit.
         best_baseline: the name of the better baseline.
@@ -98,7 +98,7 @@ def verdicts(models: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
 
 
 def _verdict(name: str, models: Mapping[str, Mapping[str, Any]]) -> Verdict:
-    means = {n: entry["subject_means"] for n, entry in models.items()}
+    means = {n: entry["person_means"] for n, entry in models.items()}
     offsets = {n: entry["offset_px"] for n, entry in models.items()}
     outlines = {n: mean.get(OUTLINE) for n, mean in means.items()}
     found = []

@@ -7,10 +7,11 @@ export is itself a translator, which `syndiff translate`, `info` and `evaluate` 
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +23,9 @@ from torch import Tensor
 from syndiff import __version__
 from syndiff.errors import ModelError, OptionError, UserError
 from syndiff.export.trace import inputs_of, program_of, random_inputs, unrolled
-from syndiff.io.atomic import write_json
+from syndiff.io.atomic import PARTIAL, partial_of, write_json
 from syndiff.io.digest import sha256_of
+from syndiff.io.locks import clear_leftovers, one_at_a_time
 from syndiff.io.outputs import check_folder
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
@@ -97,6 +99,7 @@ def export(
     out = Path(out)
     if format not in FORMATS:
         raise OptionError(f"the format {format!r}", " or ".join(FORMATS))
+    _restore(out)
     _check_place(out, overwrite)
     _require(format)
     translator = load_translator(model)
@@ -250,11 +253,28 @@ def _differences(
             yield f"batch {batch}, {height}×{width} pixels", difference
 
 
+def _restore(out: Path) -> None:
+    """An export that was killed while it replaced an earlier one: that one is there again."""
+    kept = sorted(out.parent.glob(f"{PARTIAL}*-old-{glob.escape(out.name)}"))
+    if kept and not out.exists():
+        with suppress(OSError):
+            os.replace(kept[-1], out)
+
+
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`; rename it to `out` if the block succeeds."""
-    temporary = out.with_name(f".partial-{os.getpid()}-{out.name}")
-    old = out.with_name(f".partial-{os.getpid()}-old-{out.name}")
+    """Yield a temporary folder beside `out`; rename it if the block succeeds.
+
+    Raises:
+        UserError: another process is writing it, or it cannot be written.
+    """
+    with one_at_a_time(out, wait_s=0):
+        clear_leftovers(out.absolute().parent, [out.name])
+        yield from _whole(out)
+
+
+def _whole(out: Path) -> Iterator[Path]:
+    temporary, old = partial_of(out, str(os.getpid())), partial_of(out, f"{os.getpid()}-old")
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -25,6 +25,7 @@ from syndiff.importing import official as legacy
 from syndiff.importing.checkpoint import choose, read
 from syndiff.importing.training_data import TrainingData, training_data
 from syndiff.io.digest import sha256_of
+from syndiff.io.locks import in_use, only_writer
 from syndiff.preparation.manifest import check_modality_names
 from syndiff.translators import AdversarialDiffusionTranslator
 
@@ -95,7 +96,8 @@ def import_checkpoint(
             "notes": list(weights.notes),
         },
     }
-    AdversarialDiffusionTranslator(network, Schedule(**schedule), card).save(out)
+    with only_writer(out):
+        AdversarialDiffusionTranslator(network, Schedule(**schedule), card).save(out)
     return [*weights.notes, *_summary(config)]
 
 
@@ -146,7 +148,7 @@ def official_options(
 
 
 def _check_out(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if in_use(out):
         raise OptionError(f"{out} exists", "a new folder for the translator")
 
 

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
-from syndiff.inference.frames import head_part
+from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
+
+HEAD_OF_FRAME = 0.7  # height of the part that places the frames, relative to a frame's side
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Acquired:
         volume: the volume in acquired units (HU for CT).
         scale: the modality's intensity rule.
         mask: (x, y, z) the tissue.
-        head: (x, y, z) the tissue in the head's part of the volume, see `head_part`.
-        mean: the mean over `head`, by which intensities are divided.
+        head: (x, y, z) the tissue by which frames are placed.
+        mean: by which intensities are divided: over the head, see `preparation.head`.
         notes: sentences on how the values were interpreted and on what is doubtful.
     """
 
@@ -53,10 +56,12 @@ class Acquired:
             frame_mm: the shorter side of the training slices in mm.
 
         Raises:
-            VolumeError: the volume holds no tissue, or its values are not those of the modality,
-                see `preparation.values`.
+            VolumeError: the volume holds no tissue, is a mask or a label map, or its values are
+                not those of the modality, see `preparation.values`.
         """
         scale = IntensityScale.from_dict(dict(intensity))
+        if scale.unit != "HU":
+            refuse_labels(volume.array, volume.name, "give the scan that it belongs to")
         try:
             refuse_other_kind(volume.stored.modality, scale.unit)
             values = understood(volume.array, scale.unit)
@@ -68,13 +73,11 @@ class Acquired:
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
-        # The threshold between air and tissue depends on the share of air in the volume, so the
-        # tissue is segmented again within the head's part of the volume.
-        part = tuple(head_part(mask, volume.spacing_mm, frame_mm))
-        found = foreground_mask(volume.array[part], scale.unit)
-        head = np.zeros_like(mask)
-        head[part] = found if found.any() else mask[part]
-        mean = scale.reference_mean(volume.array, head)
+        placed = HEAD_OF_FRAME * frame_mm
+        head = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit, placed)
+        # As `prepare` takes it (preparation/measure.py), whatever the size of the frames.
+        bright = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit)
+        mean = scale.reference_mean(volume.array, bright)
         notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
         return cls(modality, volume, scale, mask, head, mean, notes)
 

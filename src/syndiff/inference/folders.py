@@ -5,7 +5,8 @@
 Each volume is one task of dask.distributed. If a worker dies, dask runs its tasks again on another
 worker. Each worker runs three tasks at a time, of which only one may use the network: reading,
 computing and writing overlap, and a worker holds at most three volumes in memory. Finished results
-are skipped: those whose side-car names the same weights and the same options.
+are skipped: those whose side-car belongs to the image and names the same sources, translator and
+options by their hashes. Only one process at a time may write to the folder of results.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from typing import Any
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import Model, translate_file
-from syndiff.io.atomic import read_json
+from syndiff.io.digest import sha256_of_scan
 from syndiff.io.formats import stem_of
+from syndiff.io.locks import only_writer
 from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
+from syndiff.io.pairs import record_of
 from syndiff.memory import keep_freed
 from syndiff.preparation.discover import counted
 from syndiff.preparation.selection import scans_of
@@ -35,6 +38,7 @@ from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
+MOST_WORKERS = 4096
 RETRIES = 2  # after the death of a worker or an error other than `UserError`
 _network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
@@ -98,29 +102,34 @@ def translate_folder(
         One result per volume, in the order of their names.
 
     Raises:
-        OptionError: a result or side-car exists that syndiff did not make; nothing is translated.
+        OptionError: a result or side-car exists that syndiff did not make, or another process
+            writes to `out`; nothing is translated.
         UserError: the model, the folder or an option cannot be used.
     """
     loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
     loaded_model.translator.require_source()
-    weights = loaded_model.weights_sha256
-    folder, out = Path(folder).resolve(), Path(out).resolve()
-    if workers < 1:
-        raise OptionError(f"`workers` {workers}", "1 or more")
+    folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
+    if not 1 <= workers <= MOST_WORKERS:
+        raise OptionError(f"`workers` {workers}", f"1 to {MOST_WORKERS}")
     jobs = plan(model, folder, out, pattern, modality, report)
-    results = {job: Result(job, skipped=True) for job in jobs if finished(job, weights, options)}
-    left = [job for job in jobs if job not in results]
-    check_outputs(
-        [file for job in left for file in (job.output, sidecar(job.output))],
-        overwrite=overwrite,
-        expected_bytes=sum(expected_image_bytes(job.inputs[0]) for job in left),
-    )
-    for result in _run(str(model), left, workers, scheduler, options, overwrite):
-        results[result.job] = result
-        name = result.job.output.name
-        for message in (*result.warnings, *([result.problem] if result.problem else [])):
-            report.warn(f"{name}: {message}")
-        report.progress(len(results), len(jobs), name)
+    with ExitStack() as stack:
+        if not all(finished(job, loaded_model, options) for job in jobs):
+            stack.enter_context(only_writer(out))
+        results = {
+            job: Result(job, skipped=True) for job in jobs if finished(job, loaded_model, options)
+        }
+        left = [job for job in jobs if job not in results]
+        check_outputs(
+            [file for job in left for file in (job.output, sidecar(job.output))],
+            overwrite=overwrite,
+            expected_bytes=sum(expected_image_bytes(job.inputs[0]) for job in left),
+        )
+        for result in _run(str(model), left, workers, scheduler, options, overwrite):
+            results[result.job] = result
+            name = result.job.output.name
+            for message in (*result.warnings, *([result.problem] if result.problem else [])):
+                report.warn(f"{name}: {message}")
+            report.progress(len(results), len(jobs), name)
     return [results[job] for job in jobs]
 
 
@@ -178,18 +187,21 @@ def renamed(name: Path, source: str, target: str) -> Path:
     return name.with_name(f"{head}{tail}.nii.gz")
 
 
-def finished(job: Job, weights: str, options: TranslationOptions) -> bool:
-    """Whether the result of a job exists and was made with these weights and options.
-
-    The side-car is written after the image, so if the side-car exists, the image is whole.
-    """
-    if not (job.output.exists() and sidecar(job.output).exists()):
+def finished(job: Job, model: Model, options: TranslationOptions) -> bool:
+    """Whether the result of a job exists and was made of these files by this model and options."""
+    record = record_of(job.output)
+    if record is None:
+        return False
+    asked = options.deciding()
+    if any(record.get(name) != value for name, value in asked.items()):
+        return False
+    made_by = record.get("translator")
+    mine = {"weights_sha256": model.weights_sha256, "config_sha256": model.config_sha256}
+    if not isinstance(made_by, dict) or any(made_by.get(k) != v for k, v in mine.items()):
         return False
     try:
-        record = read_json(sidecar(job.output), "side-car")
-        same = all(record[name] == value for name, value in options.deciding().items())
-        return same and bool(record["translator"]["weights_sha256"] == weights)
-    except (UserError, KeyError, TypeError):
+        return record.get("source_sha256") == [sha256_of_scan(file) for file in job.inputs]
+    except UserError:  # whoever reads it will say what is wrong with it
         return False
 
 
@@ -220,7 +232,8 @@ def _run(
                 threads_per_worker=TASKS_PER_PROCESS,
                 processes=workers > 1,
                 memory_limit=0,
-                dashboard_address=None,
+                # A port of its own: a fixed one may be in use, and dask warns of it.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 silence_logs=50,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))

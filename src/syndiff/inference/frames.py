@@ -19,38 +19,10 @@ from numpy.typing import NDArray
 
 from syndiff.preparation.geometry import SliceGrid
 
-HEAD_OF_FRAME = 0.7  # height of the part that places the frame, relative to the frame's side
 OVERLAP = 0.25  # of neighbouring frames
-MARGIN_MM = 10.0
 Box = tuple[tuple[int, int], tuple[int, int]]  # first and last pixel along y and along x
 Slices = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-
-def head_part(mask: Mask, spacing_mm: tuple[float, float, float], frame_mm: float) -> list[slice]:
-    """The bounding box of the head, by which frames are placed and intensities are scaled.
-
-    The box reaches from the top of the tissue down by `HEAD_OF_FRAME` of a frame's side, and is
-    cropped to the tissue with a margin. The neck and the surrounding air are thus left out.
-
-    Args:
-        mask: (x, y, z) the tissue, RAS+.
-        spacing_mm: voxel size along x, y, z in mm.
-        frame_mm: the shorter side of a frame in mm.
-
-    Returns:
-        One slice per axis of `mask`.
-    """
-    top = int(np.flatnonzero(mask.any(axis=(0, 1)))[-1])
-    height = max(1, round(HEAD_OF_FRAME * frame_mm / spacing_mm[2]))
-    low = max(0, top + 1 - height)
-    part = []
-    for axis in (0, 1):
-        there = np.flatnonzero(mask[:, :, low : top + 1].any(axis=(1 - axis, 2)))
-        margin = math.ceil(MARGIN_MM / spacing_mm[axis])
-        last = min(mask.shape[axis], int(there[-1]) + 1 + margin)
-        part.append(slice(max(0, int(there[0]) - margin), last))
-    return [*part, slice(low, min(mask.shape[2], top + 1 + math.ceil(MARGIN_MM / spacing_mm[2])))]
 
 
 def box_of(mask: Mask) -> Box:

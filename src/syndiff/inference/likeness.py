@@ -21,6 +21,7 @@ from scipy import stats
 
 from syndiff.preparation.fingerprint import FEATURES, Feature
 
+STRIPPED = "-stripped"  # ends the name of a kind: heads without skull and scalp
 PRIOR = 4  # scans
 FALSE_ALARMS = 1e-3
 FEWEST = 5  # scans from which a limit can be estimated
@@ -87,8 +88,17 @@ class Likeness:
         return self.distance(row) <= self.limit
 
 
+def modality_of(kind: str) -> str:
+    """The modality of a kind of scan: of "T1-stripped" it is T1.
+
+    Whole and stripped heads of one modality are two kinds: taken as one, their spread would hide
+    what tells modalities apart.
+    """
+    return kind.removesuffix(STRIPPED)
+
+
 def nearest(known: Mapping[str, Likeness], row: Sequence[float]) -> str:
-    """The modality at the smallest distance from a fingerprint."""
+    """The kind of scan at the smallest distance from a fingerprint."""
     return min(known, key=lambda name: known[name].distance(row))
 
 

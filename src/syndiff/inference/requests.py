@@ -5,6 +5,7 @@ The command line, the translation of folders and Python callers all use `transla
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,13 +22,14 @@ from syndiff.errors import OptionError
 from syndiff.inference.archive import is_series_folder, save_series, translate_series
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.translation import Translation, translate_volume
-from syndiff.io.atomic import write_json
-from syndiff.io.digest import sha256_of
+from syndiff.io.digest import sha256_of, sha256_of_scan
 from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
+from syndiff.io.pairs import write_pair
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
+    CONFIG,
     SHIPPED,
     WEIGHTS,
     Translator,
@@ -50,12 +52,14 @@ class Model:
         translator: the networks and their configuration.
         back: the translator of the other direction, if it lies beside the folder; else None.
         weights_sha256: SHA-256 of the folder's weights, in hexadecimal digits.
+        config_sha256: the same of its configuration.
         only_for: the data that a shipped translator is limited to; empty if there is no limit.
     """
 
     translator: Translator
     back: Translator | None
     weights_sha256: str
+    config_sha256: str
     only_for: str = ""
 
     @classmethod
@@ -66,8 +70,10 @@ class Model:
             ModelError: `path` is not a translator folder, or the folder is damaged.
         """
         translator = load_translator(path)
-        weights = sha256_of(locate(path) / translator.weights)
-        return cls(translator, other_direction(path, translator), weights, only_for(path))
+        folder = locate(path)
+        weights, config = sha256_of(folder / translator.weights), sha256_of(folder / CONFIG)
+        back = other_direction(path, translator)
+        return cls(translator, back, weights, config, only_for(path))
 
     def for_precision(self, precision: str) -> Model:
         """The same model in this precision; see `Translator.for_precision`."""
@@ -80,6 +86,7 @@ class Model:
             "name": self.translator.name,
             "method": self.translator.config.get("method"),
             "weights_sha256": self.weights_sha256,
+            "config_sha256": self.config_sha256,
             "only_for": self.only_for or None,
             "training": self.translator.config.get("training", {}),
         }
@@ -183,22 +190,26 @@ def translate_file(
         )  # fmt: skip
     check_output_name(output)
     inputs = [Path(file) for file in (image, *(also or {}).values())]
-    if Path(output).resolve() in [file.resolve() for file in inputs]:
+    # Not Path.resolve: it raises where links go in a circle, and the reader says so in a line.
+    if os.path.realpath(output) in [os.path.realpath(file) for file in inputs]:
         raise OptionError(f"the output {output} is the input", "another name")
-    if sidecar(output).resolve() in [sidecar(file).resolve() for file in inputs]:
+    side = os.path.realpath(sidecar(output))
+    if side in [os.path.realpath(sidecar(file)) for file in inputs]:
         raise OptionError(
             f"{sidecar(output).name} would say of the input, too, that it is synthetic",
             "an output whose name differs in more than its ending",
         )
     outputs = (output, sidecar(output))
     check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
+    hashes = [sha256_of_scan(file) for file in inputs]  # first: a later change is noticed
     made = translate(model, image, options, also=also, dicom=dicom, lock=lock, report=report)
+    made = replace(made, record={**made.record, "source_sha256": hashes})
     save(made, output, overwrite=overwrite)
     return made
 
 
 def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> None:
-    """Write the image of a translation, then its side-car JSON, each atomically.
+    """Write the image of a translation and its side-car JSON, which holds the image's hash.
 
     Args:
         made: the translation that `translate` returned.
@@ -217,8 +228,7 @@ def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> N
         return
     check_output_name(output)
     check_outputs((output, sidecar(output)), overwrite=overwrite)
-    write(made.volume, output)
-    write_json(sidecar(output), dict(made.record))
+    write_pair(Path(output), lambda path: write(made.volume, path), made.record)
 
 
 def _volume(source: str | Path | Volume, dicom: DicomOptions = AS_STORED) -> Volume:

@@ -14,9 +14,10 @@ from syndiff.errors import OptionError
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import Model, versions
 from syndiff.inference.slices import translate_slices
-from syndiff.io.atomic import whole_file, write_json
+from syndiff.io.atomic import whole_file
 from syndiff.io.marks import SYNTHETIC_MARK
 from syndiff.io.outputs import check_outputs
+from syndiff.io.pairs import write_pair
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import Translator
@@ -104,7 +105,6 @@ def sample(
         np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]),  # the spacing along z has no meaning
         synthetic=f"{SYNTHETIC_MARK}: {translator.target} of nobody",
     )
-    volumes.write(stack, f"{stem}.nii.gz")
     write_picture(Path(f"{stem}.png"), slices, f"Synthetic {translator.target}: {NOT_FOR}")
     record = {
         "synthetic": True,
@@ -120,7 +120,7 @@ def sample(
         "versions": versions(),
         "seconds": round(time.monotonic() - started, 2),
     }
-    write_json(f"{stem}.json", record)
+    write_pair(Path(f"{stem}.nii.gz"), lambda path: volumes.write(stack, path), record)
     return stack
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -49,3 +50,19 @@ def stamp_of(path: Path) -> dict[str, int]:
         "bytes": sum(state.st_size for state in states),
         "mtime_ns": max((state.st_mtime_ns for state in states), default=0),
     }
+
+
+def sha256_of_scan(path: Path) -> str:
+    """SHA-256 of a scan's content: of both files where header and values lie in two.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return sha256_of(path)
+    pair = sorted(p for p in path.parent.glob(f"{glob.escape(path.stem)}.*") if _of_pair(p))
+    return hashlib.sha256("".join(map(sha256_of, pair)).encode()).hexdigest()
+
+
+def _of_pair(path: Path) -> bool:
+    return path.suffix.lower() in (".hdr", ".img")

@@ -7,11 +7,11 @@ image is still recognised after it was copied or renamed, or after its side-car 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syndiff.errors import VolumeError
+from syndiff.errors import UserError, VolumeError
+from syndiff.io.atomic import read_json
 
 if TYPE_CHECKING:  # avoids a circular import: the reader of volumes imports this module
     from syndiff.io.volume import Volume
@@ -43,8 +43,8 @@ def synthetic_mark(header: Any, path: Path | None = None) -> str:
 def says_synthetic(side: Path) -> bool:
     """Whether a side-car calls its image synthetic; False where it is absent or unreadable."""
     try:
-        content = json.loads(side.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(side, "side-car")
+    except UserError:
         return False
     return isinstance(content, dict) and content.get("synthetic") is True
 

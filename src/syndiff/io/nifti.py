@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import VolumeError
 from syndiff.io.atomic import whole_file
+from syndiff.io.dicom import is_dicom
 from syndiff.io.marks import synthetic_mark
 from syndiff.io.volume import Stored, Volume
 
@@ -144,10 +145,11 @@ def _load(path: Path) -> Any:
     try:
         image = nib.load(path)
     except Exception as error:  # nibabel raises many types; each means "not an image"
+        dicom = head[:4] == b"DICM" or is_dicom(path)
         raise VolumeError(
             f"{path} is not a readable image ({_first_line(error)})",
             "a whole NIfTI or MGH file",
-            "DICOM: give it a name ending in .dcm" if _is_dicom(path) else "",
+            "it is DICOM: give it a name ending in .dcm" if dicom else "",
         ) from error
     if not isinstance(image, READABLE_IMAGES):
         raise VolumeError(f"{path} is a {type(image).__name__}", "a NIfTI or MGH image")
@@ -278,11 +280,6 @@ def _check_range(image: Any, path: Path) -> None:
             f"at most {np.finfo(np.float32).max:.3g}, what float32 can hold",
             "divide them",
         )
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 Oktay et al., Attention U-Net: Learning Where to Look for the Pancreas, arXiv:1804.03999, 2018; the
 U-Net itself is Ronneberger et al., MICCAI 2015. As a generator it ends in tanh. It has instance
-normalisation because batches are small.
+normalisation because batches are small. The finest skip connection is not gated, as in
+their Sec. 2.2: its features do not yet say much about the image.
 """
 
 from __future__ import annotations
@@ -67,10 +68,16 @@ class AttentionUNet(nn.Module):
         out_channels: channels of the result.
         channels: width at full resolution; it doubles with each halving.
         levels: number of resolutions, one more than the number of halvings.
+        finest_gate: the finest skip connection is gated, too, as it was in earlier runs.
     """
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 1, channels: int = 64, levels: int = 5
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        channels: int = 64,
+        levels: int = 5,
+        finest_gate: bool = True,
     ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
@@ -78,7 +85,9 @@ class AttentionUNet(nn.Module):
         self.down = nn.ModuleList(
             ConvBlock(i, o) for i, o in zip([in_channels, *widths[:-1]], widths, strict=True)
         )
-        self.gates = nn.ModuleList(AttentionGate(fine, coarse) for fine, coarse in coarser)
+        self.gates = nn.ModuleList(
+            AttentionGate(fine, coarse) for fine, coarse in coarser[0 if finest_gate else 1 :]
+        )
         self.doublings = nn.ModuleList(
             nn.Conv2d(coarse, fine, 3, padding=1, padding_mode="reflect")
             for fine, coarse in coarser
@@ -89,10 +98,11 @@ class AttentionUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, *skips = self._encode(x)
+        gates = [*reversed(self.gates), *[None] * (len(skips) - len(self.gates))]
         for skip, gate, doubling, up in zip(
-            skips, reversed(self.gates), reversed(self.doublings), reversed(self.up), strict=True
+            skips, gates, reversed(self.doublings), reversed(self.up), strict=True
         ):
-            gated = gate(skip, h)
+            gated = gate(skip, h) if gate else skip
             h = doubling(F.interpolate(h, scale_factor=2, mode="bilinear"))
             h = up(torch.cat([gated, h], dim=1))
         return torch.tanh(self.out_conv(h))
@@ -108,4 +118,4 @@ class AttentionUNet(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Heights and widths must be multiples of this, and at least twice as large."""
-        return 2 ** len(self.gates)
+        return 2 ** len(self.doublings)

@@ -90,7 +90,7 @@ def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which autocast does not convert x."""
     # Entered only where autocast is on, because torch.export would record even an empty context.
     kind = x.device.type
-    mixed = torch.is_autocast_enabled(kind)
+    mixed = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if mixed else nullcontext()
 
 

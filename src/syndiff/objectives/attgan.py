@@ -10,8 +10,9 @@ the generator:
 with g the decoder's features one level below; `networks/attention_unet.py` has the symbol table.
 
 Departures. Oktay et al. segment volumes and train supervised. Only their network is used here, in
-two dimensions, with tanh at its end and instance instead of batch normalisation. The paper does
-not name AttGAN's adversarial loss; here it is cGAN's.
+two dimensions, with tanh at its end and instance instead of batch normalisation. As there, the
+finest skip connection has no gate (`finest_gate`; earlier runs have one). The paper does not name
+AttGAN's adversarial loss; here it is cGAN's.
 """
 
 from __future__ import annotations
@@ -33,15 +34,21 @@ class AttGANSettings(CycleSettings):
     """AttGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.5).
 
     Attributes:
-        channels, levels: of the generators, see `AttentionUNet`.
+        channels, levels, finest_gate: of the generators, see `AttentionUNet`.
     """
 
     channels: int = 64
     levels: int = 5
+    finest_gate: bool = False
 
     @property
     def network(self) -> dict[str, Any]:
-        return {"name": "attention_unet", "channels": self.channels, "levels": self.levels}
+        return {
+            "name": "attention_unet",
+            "channels": self.channels,
+            "levels": self.levels,
+            "finest_gate": self.finest_gate,
+        }
 
 
 # For two CPU cores at 64×64; λ_cyc as in cGAN's.
@@ -63,4 +70,6 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=False,
+    pairs=True,
+    before={"finest_gate": True},
 )

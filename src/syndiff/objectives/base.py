@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -147,12 +148,22 @@ class Objective(nn.Module, ABC):
         makes: the target modalities of the method's translators, the requested one first.
         steps_per_epoch: steps of an epoch, set by training; a method may change what it trains
             after some epochs.
+        spacing_mm: pixel size, set by training.
+        planned_steps: steps of the whole run, set by training when it begins.
+        kept: what a method remembers from step to step, by name; part of a checkpoint.
     """
 
     generators: nn.ModuleDict
     discriminators: nn.ModuleDict
     makes: tuple[str, ...] = ("target", "source")
     steps_per_epoch: int = 1
+    spacing_mm: float = 1.0
+    planned_steps: int = 0
+    kept: Mapping[str, Tensor] = MappingProxyType({})
+
+    def is_final(self, step: int) -> bool:
+        """Whether the translators after so many steps are what the run is for."""
+        return True
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
@@ -165,6 +176,14 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         """Named terms whose sum the generators minimise; the discriminators are frozen."""
+
+    def at_chance(self) -> dict[str, float]:
+        """Adversarial terms of the discriminators, and what they are at chance.
+
+        That is where real and made images look alike to a discriminator. Empty where a method
+        has no such terms, or does not say.
+        """
+        return {}
 
     @abstractmethod
     def translator(

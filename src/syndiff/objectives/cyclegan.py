@@ -20,8 +20,9 @@ For each modality m, the other one being o:
 The adversarial loss is least squares: SynDiff's text adopts the losses of [21], which
 has this one, as Zhu et al. have.
 
-Departures. The discriminators see no pool of past fakes, because a loss here is a function of its
-step alone. The discriminators' loss is not halved, to which Adam is invariant. There is no
+Departures. The pool of past fakes for discriminators (50 images in Zhu et al., none in SynDiff's
+text) is an option, `image_pool`: without it a loss is a function of its step alone, whatever the
+number of processes. The loss of the discriminators is not halved: Adam is invariant. There is no
 identity term, which Zhu et al. use for paintings only.
 """
 
@@ -31,12 +32,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from syndiff import losses
 from syndiff.networks.patchgan import PatchDiscriminator
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import Translator
 from syndiff.translators.one_shot import OneShotTranslator, generator
 
@@ -59,11 +62,14 @@ class CycleSettings:
     Attributes:
         cycle: λ_cyc, weight of the cycle-consistency.
         adversarial: λ_adv, weight of the adversarial terms.
+        image_pool: translations of either modality that are kept; a discriminator sees each new
+            one, or half of the time an older one in its place. 0: new ones only.
         patch_channels, patch_halvings: of the discriminators, see `PatchDiscriminator`.
     """
 
     cycle: float = 100.0
     adversarial: float = 1.0
+    image_pool: int = 0
     patch_channels: int = 64
     patch_halvings: int = 3
 
@@ -141,18 +147,46 @@ class CycleGAN(Objective):
     def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, _ in DIRECTIONS:
+            fake = self._from_pool(m, fakes["translated"][m], draw)
             terms[f"adversarial_{m}"] = s.adversarial * losses.least_squares_discriminator(
-                D[m](batch[m]), D[m](fakes["translated"][m])
+                D[m](batch[m]), D[m](fake)
             )  # Eq. 1
         return terms
 
+    def _from_pool(self, m: str, new: Tensor, draw: Draw) -> Tensor:
+        """New translations, of which older ones take the place half of the time; (b, c, h, w).
+
+        Shrivastava et al., Learning from Simulated and Unsupervised Images through Adversarial
+        Training, CVPR 2017; Zhu et al., Sec. 4.
+        """
+        size = self.settings.image_pool
+        if not size:
+            return new
+        pool = list(self.kept.get(m, new[:0]))
+        shown = []
+        for image, place in zip(new, draw.integers(2 * size, len(new)).tolist(), strict=True):
+            chosen = image
+            if len(pool) < size:
+                pool.append(image)
+            elif place < size:
+                chosen, pool[place] = pool[place], image
+            shown.append(chosen)
+        self.kept = {**self.kept, m: torch.stack(pool).detach()}
+        return torch.stack(shown)
+
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"adversarial_{m}": weight * losses.LEAST_SQUARES_AT_CHANCE for m, _ in DIRECTIONS}
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        for m, _ in DIRECTIONS:
+        for m, o in DIRECTIONS:
             terms[f"adversarial_{m}"] = s.adversarial * losses.least_squares_generator(
                 D[m](fakes["translated"][m])
             )  # Eq. 1
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(fakes["round_trip"][m], batch[m])  # Eq. 2
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, fakes["translated"][o], fakes["round_trip"][m]
+            )  # Eq. 2
         return terms  # their sum is Eq. 3
 
     def translator(
@@ -178,4 +212,5 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=False,
+    pairs=True,
 )

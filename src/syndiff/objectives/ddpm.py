@@ -24,11 +24,12 @@ the image of m.
 | v                              | I v        | reverse variance: 0 is β̃_t, 1 is β_t            |
 | variational                    | I λ        | weight of the bound, 0.001                      |
 
-L_vlb is estimated by one t per sample, drawn uniformly, times T, in nats and as a mean over the
-pixels. Its gradient flows through the variance, not through the noise estimate (I Sec. 3.1).
+L_vlb is estimated by one t per sample, drawn uniformly, times T, in bits and as a mean over the
+pixels, as in Nichol and Dhariwal's code. Its gradient flows through the variance, not through the
+noise estimate (I Sec. 3.1). L_0 is the probability of one of 256 grey levels, as there
+(`GaussianDiffusion.bound_term`), though a scan's values need not lie on them.
 
-Departures. L_0 is the density of a Gaussian, not its integral over one of 256 grey levels
-(`GaussianDiffusion.bound_term`). λ_adv is 1 as in SynDiff, because the text gives no value. The
+Departures. λ_adv is 1 as in SynDiff, because the text gives no value. The
 diffusive reconstruction |x_0 - x̂_0|_1 of S 22 is left out: L_hybrid is the loss that the text
 adopts for that module. `structure` adds a term to the one-shot module that neither paper has; it
 is 0 except in `SMALL`.
@@ -50,6 +51,7 @@ from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import GaussianDiffusionTranslator, Translator
 
 # SynDiff, Sec. IV-B.7: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
@@ -75,6 +77,7 @@ class DDPMSettings:
         cycle: λ_cyc, weight of the one-shot cycle-consistency.
         adversarial: λ_adv, weight of the one-shot adversarial terms.
         structure: weight of the structure term between an image and its one-shot translation.
+        structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
         channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
             `UNet`.
         one_shot_channels, one_shot_blocks, upsampling: of the one-shot generators, see
@@ -87,6 +90,7 @@ class DDPMSettings:
     cycle: float = 1.0
     adversarial: float = 1.0
     structure: float = 0.0
+    structure_radius_mm: float = 0.0
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 2
@@ -120,6 +124,7 @@ class DDPMSettings:
 SMALL = DDPMSettings(
     cycle=2.0,
     structure=5.0,
+    structure_radius_mm=2.0,
     channels=16,
     multipliers=(1, 2, 3, 4),
     blocks=1,
@@ -159,7 +164,8 @@ class DDPM(Objective):
             x_t = q.diffuse(x_0, t, noise)  # I Eq. 9
             guess = G[f"one_shot_to_{o}"](x_0)  # S Eq. 16
             round_trip = G[f"one_shot_to_{m}"](guess)  # S Eq. 21
-            epsilon, v = G[f"diffusive_{m}"](x_t, guess, q.time[t]).chunk(2, dim=1)
+            condition = batch.acquired(o, otherwise=guess)
+            epsilon, v = G[f"diffusive_{m}"](x_t, condition, q.time[t]).chunk(2, dim=1)
             for name, value in {
                 "t": t,
                 "noise": noise,
@@ -180,6 +186,10 @@ class DDPM(Objective):
             )  # S Eq. 18
         return terms
 
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"one_shot_{m}": weight * losses.SOFTPLUS_AT_CHANCE for m, _ in DIRECTIONS}
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
         for m, o in DIRECTIONS:
@@ -189,9 +199,13 @@ class DDPM(Objective):
             terms[f"one_shot_{o}"] = s.adversarial * losses.adversarial_generator(
                 D[f"one_shot_{o}"](guess)
             )  # S Eq. 17
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(fakes["round_trip"][m], x_0)  # S Eq. 22
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, guess, fakes["round_trip"][m]
+            )  # S Eq. 22
             if s.structure:
-                terms[f"structure_{m}"] = s.structure * losses.structure(x_0, guess)
+                terms[f"structure_{m}"] = s.structure * losses.structure(
+                    x_0, guess, s.structure_radius_mm, self.spacing_mm
+                )
         return terms
 
     def _bound(self, m: str, x_0: Tensor, fakes: Fakes) -> Tensor:
@@ -226,5 +240,6 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=True,
+    pairs=True,
     several_sources=False,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,8 @@ class Method:
         unconditional: whether the method can train without a source.
         renamed: earlier name of a hyper-parameter → its name now, dotted where it belongs to a
             network; read in old runs' settings and accepted from users.
+        before: hyper-parameter → what it was in old runs, whose settings do not name it, where
+            that is not the value it has now.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Method:
     pairs: bool = False
     unconditional: bool = False
     renamed: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
 
     def build(
         self, settings: Any, source_channels: int = 1, supervised: bool = False
@@ -69,8 +73,8 @@ class Method:
         options: dict[str, Any] = (
             {"source_channels": source_channels} if source_channels != 1 else {}
         )
-        if supervised:
-            options["supervised"] = True
+        if supervised and "supervised" in inspect.signature(self.objective).parameters:
+            options["supervised"] = True  # others have a use for all that they build
         try:
             return self.objective(settings, **options)
         except IMPOSSIBLE as error:

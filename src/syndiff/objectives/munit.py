@@ -143,6 +143,8 @@ class MUNIT(Objective):
             fakes["content"][m], fakes["style"][o] = content, style
             fakes["translated"][o] = translated
             fakes["reconstruction"][m] = G[f"decoder_{m}"](content, G[f"style_{m}"](x))
+            if batch.paired.any():  # with a drawn style there is nothing to compare with
+                fakes["styled"][o] = G[f"decoder_{o}"](content, G[f"style_{o}"](batch[o]))
             fakes["content_again"][m] = G[f"content_{o}"](translated)
             fakes["style_again"][o] = G[f"style_{o}"](translated)
         return fakes
@@ -155,6 +157,13 @@ class MUNIT(Objective):
                 losses.least_squares_discriminator(real, fake) for real, fake in logits
             )  # Eq. 4
         return terms
+
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {
+            f"adversarial_{m}": weight * self.settings.scales * losses.LEAST_SQUARES_AT_CHANCE
+            for m, _ in DIRECTIONS
+        }
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
@@ -169,6 +178,10 @@ class MUNIT(Objective):
                 ("style", s.style, fakes["style_again"][m], fakes["style"][m]),  # Eq. 3
             ):
                 terms[f"{name}_{m}"] = weight * F.l1_loss(made, original)
+            if batch.paired.any():  # not of Huang et al.
+                terms[f"pixel_{m}"] = s.image * losses.distance(
+                    fakes["styled"][m], batch[m], batch.paired
+                )
         return terms  # their sum is Eq. 5
 
     def translator(
@@ -201,4 +214,5 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=True,
+    pairs=True,
 )

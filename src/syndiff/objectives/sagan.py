@@ -65,4 +65,5 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=False,
+    pairs=True,
 )

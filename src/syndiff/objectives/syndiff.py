@@ -37,6 +37,7 @@ does not need are neither built nor computed:
 | λ_2φ or λ_2θ is 0            | the discriminators of that module                                |
 | λ_1φ is 0                    | the round trip                                                   |
 | `diffusive` is false         | the diffusive pairs: the one-shot generators translate           |
+| during `one_shot_first`      | whatever trains the diffusive module                             |
 | after `one_shot_epochs`      | the losses of the one-shot module; G_φ still makes the guess     |
 
 Departures. The discriminators are not given the source image as a condition, as in the official
@@ -49,7 +50,7 @@ by default. `detach_one_shot` cuts the gradient from the diffusive module to the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -77,15 +78,16 @@ from syndiff.objectives.method import Method
 from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
 from syndiff.translators.one_shot import generator
 
-WEIGHTS = (
+NOT_NEGATIVE = (
     "cycle_one_shot",
     "cycle_diffusive",
     "adversarial_one_shot",
     "adversarial_diffusive",
     "gradient_penalty",
     "structure",
+    "structure_radius_mm",
 )
-LEAST = {"steps": 1, "gradient_penalty_interval": 1} | dict.fromkeys(WEIGHTS, 0)
+LEAST = {"steps": 1, "gradient_penalty_interval": 1} | dict.fromkeys(NOT_NEGATIVE, 0)
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,12 @@ class SynDiffSettings:
         gradient_penalty: η (Eq. 12).
         gradient_penalty_interval: steps between two penalties; 1 is the paper's.
         structure: weight of the structure term between an image and its one-shot translation.
+        structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
         diffusive: whether there is a diffusive module; otherwise the one-shot module translates.
         one_shot_epochs: n_ND, number of epochs after which the one-shot module is frozen; 0: from
             the start, negative: never.
+        one_shot_first: share of the run's steps in which the one-shot module is trained alone;
+            until then the translators are its generators.
         detach_one_shot: the guess conditions G_θ as a constant. Otherwise λ_1θ trains G_φ as well,
             to keep x_0 readable in its guess, which hinders the change of contrast. The official
             code does not detach.
@@ -127,8 +132,10 @@ class SynDiffSettings:
     gradient_penalty: float = 0.5
     gradient_penalty_interval: int = 10
     structure: float = 0.0
+    structure_radius_mm: float = 0.0
     diffusive: bool = True
     one_shot_epochs: float = -1.0
+    one_shot_first: float = 0.0
     detach_one_shot: bool = False
     generator: DenoiserSettings = field(default_factory=NCSNppSettings)
     one_shot: ResNetSettings = field(default_factory=ResNetSettings)
@@ -142,6 +149,8 @@ class SynDiffSettings:
         for name, least in LEAST.items():
             if not getattr(self, name) >= least:
                 raise OptionError(f"{name}={getattr(self, name)}", f"{least} or more")
+        if not 0 <= self.one_shot_first < 1:
+            raise OptionError(f"one_shot_first={self.one_shot_first}", "a share from 0 to below 1")
         if not 0 <= self.beta_min < self.beta_max:  # NaN fails too
             raise OptionError(
                 f"beta_min={self.beta_min} and beta_max={self.beta_max}",
@@ -213,6 +222,17 @@ class SynDiff(Objective):
         epochs = self.settings.one_shot_epochs
         return not self.supervised and (epochs < 0 or step < epochs * self.steps_per_epoch)
 
+    def _diffuses_at(self, step: int) -> tuple[str, ...]:
+        """The modalities whose diffusive pair is trained at this step."""
+        return self.diffuses if step >= self._first_phase() else ()
+
+    def _first_phase(self) -> int:
+        """Steps of the one-shot module alone, before all of SynDiff is trained."""
+        return round(self.settings.one_shot_first * self.planned_steps) if self.diffuses else 0
+
+    def is_final(self, step: int) -> bool:
+        return not 0 < step <= self._first_phase()
+
     def _check_losses(self) -> None:
         """Raise OptionError unless every module has a loss."""
         s, one_shot = self.settings, self.one_shot_learns(0)
@@ -220,6 +240,8 @@ class SynDiff(Objective):
             raise OptionError("diffusive=false", "a one-shot module that is trained, unpaired")
         if self.diffuses and not (s.cycle_diffusive or s.adversarial_diffusive):
             raise OptionError("no loss for the diffusive module", "a weight above 0")
+        if s.one_shot_first and not (one_shot and self.diffuses):
+            raise OptionError("`one_shot_first` without both modules in training", "0")
         if one_shot and not (s.cycle_one_shot or s.adversarial_one_shot or s.structure):
             raise OptionError("no loss for the one-shot module", "a weight above 0")
 
@@ -238,14 +260,15 @@ class SynDiff(Objective):
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         fakes, learning = Fakes(), self.one_shot_learns(draw.step)
+        diffuses = self._diffuses_at(draw.step)
         for m, o in DIRECTIONS:
             made: dict[str, Tensor] = {}
             condition = batch[o]  # the acquired image, where there are pairs
-            if not self.supervised and (learning or m in self.diffuses):
+            if not self.supervised and (learning or m in diffuses):
                 made = self._guess(m, o, batch, learning)
                 guess = made["guess"].detach() if self.settings.detach_one_shot else made["guess"]
                 condition = batch.acquired(o, otherwise=guess)
-            if m in self.diffuses:
+            if m in diffuses:
                 made |= self._denoise(m, batch[m], condition, draw)
             for name, value in made.items():
                 fakes[name][m] = value
@@ -277,13 +300,13 @@ class SynDiff(Objective):
 
     def discriminator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        learning = self.one_shot_learns(draw.step)
+        learning, diffuses = self.one_shot_learns(draw.step), self._diffuses_at(draw.step)
         penalised = s.gradient_penalty > 0 and draw.step % s.gradient_penalty_interval == 0
         for m, o in DIRECTIONS:
-            if f"diffusive_{m}" in D:
+            if f"diffusive_{m}" in D and m in diffuses:
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 x_prev = fakes["x_prev"][m].requires_grad_(penalised)
-                with full_precision(x_prev, penalised):
+                with losses.full_precision(x_prev, penalised):
                     network = D[f"diffusive_{m}"]
                     real = (uncompiled(network) if penalised else network)(x_prev, x_t, t)
                     if penalised:
@@ -300,12 +323,22 @@ class SynDiff(Objective):
                 )  # Eq. 18
         return terms  # their sum is Eq. 24
 
+    def at_chance(self) -> dict[str, float]:
+        s = self.settings
+        weights = {"diffusive": s.adversarial_diffusive, "one_shot": s.adversarial_one_shot}
+        return {
+            f"{kind}_{m}": weight * losses.SOFTPLUS_AT_CHANCE
+            for kind, weight in weights.items()
+            for m, _ in DIRECTIONS
+            if f"{kind}_{m}" in self.discriminators
+        }
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        learning = self.one_shot_learns(draw.step)
+        learning, diffuses = self.one_shot_learns(draw.step), self._diffuses_at(draw.step)
         for m, o in DIRECTIONS:
             x_0 = batch[m]
-            if f"diffusive_{m}" in D:
+            if f"diffusive_{m}" in D and m in diffuses:
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 logits = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
                 terms[f"diffusive_{m}"] = s.adversarial_diffusive * losses.adversarial_generator(
@@ -318,13 +351,15 @@ class SynDiff(Objective):
                 )  # Eq. 17
             if s.cycle_one_shot and learning:
                 terms |= self._one_shot_distances(batch, fakes, m, o)
-            if s.cycle_diffusive and m in self.diffuses:
+            if s.cycle_diffusive and m in diffuses:
                 terms[f"cycle_diffusive_{m}"] = s.cycle_diffusive * losses.cycle(
                     fakes["denoised"][m], x_0
                 )  # Eq. 22; with an acquired condition this is a pixel-wise loss
             if s.structure and learning:
                 terms[f"structure_{m}"] = s.structure * losses.structure(
-                    *by_channel(x_0, fakes["guess"][m])
+                    *losses.by_channel(x_0, fakes["guess"][m]),
+                    s.structure_radius_mm,
+                    self.spacing_mm,
                 )
         return terms  # their sum is Eq. 23
 
@@ -332,18 +367,20 @@ class SynDiff(Objective):
         """The one-shot cycle of the unpaired samples, the pixel-wise loss of the paired ones."""
         weight, paired, terms = self.settings.cycle_one_shot, batch.paired, {}
         if not paired.all():
-            terms[f"cycle_one_shot_{m}"] = weight * distance(
+            terms[f"cycle_one_shot_{m}"] = weight * losses.distance(
                 fakes["round_trip"][m], batch[m], ~paired
             )  # Eq. 22
         if paired.any():
-            terms[f"pixel_{o}"] = weight * distance(fakes["guess"][m], batch[o], paired)  # Sec. VI
+            terms[f"pixel_{o}"] = weight * losses.distance(
+                fakes["guess"][m], batch[o], paired
+            )  # Sec. VI
         return terms
 
     def translator(
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
     ) -> Translator:
         card = {**card, "method": "syndiff", "settings": asdict(self.settings)}
-        if not self.diffuses:
+        if not self.diffuses or not self.is_final(card.get("training", {}).get("steps", 0)):
             network = self._one_shot_network(to)
             return OneShotTranslator(generators[f"one_shot_to_{to}"], {**card, "network": network})
         of_diffusion = {
@@ -356,32 +393,6 @@ class SynDiff(Objective):
         return AdversarialDiffusionTranslator(
             cast(Denoiser, generators[f"diffusive_{to}"]), self.schedule, {**card, **of_diffusion}
         )
-
-
-def full_precision(x: Tensor, wanted: bool) -> AbstractContextManager[Any]:
-    """A context without autocast, if `wanted`: where a gradient is differentiated again."""
-    return torch.autocast(x.device.type, enabled=False) if wanted else nullcontext()
-
-
-def distance(made: Tensor, acquired: Tensor, counted: Tensor) -> Tensor:
-    """Mean absolute difference over a batch in which only the samples of a mask count.
-
-    The other samples contribute 0 to the mean.
-
-    Args:
-        made, acquired: (b, c, h, w).
-        counted: (b,) bool, the mask, on the host.
-    """
-    if counted.all():
-        return losses.cycle(made, acquired)
-    each = (made - acquired).abs().mean(dim=(1, 2, 3))  # b
-    return (each * counted.to(each.device, each.dtype, non_blocking=True)).mean()
-
-
-def by_channel(x_0: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-    """Every pair of a channel of either image: b c h w, b d h w → 2 × b·c·d 1 h w."""
-    left, right = torch.broadcast_tensors(x_0[:, :, None], guess[:, None])  # b c d h w
-    return left.flatten(0, 2)[:, None], right.flatten(0, 2)[:, None]
 
 
 METHOD = Method(

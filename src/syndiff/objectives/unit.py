@@ -26,8 +26,13 @@ translation x_mo = G_o(z_m) and its code z_mo = E_o(x_mo) + η':
 The encoders' last block and the decoders' first are one module each for both modalities: the
 shared latent space. The adversarial loss is the paper's logarithm in its non-saturating form.
 
-Departures. SynDiff's text gives the weights 10, 1 and 10 but none for the KL terms; 0.01 keeps
-Liu et al.'s ratio to the reconstruction (0.1 to 100). All terms are means, over pixels or over
+Sources. SynDiff adopts "architecture and loss functions" from Liu et al., so the adversarial loss
+is theirs. Its weights 10, 1 and 10 are those of the authors' later code (NVlabs/MUNIT), where
+the KL terms have 0.01 and the adversarial loss is least squares. That code computes a KL term as
+the mean of μ², which is twice the divergence. So λ_kl is 0.02 here, on the divergence itself: the
+same penalty. Runs from before had half of it.
+
+Departures. All terms are means, over pixels or over
 the code, instead of sums. Encoders and decoders consist of the layers of this package's ResNet,
 with instance normalisation (`networks/shared_latent.py`). Translation takes the mean of the code,
 so that it is deterministic, as SynDiff's discussion says of UNIT.
@@ -52,6 +57,7 @@ from syndiff.networks.shared_latent import (
 )
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import OneShotTranslator, Translator
 
 # SynDiff, Sec. IV-B.3: "100 epochs, 10^{-4} learning rate"; Sec. IV-C: "Adam optimizer with
@@ -82,7 +88,7 @@ class UNITSettings:
     cycle: float = 10.0
     adversarial: float = 1.0
     reconstruction: float = 10.0
-    kl: float = 0.01
+    kl: float = 0.02
     channels: int = 64
     blocks: int = 4
     upsampling: str = "transposed"
@@ -106,7 +112,7 @@ class UNITSettings:
 SMALL = UNITSettings(
     cycle=2.0,
     reconstruction=2.0,
-    kl=0.002,
+    kl=0.004,
     channels=20,
     blocks=2,
     cascade_channels=32,
@@ -170,17 +176,21 @@ class UNIT(Objective):
             )
         return terms  # L_D
 
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"adversarial_{m}": weight * losses.SOFTPLUS_AT_CHANCE for m, _ in DIRECTIONS}
+
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
-        for m, _ in DIRECTIONS:
+        for m, o in DIRECTIONS:
             x = batch[m]
             terms[f"kl_{m}"] = s.kl * kl_to_standard_normal(fakes["code"][m])
             terms[f"reconstruction_{m}"] = s.reconstruction * F.l1_loss(
                 fakes["reconstruction"][m], x
             )  # with the term above L_VAE
             terms[f"kl_cycle_{m}"] = s.kl * kl_to_standard_normal(fakes["code_again"][m])
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(
-                fakes["round_trip"][m], x
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, fakes["translated"][o], fakes["round_trip"][m]
             )  # with the term above L_CC
             terms[f"adversarial_{m}"] = s.adversarial * losses.adversarial_generator(
                 D[m](fakes["translated"][m])
@@ -216,6 +226,8 @@ METHOD = Method(
     objective=UNIT,
     settings=UNITSettings,
     small=SMALL,
+    before={"kl": 0.01},
     training=TRAINING,
     stochastic=False,
+    pairs=True,
 )

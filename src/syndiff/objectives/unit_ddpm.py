@@ -51,6 +51,7 @@ from syndiff.networks.resnet import ResNetGenerator
 from syndiff.networks.unet import UNet
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
+from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import ParallelDiffusionTranslator, Translator
 
 # SynDiff, Sec. IV-B.8: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
@@ -77,6 +78,7 @@ class UnitDDPMSettings:
         release_time: t_r, from 1 to T: the step, counted from the image, below which a translation
             denoises the source too instead of adding new noise to it.
         structure: weight of the structure term between an image and its translation.
+        structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
         channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
             `UNet`.
         one_shot_channels, one_shot_blocks, upsampling: of the translation functions, see
@@ -87,6 +89,7 @@ class UnitDDPMSettings:
     cycle: float = 1.0
     release_time: int = 1
     structure: float = 0.0
+    structure_radius_mm: float = 0.0
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 2
@@ -118,6 +121,7 @@ class UnitDDPMSettings:
 SMALL = UnitDDPMSettings(
     cycle=2.0,
     structure=5.0,
+    structure_radius_mm=2.0,
     channels=16,
     multipliers=(1, 2, 3, 4),
     blocks=1,
@@ -152,7 +156,8 @@ class UnitDDPM(Objective):
             other_0 = G[f"translate_to_{o}"](x_0)  # x̃_0
             round_trip = G[f"translate_to_{m}"](other_0)
             x_t, other_t = q.diffuse(x_0, t, noise), q.diffuse(other_0, t, other_noise)
-            epsilon = G[f"denoise_{m}"](x_t, other_t.detach(), q.time[t])  # L_θ leaves g alone
+            beside = q.diffuse(batch.acquired(o, otherwise=other_0.detach()), t, other_noise)
+            epsilon = G[f"denoise_{m}"](x_t, beside, q.time[t])  # L_θ leaves g alone
             other_epsilon = fixed(G[f"denoise_{o}"], other_t, x_t, q.time[t])  # L_φ leaves ε_θ
             for name, value in {
                 "noise": noise,
@@ -175,12 +180,12 @@ class UnitDDPM(Objective):
             terms[f"translate_to_{o}"] = F.mse_loss(
                 fakes["other_epsilon"][m], fakes["other_noise"][m]
             )  # L_φ
-            terms[f"cycle_{m}"] = s.cycle * losses.cycle(
-                fakes["round_trip"][m], batch[m]
+            terms |= cycle_or_pixel(
+                batch, m, o, s.cycle, fakes["other_0"][m], fakes["round_trip"][m]
             )  # L_cyc, in L_φ
             if s.structure:  # in L_φ, too
                 terms[f"structure_{m}"] = s.structure * losses.structure(
-                    batch[m], fakes["other_0"][m]
+                    batch[m], fakes["other_0"][m], s.structure_radius_mm, self.spacing_mm
                 )
         return terms
 
@@ -219,5 +224,6 @@ METHOD = Method(
     small=SMALL,
     training=TRAINING,
     stochastic=True,
+    pairs=True,
     several_sources=False,
 )

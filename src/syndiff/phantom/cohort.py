@@ -7,7 +7,7 @@ depends neither on the number of subjects nor on the other modalities.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syndiff.errors import OptionError, UserError
 from syndiff.io import formats
 from syndiff.io.atomic import read_json, write_json, write_text
+from syndiff.io.locks import clear_leftovers, in_use, only_writer
 from syndiff.io.outputs import check_folder
 from syndiff.io.volume import Volume
 from syndiff.phantom.fields import Array, smooth_field
@@ -188,7 +189,7 @@ def write_cohort(
 
     Raises:
         OptionError: a parameter is out of range, a modality is unknown, or the folder holds
-            other data.
+            other data or another process writes to it.
         UserError: the folder cannot be written, or the disk has too little space.
     """
     out = Path(out)
@@ -197,17 +198,27 @@ def write_cohort(
     bytes_each = 4 * math.prod(view(settings.spacing_mm).shape)
     check_folder(out, bytes_each * subjects * (len(modalities) + 1))  # and the labels
     parameters = {"subjects": subjects, "modalities": list(modalities), **asdict(settings)}
-    claim_folder(out, parameters)
     names = [subject_name(index) for index in range(1, subjects + 1)]
     rows = "".join(f"{name}\t{settings.seed}\n" for name in names)
-    write_text(out / "participants.tsv", "participant_id\tseed\n" + rows)
     table = "".join(f"{i}\t{tissue.name}\n" for i, tissue in enumerate(TISSUES))
-    write_text(out / "derivatives" / "labels" / "dseg.tsv", "index\tname\n" + table)
-    for index, name in enumerate(names, start=1):
-        if not all(path.exists() for path in scan_paths(out, name, modalities).values()):
-            _write(_make(index, modalities, settings), out)
-        report.progress(index, subjects)
+    with only_writer(out):
+        claim_folder(out, parameters)
+        write_text(out / "participants.tsv", "participant_id\tseed\n" + rows)
+        write_text(out / "derivatives" / "labels" / "dseg.tsv", "index\tname\n" + table)
+        for index, name in enumerate(names, start=1):
+            if not is_whole(scan_paths(out, name, modalities)):
+                _write(_make(index, modalities, settings), out)
+            report.progress(index, subjects)
     return [out / name for name in names]
+
+
+def is_whole(paths: Mapping[str, Path]) -> bool:
+    """Whether a subject's files are there; half-written ones are removed where they are not."""
+    if all(path.exists() for path in paths.values()):
+        return True
+    for path in paths.values():
+        clear_leftovers(path.parent)
+    return False
 
 
 def _write(subject: Subject, out: Path) -> None:
@@ -255,7 +266,7 @@ def claim_folder(out: Path, parameters: dict[str, Any]) -> None:
             wanted = ", ".join(f"{k} {parameters[k]}" for k in different)
             raise OptionError(f"{out} holds a cohort with {what}", wanted, remedy)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if in_use(out):
         raise OptionError(f"{out} is not empty and holds no cohort", "a new folder", remedy)
     content = {
         "Name": DATASET_NAME,

@@ -1,8 +1,8 @@
-"""Random pairs of slices of virtual heads: a T1w source of a random scan and a fixed T2w target.
+"""Random slices of virtual heads: a source of a random scan and targets of fixed scans.
 
 Contrast, slice thickness, position, lesions and artefacts of the source are drawn at random. The
-target shows the same anatomy as one fixed protocol would, without noise, because a network cannot
-predict from the source what does not depend on it.
+targets show the same anatomy as one fixed protocol each would, without noise, because a network
+cannot predict from the source what does not depend on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from syndiff.phantom.head_signal import FSE_T2, MPRAGE, SPIN_ECHO_T1, signal_of, with_scalp
+from syndiff.phantom.head_contrast import (
+    SOURCES,
+    TARGET_PEAKS,
+    TEXTURE,
+    blackened,
+    fixed_signal,
+    lesion_signal,
+)
 from syndiff.phantom.label_maps import BRAIN, INDEX, TISSUES
 
 Image = NDArray[np.float32]
@@ -23,7 +30,6 @@ IS_KEPT = IS_BRAIN.copy()  # the tissues that remain after skull-stripping
 IS_KEPT[INDEX["falx"]] = True
 FLUID = (INDEX["csf"], INDEX["ventricle"])
 BRIGHTNESS = 4.0  # source value that becomes 1, in multiples of the mean over the head
-TARGET_PEAK = 4.4  # target value that becomes 1, in multiples of white matter
 OVERSAMPLING = 2
 BLIND_MM = 60.0  # height above the lowest slice of the brain at which the orbits end
 
@@ -162,74 +168,95 @@ def _spots(
     return outside.astype(np.float32)
 
 
-def source_signal(rng: np.random.Generator, fat_layers: float, skin_fat: float) -> Image:
-    """The signal of each tissue (tissues,) in a random T1w scan between MPRAGE and spin echo."""
-    share = float(np.clip(rng.uniform(-0.15, 1.15), 0, 1))
-    a, b = signal_of(MPRAGE), signal_of(SPIN_ECHO_T1)
-    signal = np.exp((1 - share) * np.log(a) + share * np.log(b))
-    signal = signal * np.exp(rng.normal(0, 0.05, len(TISSUES)))
-    for name, spread in {
-        "csf": 0.2, "fat": 0.2, "marrow": 0.3, "bone": 0.3, "vessel": 0.4, "sinus": 0.45,
-        "falx": 0.3, "eye": 0.2, "orbit": 0.2, "mucosa": 0.2, "muscle": 0.1, "scalp_1": 0.15,
-    }.items():  # fmt: skip
-        signal[INDEX[name]] *= np.exp(rng.normal(0, spread))
-    signal[INDEX["ventricle"]] = signal[INDEX["csf"]] * np.exp(rng.normal(0, 0.08))
-    signal[INDEX["air"]] = abs(rng.normal(0, 0.015))
-    white = signal[INDEX["white_matter"]]
-    signal[INDEX["bone"]] = min(signal[INDEX["bone"]], 0.8 * signal[INDEX["csf"]])
-    signal /= white
-    return with_scalp(signal.astype(np.float32), fat_layers, skin_fat)
-
-
 def draw_pair(
     rng: np.random.Generator, heads: Sequence[Head], size: int = 128, spacing_mm: float = 1.0
 ) -> tuple[Image, Image]:
-    """A slice of a virtual head as T1w and as T2w scan.
+    """A slice of a virtual head as T1w and as T2w scan; see `draw_slices`."""
+    source, target = draw_slices(rng, heads, size, spacing_mm)
+    return source, target
+
+
+def draw_slices(
+    rng: np.random.Generator,
+    heads: Sequence[Head],
+    size: int = 128,
+    spacing_mm: float = 1.0,
+    *,
+    source: str = "T1",
+    targets: Sequence[str] = ("T2",),
+) -> tuple[Image, ...]:
+    """A slice of a virtual head as a scan of one contrast and as fixed scans of others.
 
     Args:
         rng: generator of all random draws.
         heads: the individuals, one of which is chosen at random.
         size: side of the square images in pixels.
         spacing_mm: pixel size in mm.
+        source: contrast of the first image, one of `CONTRASTS`.
+        targets: contrasts of the others.
 
     Returns:
-        Source and target, each (size, size) float32 in [0, 1].
+        Source and targets, each (size, size) float32 in [0, 1].
     """
     head = heads[int(rng.integers(len(heads)))]
     stripped = rng.random() < 0.35
+    codes = _slice_of_head(rng, head, size, spacing_mm, stripped)
+    add_lesions(rng, codes)
+    signals = _signals(rng, (source, *targets), stripped)
+    signals[0] /= _mean_over_head(rng, head, signals[0], stripped)
+    images = [_mix(codes, signal) for signal in signals]
+    if stripped:
+        mask = _strip_mask(rng, codes)
+        images = [image * mask for image in images]
+    shared = _texture(rng, size)
+    images = [
+        image * (1 + np.float32(TEXTURE[contrast]) * shared)
+        for image, contrast in zip(images, (source, *targets), strict=True)
+    ]
+    made = [_acquire(rng, images[0], stripped) / BRIGHTNESS]
+    for image, contrast in zip(images[1:], targets, strict=True):
+        made.append(ndimage.gaussian_filter(image, 0.35) / TARGET_PEAKS[contrast])
+    return tuple(np.clip(image, 0, 1).astype(np.float32) for image in made)
+
+
+def _slice_of_head(
+    rng: np.random.Generator, head: Head, size: int, spacing_mm: float, stripped: bool
+) -> NDArray[np.uint8]:
+    """Codes of a slab that shows enough, of the brain mostly."""
     needs_brain = stripped or rng.random() < 0.8
     kept = IS_KEPT if needs_brain else np.arange(len(TISSUES)) > 0
     codes = slab(rng, head, size, spacing_mm)
     while np.count_nonzero(kept[codes]) < 0.06 * codes.size:
         codes = slab(rng, head, size, spacing_mm)
-    add_lesions(rng, codes)
-    fat_layers, skin_fat = rng.uniform(0.5, 3), rng.uniform(0, 0.6)
-    t1 = source_signal(rng, fat_layers, skin_fat)
-    t2 = with_scalp(signal_of(FSE_T2), fat_layers, skin_fat)
-    depth = rng.uniform(0.0, 1.0)  # the darker a lesion is in T1, the brighter it is in T2
-    t1[INDEX["lesion"]] = 1 - (1 - t1[INDEX["grey_matter"]]) * (0.4 + 1.1 * depth)
-    t2[INDEX["lesion"]] = 2.15 + 0.75 * depth
-    t1[INDEX["lesion"]] = max(t1[INDEX["lesion"]], 1.1 * t1[INDEX["csf"]])
-    if rng.random() < (0.65 if stripped else 0.3):  # some scans show their darkest tissue as black
-        t1 = np.maximum(t1 - rng.uniform(0.3, 1.05) * t1[INDEX["csf"]], 0)
-    if stripped:
-        t1, t2 = t1 * IS_KEPT, t2 * IS_KEPT
+    return codes
+
+
+def _signals(
+    rng: np.random.Generator, contrasts: Sequence[str], stripped: bool
+) -> list[NDArray[np.float32]]:
+    """Signals of the tissues in a source and its targets."""
+    scalp = rng.uniform(0.5, 3), rng.uniform(0, 0.6)
+    source = contrasts[0]
+    signals = [SOURCES[source](rng, *scalp)]
+    signals += [fixed_signal(contrast, *scalp) for contrast in contrasts[1:]]
+    depth = rng.uniform(0.0, 1.0)
+    for n, (contrast, signal) in enumerate(zip(contrasts, signals, strict=True)):
+        value = lesion_signal(contrast, signal, depth, is_source=n == 0)
+        signal[INDEX["lesion"]] = value
+    if rng.random() < (0.65 if stripped else 0.3):
+        signals[0] = blackened(rng, source, signals[0])
+    return [signal * IS_KEPT if stripped else signal for signal in signals]
+
+
+def _mean_over_head(
+    rng: np.random.Generator, head: Head, signal: NDArray[np.float32], stripped: bool
+) -> float:
+    """A scan's mean over the head, which ends somewhere below the brain."""
     low = head.brain_z[0] - round(rng.choice([0, 10, 30, 60]) / head.spacing_mm)
     counts = head.counts[max(low, 0) :].sum(0)
     counts = counts * (IS_KEPT if stripped else 1)
     counts[0] = 0
-    mean = float((counts * t1).sum() / counts.sum())
-    source, target = _mix(codes, t1 / mean), _mix(codes, t2)
-    if stripped:
-        mask = _strip_mask(rng, codes)
-        source, target = source * mask, target * mask
-    source, target = _texture(rng, source, target)
-    source = _acquire(rng, source, stripped)
-    target = ndimage.gaussian_filter(target, 0.35)
-    return (
-        np.clip(source / BRIGHTNESS, 0, 1).astype(np.float32),
-        np.clip(target / TARGET_PEAK, 0, 1).astype(np.float32),
-    )
+    return float((counts * signal).sum() / counts.sum())
 
 
 def _mix(codes: NDArray[np.uint8], signal: NDArray[np.floating]) -> Image:
@@ -247,12 +274,11 @@ def _strip_mask(rng: np.random.Generator, codes: NDArray[np.uint8]) -> Image:
     return np.asarray(ndimage.binary_fill_holes(near), dtype=np.float32)
 
 
-def _texture(rng: np.random.Generator, source: Image, target: Image) -> tuple[Image, Image]:
-    """Apply random variation within tissues; where T1w becomes brighter, T2w becomes darker."""
-    size = len(source)
+def _texture(rng: np.random.Generator, size: int) -> Image:
+    """What tissue varies by from place to place, a few per cent."""
     shared = smooth_noise(rng, size, 2.5) * np.float32(0.03)
     shared += smooth_noise(rng, size, 14.0) * np.float32(0.025)
-    return source * (1 + shared), target * (1 - np.float32(0.8) * shared)
+    return shared
 
 
 def _acquire(rng: np.random.Generator, image: Image, stripped: bool) -> Image:

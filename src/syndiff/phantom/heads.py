@@ -18,11 +18,18 @@ from scipy import ndimage
 from syndiff.errors import DataError, OptionError
 from syndiff.io import formats
 from syndiff.io.atomic import write_text
+from syndiff.io.locks import only_writer
 from syndiff.io.volume import Volume
 from syndiff.phantom import head_signal
-from syndiff.phantom.cohort import check_numbers, claim_folder, scan_paths, subject_name
+from syndiff.phantom.cohort import (
+    check_numbers,
+    claim_folder,
+    is_whole,
+    scan_paths,
+    subject_name,
+)
+from syndiff.phantom.head_contrast import source_signal
 from syndiff.phantom.head_signal import signal_of, with_scalp
-from syndiff.phantom.head_slices import source_signal
 from syndiff.phantom.label_maps import INDEX, TISSUES, read_label_map, tissues_of_labels
 from syndiff.phantom.signal import MODALITIES
 from syndiff.reporting import SILENT, Reporter
@@ -118,18 +125,19 @@ def write_heads(
         "maps": [path.name for path in maps], "modalities": list(modalities), "seed": seed,
         "spacing_mm": spacing_mm, "protocol": protocol, "noise": noise, "bias": bias,
     }  # fmt: skip
-    claim_folder(out, settings)
     rows = "".join(f"{subject_name(i)}\t{path.name}\n" for i, path in enumerate(maps, start=1))
-    write_text(out / "participants.tsv", "participant_id\tlabel_map\n" + rows)
     table = "".join(f"{code}\t{name}\n" for code, name in enumerate(TISSUES))
-    write_text(out / "derivatives" / "labels" / "dseg.tsv", "index\tname\n" + table)
-    for index, path in enumerate(maps, start=1):
-        paths = scan_paths(out, subject_name(index), modalities)
-        if not all(file.exists() for file in paths.values()):
-            made = scan_head(path, index, modalities, seed, spacing_mm, protocol, noise, bias)
-            for kind, volume in made.items():
-                formats.write(volume, paths[kind], description=DESCRIPTION)
-        report.progress(index, len(maps))
+    with only_writer(out):
+        claim_folder(out, settings)
+        write_text(out / "participants.tsv", "participant_id\tlabel_map\n" + rows)
+        write_text(out / "derivatives" / "labels" / "dseg.tsv", "index\tname\n" + table)
+        for index, path in enumerate(maps, start=1):
+            paths = scan_paths(out, subject_name(index), modalities)
+            if not is_whole(paths):
+                made = scan_head(path, index, modalities, seed, spacing_mm, protocol, noise, bias)
+                for kind, volume in made.items():
+                    formats.write(volume, paths[kind], description=DESCRIPTION)
+            report.progress(index, len(maps))
     return [out / subject_name(index) for index in range(1, len(maps) + 1)]
 
 

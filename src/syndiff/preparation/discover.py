@@ -9,7 +9,6 @@ files are skipped.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -17,11 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from syndiff.errors import DataError, OptionError
+from syndiff.errors import DataError, OptionError, UserError
+from syndiff.io.atomic import read_json
+from syndiff.io.checked import checked
+from syndiff.io.dicom import first_dicom
 from syndiff.io.formats import SUFFIXES, is_series, stem_of
 from syndiff.preparation import layouts, names
 from syndiff.preparation.layouts import LeftOut, Reading, read_path, settle
 from syndiff.preparation.names import Modalities, words_of
+from syndiff.preparation.stored import Channels
 
 LAYOUTS = (
     "sub-X/anat/sub-X_T1w.nii.gz, subject/T1.nii.gz or T1/subject.nii.gz (.nii, .nii.gz or .mgz)"
@@ -91,6 +94,7 @@ def find_cohort(
     choice = choice or Choice()
     readings, left_out = read_folder(raw, modalities)
     if not readings and (strict or not left_out):
+        _refuse_dicom(raw)
         raise DataError(
             f"no scan of {', '.join(modalities)} in {raw}, which holds {contents(raw)}"
             + (f" ({counted(left_out)})" if left_out else ""),
@@ -105,6 +109,17 @@ def find_cohort(
     chosen, more = versions(readings, choice, raw, strict)
     files, people, visits = subjects_of(chosen, modalities, choice)
     return Cohort(files, people, visits, tuple(sorted((*left_out, *more), key=by_path)))
+
+
+def _refuse_dicom(raw: Path) -> None:
+    """Raise DataError if a folder holds DICOM series in folders of no known layout."""
+    found = first_dicom(raw)
+    if found is not None:
+        raise DataError(
+            f"{raw} holds DICOM ({found.relative_to(raw)}) in folders without a modality",
+            "each series in a folder or .zip named after its person and modality: sub-01/T1/…",
+            "'syndiff series' says which series there are",
+        )
 
 
 def find_scans(raw: Path, modalities: Sequence[str]) -> Found:
@@ -320,11 +335,12 @@ def _channels(raw: Path) -> dict[str, str] | None:
     """nnU-Net's channel number → modality, from dataset.json in the folder or above it."""
     for folder in (raw, raw.resolve().parent):
         try:
-            content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-            held = content.get("channel_names") or content.get("modality")
-            return {f"{int(number):04d}": str(name) for number, name in held.items()}
-        except (OSError, ValueError, AttributeError, RecursionError):
+            content = read_json(folder / "dataset.json", "description of channels")
+            described = checked(Channels, content, folder / "dataset.json")
+        except UserError:  # another program's file of this name, or none
             continue
+        held = described.channel_names or described.modality
+        return {f"{int(number):04d}": name for number, name in held.items()}
     return None
 
 

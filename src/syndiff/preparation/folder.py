@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, whole_file, write_json
+from syndiff.io.checked import checked, inside
 from syndiff.io.digest import stamp_of
+from syndiff.io.locks import clear_leftovers, in_use, is_leftover
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
 from syndiff.preparation.source import Source
+from syndiff.preparation.stored import Begun, Written
 
 WORK = ".work"
+AGAIN = "delete the folder of prepared data and prepare again"
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class OutFolder:
         Raises:
             OptionError: the folder holds other data, or was made with other options or scans.
         """
+        for part in (self.out, *self.out.glob("slices/*/*")):
+            clear_leftovers(part)
         manifest_path, options_path = self.out / FILE_NAME, self.work / "options.json"
-        if self.out.exists() and not self.out.is_dir():
-            raise OptionError(f"{self.out} is a file", "a folder to write the prepared data to")
         if manifest_path.is_file():
             manifest = read_manifest(self.out)
             self._check_same(manifest.content.get("options", {}))
@@ -68,8 +72,9 @@ class OutFolder:
                 return manifest
             self._reopen(manifest)
         elif options_path.is_file():
-            self._check_same(read_json(options_path, "note of options"))
-        elif self.out.is_dir() and any(self.out.iterdir()):
+            begun = read_json(options_path, "note of options", AGAIN)
+            self._check_same(checked(Begun, begun, options_path, AGAIN).root)
+        elif any(not self._is_begun(path) for path in self.out.iterdir()):
             raise OptionError(
                 f"the folder {self.out} holds other files",
                 "a new or empty folder for prepared data",
@@ -77,12 +82,16 @@ class OutFolder:
         write_json(options_path, self.options)
         return None
 
+    def _is_begun(self, path: Path) -> bool:
+        """Whether it is what a call that was killed at once has left."""
+        return is_leftover(path) or (path == self.work and not in_use(path))
+
     def is_written(self, entry: Mapping[str, Any], scale: IntensityScale) -> bool:
         """Whether a scan's slices exist, are whole, and were made as the entry says."""
         note = self._note(entry)
         if not note.is_file() or not _in_order(self.out / entry["slices"], entry):
             return False
-        return bool(read_json(note, "note") == _plain(_made_of(entry, scale)))
+        return bool(read_json(note, "note", AGAIN) == _plain(_made_of(entry, scale)))
 
     def write(
         self,
@@ -106,9 +115,9 @@ class OutFolder:
         """Write the manifest and clear away what was only needed on the way to it."""
         wanted = {entry["slices"] for entry in content["scans"]}
         for note in self.work.glob("*.written.json"):  # of an interrupted run with other scans
-            made = read_json(note, "note").get("entry", {}).get("slices", "")
+            made = checked(Written, read_json(note, "note", AGAIN), note, AGAIN).entry.slices
             if made.startswith("slices/") and made not in wanted:
-                (self.out / made).unlink(missing_ok=True)
+                inside(self.out, made).unlink(missing_ok=True)
         write_manifest(self.out, dict(content))
         shutil.rmtree(self.work)
         return read_manifest(self.out)

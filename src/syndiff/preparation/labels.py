@@ -13,12 +13,16 @@ EQUAL_SHARE = 0.7  # of neighbours; maps of a hundred brain regions have 0.8, sc
 SAMPLED = 2_000_000  # neighbours that are enough to tell
 
 
-def refuse_labels(array: NDArray[Any], name: str) -> None:
+PUT_AWAY = "move it out of the folder of scans, or leave it out of the table"
+
+
+def refuse_labels(array: NDArray[Any], name: str, remedy: str = PUT_AWAY) -> None:
     """Refuse masks and label maps.
 
     Args:
         array: (x, y, z) in acquired units.
         name: of the scan, for the message.
+        remedy: what to do about it.
 
     Raises:
         VolumeError: the values are those of a mask, or most neighbouring voxels are equal.
@@ -28,7 +32,7 @@ def refuse_labels(array: NDArray[Any], name: str) -> None:
         raise VolumeError(
             f"{name} holds {what}",
             "an MR image",
-            "move it out of the folder of scans, or leave it out of the table",
+            remedy,
         )
 
 

@@ -140,14 +140,19 @@ class Manifest:
     def fingerprints(self) -> dict[str, Any]:
         """The fingerprints of the training scans, as translators store them; {} without any.
 
+        A person counts once, by the first visit: the limit of likeness is taken from scans that
+        are held out, and another visit of the same person is not.
+
         Returns:
-            {"names": of the numbers, "scans": modality → one list of numbers for each scan}
+            {"names": of the numbers, "scans": modality → one list of numbers for each person}
         """
-        scans = {
-            modality: [s.record["fingerprint"] for s in found if "fingerprint" in s.record]
-            for modality in self.modalities
-            for found in [self.scans("train", modality)]
-        }
+        scans: dict[str, list[list[float]]] = {}
+        for modality in self.modalities:
+            first: dict[str, list[float]] = {}
+            for scan in self.scans("train", modality):
+                if scan.record.get("fingerprint") is not None:
+                    first.setdefault(scan.person, scan.record["fingerprint"])
+            scans[modality] = list(first.values())
         held = {modality: rows for modality, rows in scans.items() if rows}
         return {"names": list(NAMES), "scans": held} if held else {}
 

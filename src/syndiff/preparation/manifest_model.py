@@ -9,11 +9,11 @@ from pydantic import Field, JsonValue, model_validator
 
 from syndiff.errors import DataError
 from syndiff.io.checked import (
+    LONGEST_TEXT,
     Checked,
     Count,
     FileName,
     ModalityName,
-    Notes,
     Positive,
     RelativePath,
     Text,
@@ -33,6 +33,11 @@ Shape = Annotated[list[Pixels], Field(min_length=2, max_length=8)]
 Row = Annotated[list[float], Field(min_length=4, max_length=4)]
 Affine = Annotated[list[Row], Field(min_length=4, max_length=4)]
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+
+
+# Names of other people's files may hold line breaks; they are shown, and never opened.
+Name = Annotated[str, Field(max_length=LONGEST_TEXT)]
+MOST = 1_000_000  # of anything that is listed
 
 
 class Intensity(Checked):
@@ -66,6 +71,44 @@ class Grid(Checked):
     ] = Field(default=[0, 0])
 
 
+class Registration(Checked):
+    """See `registration.Alignment.to_dict`."""
+
+    method: Text
+    reference_to_scan_world_mm: Affine
+    mutual_information_before: float | None = None
+    mutual_information_after: float | None = None
+    moved_mm: float | None = None
+    head_overlap_dice: float | None = None
+    notes: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
+
+
+class LeftFile(Checked):
+    """A file that was not taken."""
+
+    file: Name
+    reason: Name
+
+
+class Skipped(Checked):
+    """A scan that could not be used."""
+
+    subject: FileName
+    file: Name | None = None
+    reason: Name
+
+
+class LeftOut(Checked):
+    """See `scans.ScanFolder.left_out`; empty for other sources."""
+
+    files: Annotated[list[LeftFile], Field(max_length=MOST)] = Field(default_factory=list)
+    people_lacking_a_modality: Annotated[list[Name], Field(max_length=MOST)] = Field(
+        default_factory=list
+    )
+    skipped: Annotated[list[Skipped], Field(max_length=MOST)] = Field(default_factory=list)
+    synthetic: Annotated[list[Name], Field(max_length=MOST)] = Field(default_factory=list)
+
+
 class ScanEntry(Checked):
     """One prepared volume; the optional fields record how it was made."""
 
@@ -93,7 +136,7 @@ class ScanEntry(Checked):
     file_affine: Affine | None = None
     native_shape: Shape | None = None
     native_affine: Affine | None = None
-    registration: Notes | None = None
+    registration: Registration | None = None
     registered_onto: ModalityName | None = None
     unpaired_because: Text | None = None
     judged_by_cohort: bool | None = None
@@ -122,12 +165,12 @@ class ManifestModel(Checked):
     size: Size
     spacing_mm: SpacingMm
     intensity: dict[ModalityName, Intensity]
-    scans: Annotated[list[ScanEntry], Field(max_length=1_000_000)]
+    scans: Annotated[list[ScanEntry], Field(max_length=MOST)]
 
     made_by: Text = ""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     unused_subjects: list[FileName] = Field(default_factory=list)
-    left_out: Notes = Field(default_factory=dict)
+    left_out: LeftOut = LeftOut()
 
     @model_validator(mode="after")
     def _belong_together(self) -> ManifestModel:

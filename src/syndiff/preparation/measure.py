@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
+from syndiff.io.checked import checked
 from syndiff.io.digest import stamp_of
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
 from syndiff.preparation.fingerprint import fingerprint
+from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import (
     HU_WINDOW,
     PAPER,
@@ -34,10 +36,11 @@ from syndiff.preparation.intensity import (
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
 from syndiff.preparation.slices import area_profile, choose_slices, head_box
+from syndiff.preparation.stored import Cached
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 5  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 6  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,11 @@ def _cached(path: Path, key: dict[str, Any]) -> dict[str, dict[str, Any]] | None
     """The records of a cache file, None if it was made from something else."""
     try:
         content = read_json(path, "cache")
+        checked(Cached, content, path)
     except UserError:
         return None
-    return content["records"] if content.get("key") == key else None
+    fits = content["key"] == key and set(content["records"]) == set(key["files"])
+    return content["records"] if fits else None
 
 
 def _measure_group(
@@ -285,7 +290,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
         mask = foreground_mask(volume.array, unit)
         if not mask.any():
             raise VolumeError("it holds nothing that looks like tissue")
-        mean, peak = reference_and_peak(volume.array, mask, modality, options)
+        head = mask if ct else upper_tissue(volume.array, mask, volume.spacing_mm, unit)
+        mean, peak = reference_and_peak(volume.array, head, modality, options)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)

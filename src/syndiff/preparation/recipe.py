@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from syndiff import __version__
 from syndiff.errors import DataError, OptionError, UserError
+from syndiff.io.locks import only_writer
 from syndiff.preparation.decisions import choose_scales, choose_spacing, place, shared_boxes
 from syndiff.preparation.discover import Choice
 from syndiff.preparation.folder import WORK, OutFolder
@@ -51,11 +52,6 @@ class Job:
     spacing_mm: float | None  # of the slices to write; None: what the heads need
     report: Reporter
     skip_bad: bool = False
-
-    @property
-    def steps(self) -> int:
-        """Subjects to measure and scans to write."""
-        return len(self.source.files) + sum(len(of) for of in self.source.files.values())
 
 
 def prepare(
@@ -117,7 +113,8 @@ def prepare(
         The manifest of `out`.
 
     Raises:
-        OptionError: an option is out of range, or `out` was made with other options.
+        OptionError: an option is out of range, `out` was made with other options, or another
+            process writes to it.
         UserError: scans cannot be used; the message names all of them, and no manifest is
             written.
     """
@@ -153,26 +150,26 @@ def prepare(
         choice = Choice(tuple(prefer), unpaired_people, across_visits)
         request = Request(split, split_file, table, choice, allow_synthetic)
         source = ScanFolder.find(raw, out / WORK, measure, request, report)
-    return _run(
-        Job(
-            source=source,
-            folder=OutFolder(out, options | source.options, source, skip_bad),
-            modalities=tuple(modalities),
-            intensity=intensity,
-            ct_window=ct_window,
-            size=size,
-            spacing_mm=spacing_mm,
-            report=report,
-            skip_bad=skip_bad,
-        )
+    job = Job(
+        source=source,
+        folder=OutFolder(out, options | source.options, source, skip_bad),
+        modalities=tuple(modalities),
+        intensity=intensity,
+        ct_window=ct_window,
+        size=size,
+        spacing_mm=spacing_mm,
+        report=report,
+        skip_bad=skip_bad,
     )
+    with only_writer(out):
+        return _run(job)
 
 
 def _run(job: Job) -> Manifest:
     """Both passes, unless the folder is finished."""
     finished = job.folder.take_up()
     if finished is not None:
-        job.report.progress(job.steps, job.steps, "nothing to do")
+        job.report.phase("nothing to do")
         return finished
     job, records = _read_all(job)
     job.source.check_records(records)
@@ -194,7 +191,7 @@ def _run(job: Job) -> Manifest:
             "scans": entries,
         }
     )
-    job.report.progress(job.steps, job.steps, "done")
+    job.report.progress(len(entries), len(entries), "done")
     return manifest
 
 
@@ -211,8 +208,11 @@ def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
     left = list(job.source.files)
     while left:
         faults: list[Fault] = []
+        total = len(job.source.files)
+        job.report.phase("reading and registering")
         for subject in left:
-            job.report.progress(len(records), job.steps, f"reading {subject}")
+            now = f"person {len(records) + 1} of {total}: {subject}"
+            job.report.progress(len(records), total, now)
             try:
                 records[subject] = job.source.records(subject)
             except UserError as error:
@@ -277,10 +277,11 @@ def _write_all(
 ) -> list[dict[str, Any]]:
     """The second pass: every scan's slices on disk, and its entry in the manifest."""
     entries = []
-    done = len(job.source.files)
+    done, total = 0, sum(len(of) for of in records.values())
+    job.report.phase("writing slices")
     for subject, of in records.items():
         for modality, record in of.items():
-            job.report.progress(done, job.steps, f"writing {subject} {modality}")
+            job.report.progress(done, total, f"{subject} {modality}")
             entry = _entry(job, subject, modality, record, grids[subject][modality], scales)
             _write_scan(job, entry, scales[modality])
             entries.append(entry)

@@ -33,6 +33,7 @@ from syndiff.preparation.resampling import (
 START_LEVELS, RIGID_LEVELS, AFFINE_LEVELS = (4,), (2, 1), (2, 1)  # shrink factors
 SAME_START_MM = 5.0  # starts nearer than this converge to the same map
 CROWN_MM = 100.0  # the crown is this uppermost part of a head, in view with or without the neck
+CROWN_STEP_MM = 2.0  # the crown's centre needs no finer sampling
 FEWEST_SLICES = 4  # along any axis; thinner scans cannot be registered
 MARGIN = 0.005  # least gain of mutual information, in nats, that justifies interpolation
 FAR_MM, STRETCH = 60.0, 0.25  # distance of the crowns and scaling beyond which the search failed
@@ -298,11 +299,15 @@ def _mirrored(pair: Comparison, rigid: Matrix, worth: float) -> str:
         flip = np.eye(4)
         flip[axis, axis], flip[axis, 3] = -1.0, moving.array.shape[axis] - 1
         world = moving.affine @ flip @ np.linalg.inv(moving.affine)
-        start = rigid.copy()  # the head's centre stays where it is in the mirrored scan
-        start[:3, 3] += (world @ rigid @ centre - rigid @ centre)[:3]
-        other = Comparison.of(pair.sitk, pair.reference, pair.mask, moving)
+        # The head's centre stays where it is in the mirrored scan. The map of the scan as it is
+        # may have turned it to fit somehow, so the search also starts without a turn.
+        turned, upright = rigid.copy(), np.eye(4)
+        for start in (turned, upright):
+            start[:3, 3] += (world @ rigid @ centre - start @ centre)[:3]
+        other = pair.with_moving(moving)
         try:
-            coarse = other.improve(start, "rigid", START_LEVELS)
+            tries = (other.improve(start, "rigid", START_LEVELS) for start in (turned, upright))
+            coarse = max(tries, key=other.worth)
             if other.worth(coarse) < PROMISING * worth:
                 continue
             found = other.worth(other.improve(coarse, "rigid", RIGID_LEVELS))
@@ -315,7 +320,9 @@ def _mirrored(pair: Comparison, rigid: Matrix, worth: float) -> str:
 
 def _crown_mm(volume: Volume, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(3,) the centre of gravity of the upper part of a head, in world coordinates."""
-    points = np.argwhere(mask) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    steps = [max(1, round(CROWN_STEP_MM / spacing)) for spacing in volume.spacing_mm]
+    thinned = mask[:: steps[0], :: steps[1], :: steps[2]]
+    points = np.argwhere(thinned) * steps @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     upper = points[points[:, 2] > points[:, 2].max() - CROWN_MM]
     return np.asarray(upper.mean(axis=0))
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from syndiff.errors import DataError, OptionError
+from syndiff.errors import DataError, OptionError, UserError
+from syndiff.io.atomic import read_text
+from syndiff.io.checked import checked
 from syndiff.preparation.discover import Cohort, counted
 from syndiff.preparation.manifest import SPLITS
+from syndiff.preparation.stored import Cells
 
 Counts = Mapping[str, int]
 Shares = tuple[float, float, float]  # of training, validation and test, in percent
@@ -171,15 +174,19 @@ def read_rows(path: Path, what: str) -> list[tuple[int, list[str]]]:
         DataError: the table cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the {what} {path} cannot be read ({error})") from error
+        text = read_text(path, what)
+    except UserError as error:
+        raise DataError(error.found, error.expected, error.remedy) from error
     delimiter = next((d for d in "\t,;" if d in text), "\t")
     rows = []
-    for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1):
-        cells = [cell.strip() for cell in row]
-        if any(cells) and not cells[0].startswith("#"):
-            rows.append((number, cells))
+    try:
+        for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1):
+            cells = [cell.strip() for cell in row]
+            if any(cells) and not cells[0].startswith("#"):
+                checked(Cells, cells, f"line {number} of {path}", error=DataError)
+                rows.append((number, cells))
+    except csv.Error as error:
+        raise DataError(f"the {what} {path} is no table ({error})") from error
     return rows
 
 

@@ -23,6 +23,7 @@ from syndiff.preparation.layouts import LeftOut
 from syndiff.preparation.manifest import SPLITS
 from syndiff.preparation.names import canonical
 from syndiff.preparation.split import SUBJECT_COLUMNS, read_rows
+from syndiff.preparation.stored import is_name
 
 COLUMNS = ("subject", "session", "modality", "file", "split", "note")
 NOT_ASKED = "other modalities"
@@ -97,8 +98,8 @@ def _fault(
 ) -> str:
     """What is wrong with a row, empty if nothing is."""
     for what, name in (("subject", person), ("session", visit)):
-        if "/" in name or "\\" in name or name.startswith("."):
-            return f"a {what} named {name!r}"
+        if name and not is_name(name):
+            return f"a {what} named {name[:60]!r}"
     if not person:
         return "no subject is named"
     if path is None:
@@ -115,7 +116,7 @@ def _fault(
 def _located(file: str, table: Path, raw: Path) -> Path | None:
     """A file of the table relative to the folder of scans, None if there is none."""
     for folder in (raw, table.parent):
-        if (folder / file).exists():
+        if os.path.exists(folder / file):  # False, too, for what can be no path
             return Path(os.path.relpath(folder / file, raw))
     return None
 

@@ -33,7 +33,7 @@ from syndiff.training.slice_files import Slices, sound_slices
 from syndiff.training.subjects import lone_scans, mixed_scans, paired_scans, training_scans
 from syndiff.training.views import SliceStore, View
 
-PAIRINGS = ("unpaired", "paired", "mixed")
+PAIRINGS = ("unpaired", "paired", "mixed", "aligned")
 MAX_SHIFT = 3  # pixels, of the augmentation
 # Keys of the random streams; the unpaired source and target have the keys 0 and 1.
 PAIRED, MIXED = 2, 3
@@ -213,6 +213,7 @@ class PairedBatches(Batches):
 
     Args:
         slices: channels of the sources and, last, of the target.
+        known: whether methods are told that these are pairs.
         batch_size, seed, augment, rank, world: see `Batches`.
     """
 
@@ -224,9 +225,10 @@ class PairedBatches(Batches):
         augment: bool,
         rank: int = 0,
         world: int = 1,
+        known: bool = True,
     ) -> None:
         super().__init__(batch_size, seed, augment, rank, world)
-        self.store = SliceStore(slices)
+        self.store, self.known = SliceStore(slices), known
 
     @property
     def positions(self) -> int:
@@ -239,7 +241,7 @@ class PairedBatches(Batches):
     def sample(self, position: int) -> Sample:
         index = self.permuted(PAIRED, position, self.positions)
         view = self.view(index, PAIRED, position)
-        return Sample((view,), (self.store.slices.name(index),), paired=True)
+        return Sample((view,), (self.store.slices.name(index),), paired=self.known)
 
     def show(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
         images = self.store.show([sample.views[0] for sample in samples])  # b ca+1 h w
@@ -247,23 +249,27 @@ class PairedBatches(Batches):
 
 
 class MixedBatches(Batches):
-    """Paired and unpaired samples in proportion to their numbers."""
+    """Paired and unpaired samples in proportion to their numbers, or in given shares."""
 
-    def __init__(self, unpaired: UnpairedBatches, paired: PairedBatches) -> None:
+    def __init__(
+        self, unpaired: UnpairedBatches, paired: PairedBatches, share: float = 0.0
+    ) -> None:
         u = unpaired
         super().__init__(u.batch_size, u.seed, u.augment, u.rank, u.world)
         self.unpaired, self.paired = unpaired, paired
+        weighted = round(unpaired.positions * share / (1 - share))
+        self.pairs = max(1, weighted) if share else paired.positions  # in a pass
 
     @property
     def positions(self) -> int:
-        return self.paired.positions + self.unpaired.positions
+        return self.pairs + self.unpaired.positions
 
     @property
     def stores(self) -> tuple[SliceStore, ...]:
         return self.unpaired.stores + self.paired.stores
 
     def sample(self, position: int) -> Sample:
-        pairs = self.paired.positions
+        pairs = self.pairs
         drawn, epoch = self.permuted(MIXED, position, self.positions), position // self.positions
         if drawn < pairs:
             return self.paired.sample(epoch * pairs + drawn)
@@ -294,6 +300,8 @@ def training_batches(
     augment: bool,
     rank: int = 0,
     world: int = 1,
+    pairs_of: Manifest | None = None,
+    pair_share: float = 0.0,
     report: Reporter = SILENT,
 ) -> Batches:
     """The batches of a run.
@@ -304,6 +312,8 @@ def training_batches(
         pairing: "unpaired", "paired" or "mixed".
         shared: every unpaired subject serves both sides.
         batch_size, seed, augment, rank, world: see `Batches`.
+        pairs_of: another prepared folder that the pairs of mixed training come from.
+        pair_share: share of pairs among the samples of mixed training; 0: by their number.
         report: warned of what may spoil the result.
 
     Raises:
@@ -312,18 +322,24 @@ def training_batches(
     drawing = (batch_size, seed, augment, rank, world)
     if not sources:
         return PairedBatches(sound_slices(lone_scans(manifest, target), report), *drawing)
-    if pairing == "paired":
+    if pairing in ("paired", "aligned"):
         pairs = paired_scans(manifest, sources, target, report)
-        return PairedBatches(sound_slices(pairs, report), *drawing)
+        known = pairing == "paired"
+        return PairedBatches(sound_slices(pairs, report), *drawing, known=known)
     if pairing == "mixed":
-        sides, pairs = mixed_scans(manifest, sources, target, shared, report)
+        if pairs_of is None:
+            sides, pairs = mixed_scans(manifest, sources, target, shared, report)
+        else:
+            sides = training_scans(manifest, sources, target, shared, report)
+            pairs = paired_scans(pairs_of, sources, target, report)
     else:
         sides, pairs = training_scans(manifest, sources, target, shared, report), []
     source_slices, target_slices = (sound_slices(side, report) for side in sides)
     unpaired = UnpairedBatches(source_slices, target_slices, *drawing)
     if not pairs:
         return unpaired
-    return MixedBatches(unpaired, PairedBatches(sound_slices(pairs, report), *drawing))
+    paired = PairedBatches(sound_slices(pairs, report), *drawing)
+    return MixedBatches(unpaired, paired, pair_share)
 
 
 class Steps(Sampler):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import RootModel, model_validator
+
 from syndiff.anatomy.check import WARN_PX
-from syndiff.io.atomic import whole_file, write_text
+from syndiff.errors import UserError
+from syndiff.io.atomic import read_text, whole_file, write_text
+from syndiff.io.checked import checked
 
 FILE, PICTURE = "history.csv", "curves.png"
 PANELS = {
@@ -19,7 +24,22 @@ PANELS = {
     "foreground_dice": "foreground Dice",
     "way_back_error": "way back, error ÷ mean",
 }
+REMEDY = "move it away: a run goes on without it"
+BESIDE = {"copy": "--", "histogram": ":"}  # baselines, and how their lines are drawn
 COLOURS = ("#0072b2", "#d55e00")
+
+
+class Line(RootModel[dict[str, str]]):
+    """One line: the step, and numbers or nothing."""
+
+    @model_validator(mode="after")
+    def _numbers(self) -> Line:
+        if not re.fullmatch("[0-9]{1,18}", self.root.get("step", "")):
+            raise ValueError("a line with the number of a step")
+        for value in self.root.values():
+            if value and not math.isfinite(float(value)):
+                raise ValueError("finite numbers")
+        return self
 
 
 def append(run: Path, step: int, minutes: float, scores: Mapping[str, float]) -> None:
@@ -51,8 +71,13 @@ def read(run: Path) -> list[dict[str, str]]:
     path = run / FILE
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, "history", REMEDY), newline="")))
+    except csv.Error as error:
+        raise UserError(f"the history {path} is no table ({error})", remedy=REMEDY) from error
+    for number, row in enumerate(rows, start=2):
+        checked(Line, row, f"line {number} of {path}", REMEDY)
+    return rows
 
 
 def draw(run: Path) -> None:
@@ -71,6 +96,8 @@ def draw(run: Path) -> None:
     for axes, (label, curves) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
+        if label == PANELS["psnr_db"]:
+            _plot_baselines(axes, rows)
         _plot(axes, label, curves)
     with whole_file(run / PICTURE) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
@@ -88,6 +115,15 @@ def _plot(axes: Any, label: str, curves: Mapping[str, list[tuple[int, float]]]) 
     axes.grid(color="#dde3e8", lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
+
+
+def _plot_baselines(axes: Any, rows: list[dict[str, str]]) -> None:
+    """A level line for each baseline of each direction, in the direction's colour."""
+    for name, style in BESIDE.items():
+        curves = _curves(rows, f"/{name}_psnr_db")
+        for (direction, points), colour in zip(curves.items(), COLOURS, strict=False):
+            label = f"{name}, {direction}"
+            axes.axhline(points[-1][1], color=colour, ls=style, lw=1, label=label)
 
 
 def _curves(rows: list[dict[str, str]], ending: str) -> dict[str, list[tuple[int, float]]]:

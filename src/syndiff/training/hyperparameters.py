@@ -38,13 +38,13 @@ def changed(settings: Any, name: str, value: Any, method: Method) -> Any:
 def from_plain(content: Mapping[str, Any], method: Method) -> Any:
     """A method's hyper-parameters as JSON or YAML holds them, in today's or an earlier layout.
 
-    What is missing has its default value.
+    What is missing has the value that it had when nothing else could be chosen.
 
     Raises:
         OptionError: an unknown hyper-parameter, or a value that does not fit.
     """
     settings = method.settings()
-    for name, value in _flat(content).items():
+    for name, value in {**method.before, **flat(content)}.items():
         settings = changed(settings, name, value, method)
     return settings
 
@@ -62,7 +62,7 @@ def names(settings: Any) -> list[str]:
     return found
 
 
-def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """{"generator": {"name": …, "blocks": 1}} → {"generator": name, "generator.blocks": 1}."""
     found: dict[str, Any] = {}
     for key, value in content.items():
@@ -70,7 +70,7 @@ def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
             rest = dict(value)
             if "name" in rest:  # first: it says which network has the other values
                 found[f"{before}{key}"] = rest.pop("name")
-            found |= _flat(rest, f"{before}{key}.")
+            found |= flat(rest, f"{before}{key}.")
         else:
             found[f"{before}{key}"] = value
     return found

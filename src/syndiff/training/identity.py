@@ -11,7 +11,7 @@ from syndiff.preparation.manifest import Manifest
 BLOCK = 1 << 20  # bytes read at a time
 
 
-def data_identity(manifest: Manifest) -> str:
+def data_identity(manifest: Manifest, *others: Manifest) -> str:
     """The SHA-256 of everything that training uses of prepared data, in hexadecimal.
 
     It covers sizes, intensity rules, subjects, splits, grids, and every value of every slice. It
@@ -38,4 +38,8 @@ def data_identity(manifest: Manifest) -> str:
             for scan in manifest.all_scans()
         ),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    if not others:
+        return found
+    each = [found, *(data_identity(other) for other in others)]
+    return hashlib.sha256(" ".join(each).encode()).hexdigest()

@@ -23,6 +23,7 @@ from syndiff.errors import ModelError, OptionError
 from syndiff.networks.blocks import recompute_blocks
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.training.guard import DivergedError, Guard
+from syndiff.training.leaving import Leaving
 from syndiff.training.presets import TrainSettings
 from syndiff.training.processes import GradientExchange, gathered, pooled_means
 
@@ -33,6 +34,7 @@ class TranslationModule(L.LightningModule):
     """Trains an objective.
 
     Attributes:
+        minutes: of training so far, over all invocations; told after each step.
         step: batches seen so far, over all invocations.
         ema: moving average of the generators; the generators themselves if it is switched off.
         sums, counted: sum and number of the values of each loss term of this process since
@@ -49,7 +51,7 @@ class TranslationModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.objective, self.settings, self.total_steps = objective, settings, total_steps
-        self.step = 0
+        self.step, self.minutes = 0, 0.0
         self.ema = (
             copy.deepcopy(objective.generators).requires_grad_(False)
             if settings.ema_decay
@@ -61,6 +63,7 @@ class TranslationModule(L.LightningModule):
         self.counted: dict[str, int] = {}
         self.guard = Guard(("discriminators", "generators"))
         self.exchange = GradientExchange()
+        self.leaving = Leaving()
 
     def _recompute(self) -> None:
         """Switch on activation checkpointing in the generators.
@@ -97,10 +100,16 @@ class TranslationModule(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> None:
         self._set_rates()
-        if self.settings.accumulate == 1:
-            self._whole_step(batch)
-        else:
-            self._accumulated_step(batch)
+        discriminators, _ = self._optimizers()
+        networks = self.objective.discriminators
+        with self.leaving.step(networks, discriminators.optimizer, self.objective):
+            self.leaving.begin()
+            if self.settings.accumulate == 1:
+                self._whole_step(batch)
+            else:
+                self._accumulated_step(batch)
+        if self.leaving.left:
+            return
         self.step += 1
         self._update_ema()
 
@@ -171,6 +180,8 @@ class TranslationModule(L.LightningModule):
                 with self._exchanging(number == parts):
                     self.manual_backward(torch.stack(list(terms.values())).sum() / parts)
                 found.append({name: value.detach() for name, value in terms.items()})
+        if group == "generators":
+            self.leaving.no_more()
         # A fused optimizer skips its step, on the device, where `found_inf` is 1.
         optimizer.optimizer.found_inf = self.guard.check(group, parameters, self.step)
         optimizer.step()
@@ -214,6 +225,8 @@ class TranslationModule(L.LightningModule):
     def rate(self, base: float) -> float:
         """The learning rate at this step: constant, a line to 0, or a cosine to `final_lr`."""
         part = min(1.0, self.step / max(1, self.total_steps))
+        if self.settings.decay_minutes:
+            part = min(1.0, max(part, self.minutes / self.settings.decay_minutes))
         if self.settings.linear_decay_epochs:
             falling = min(1.0, self.settings.linear_decay_epochs / self.settings.epochs)
             return base * min(1.0, (1 - part) / falling)
@@ -247,6 +260,8 @@ class TranslationModule(L.LightningModule):
             "generators": self.objective.generators.state_dict(),
             "discriminators": self.objective.discriminators.state_dict(),
             "ema": self.ema.state_dict(),
+            "planned_steps": self.objective.planned_steps,
+            "kept": dict(self.objective.kept),
             "optimizers": [o.optimizer.state_dict() for o in optimizers],
         }
 
@@ -261,6 +276,9 @@ class TranslationModule(L.LightningModule):
             self.objective.generators.load_state_dict(state["generators"])
             self.objective.discriminators.load_state_dict(state["discriminators"])
             self.ema.load_state_dict(state["ema"])
+            planned = state.get("planned_steps", self.objective.planned_steps)
+            self.objective.planned_steps = int(planned)  # a prolonged run keeps its phases
+            self.objective.kept = {k: v.to(self.device) for k, v in state.get("kept", {}).items()}
         except RuntimeError as error:
             raise ModelError(
                 f"the checkpoint at step {self.step} holds other networks than this run's",

@@ -57,6 +57,10 @@ class TrainSettings:
             independently; otherwise no person serves both.
         augment: mirror left and right and shift by a few pixels, at random.
         validate_every: steps between two validations.
+        decay_minutes: the decay ends after so many minutes of training, if the steps do not end it
+            sooner; 0: by steps alone. A run with it depends on the speed of its machine.
+        pair_share: share of pairs among the samples of mixed training; 0: by their number.
+        keep_checkpoints: the average of every validation is kept, not only the best ones.
         seed: seed of all random numbers.
     """
 
@@ -77,6 +81,9 @@ class TrainSettings:
     shared_subjects: bool = True
     augment: bool = True
     validate_every: int = 500
+    decay_minutes: float = 0.0
+    pair_share: float = 0.0
+    keep_checkpoints: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,6 +112,7 @@ _SMALL = SynDiffSettings(
     cycle_one_shot=2.0,
     cycle_diffusive=5.0,
     structure=5.0,
+    structure_radius_mm=2.0,
     detach_one_shot=True,
 )
 
@@ -114,6 +122,7 @@ PRESETS: dict[str, TrainSettings] = {
             _FULL,
             one_shot=ResNetSettings(upsampling="resize"),
             structure=5.0,
+            structure_radius_mm=2.0,
             detach_one_shot=True,
         ),
         batch_size=4,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
+from syndiff.evaluation.baselines import BASELINES as SHOWN
 from syndiff.reporting import Reporter
 
 
@@ -17,7 +18,9 @@ class Progress:
         step, total: batches seen, and when training ends.
         losses: mean of each term since the last report, by "generators/…" or "discriminators/…".
         scores: of the last validation, by "T1_to_T2/psnr_db" …
-        seconds_left: estimated; None before there is an estimate.
+        seconds_left: estimated, validations and export included; None before there is an
+            estimate.
+        balance: in a word, whether discriminators and generators learn from each other.
     """
 
     step: int
@@ -25,18 +28,27 @@ class Progress:
     losses: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
+    balance: str = ""
 
     def line(self) -> str:
         """Losses of both groups of networks, the last scores of each direction, the time left."""
-        groups = {"D": "discriminators/", "G": "generators/"}
+        groups = {"D": "discriminators/", "G": "generators/"} if self.losses else {}
         parts = [
             f"{letter} {sum(v for k, v in self.losses.items() if k.startswith(prefix)):.2f}"
             for letter, prefix in groups.items()
         ]
+        if self.balance:
+            parts.append(self.balance)
         for direction in dict.fromkeys(name.partition("/")[0] for name in self.scores):
             psnr = self.scores.get(f"{direction}/psnr_db")
             offset = self.scores.get(f"{direction}/source_offset_px", math.nan)
-            parts.append(direction if psnr is None else f"{direction} {psnr:.2f} dB")
+            beside = [
+                f"{name} {self.scores[key]:.2f}"
+                for name in SHOWN
+                if (key := f"{direction}/{name}_psnr_db") in self.scores
+            ]
+            known = f" ({', '.join(beside)})" if beside else ""
+            parts.append(direction if psnr is None else f"{direction} {psnr:.2f} dB{known}")
             parts.append(f"offset {offset:.2f} px" if math.isfinite(offset) else "offset unknown")
         if self.seconds_left is not None:
             minutes, seconds = divmod(round(self.seconds_left), 60)

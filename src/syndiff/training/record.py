@@ -10,8 +10,8 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json
+from syndiff.io.locks import in_use
 from syndiff.objectives.methods import method_named, method_of
-from syndiff.training.folder import in_use
 from syndiff.training.hyperparameters import from_plain
 from syndiff.training.presets import TrainSettings
 from syndiff.training.stored import check_settings
@@ -25,9 +25,10 @@ BEFORE = {
     "processes": 1,
     "precision": "32",
     "shared_subjects": False,
+    "pairs_from": "",
 }
 # Settings that a resumed run may change, because the steps already made do not depend on them.
-FREE = {"max_steps", "epochs", "validate_every", "accumulate", "recompute"}
+FREE = {"max_steps", "epochs", "validate_every", "keep_checkpoints", "accumulate", "recompute"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Request:
         preset: name of the preset.
         one_shot: earlier run whose one-shot module the run starts from; empty for none.
         precision: "32" or "bf16".
+        pairs_from: prepared folder that the pairs of mixed training come from; empty: the data's.
     """
 
     sources: tuple[str, ...]
@@ -48,6 +50,7 @@ class Request:
     preset: str = ""
     one_shot: str = ""
     precision: str = "32"
+    pairs_from: str = ""
 
     def record(self, processes: int = 1, data: str = "") -> dict[str, Any]:
         """The content of `settings.json`.
@@ -63,6 +66,7 @@ class Request:
             "method": method_of(self.settings.objective).name,
             "one_shot": self.one_shot,
             "precision": self.precision,
+            "pairs_from": self.pairs_from,
             **asdict(self.settings),
             "processes": processes,
             "data": data,
@@ -85,7 +89,13 @@ def kept_request(run: Path) -> Request:
     sources = tuple(known["source"].split("+")) if known["source"] else ()
     settings = TrainSettings(**values)
     return Request(
-        sources, known["target"], settings, known["preset"], known["one_shot"], known["precision"]
+        sources,
+        known["target"],
+        settings,
+        known["preset"],
+        known["one_shot"],
+        known["precision"],
+        known["pairs_from"],
     )
 
 
@@ -106,7 +116,7 @@ def check_folder(run: Path, resume: bool, asked: Mapping[str, Any]) -> None:
                 f"{run} already exists", "a new folder", "add `resume` to continue the run in it"
             )
         return
-    known, now = read_record(run), _plain(asked)
+    known, now = read_record(run), json_like(asked)
     before, data = known.pop("data", ""), now.pop("data", "")
     if before and data and before != data:
         raise OptionError(
@@ -155,9 +165,9 @@ def read_record(run: Path) -> dict[str, Any]:
     known = {**asdict(TrainSettings()), **BEFORE, **before}
     method = method_named(known["method"])
     known["objective"] = asdict(from_plain(before.get("objective", {}), method))
-    return _plain(known)
+    return json_like(known)
 
 
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+def json_like(value: Mapping[str, Any]) -> dict[str, Any]:
     """A value as JSON keeps it: tuples become lists."""
     return json.loads(json.dumps(value))

@@ -2,10 +2,13 @@
 
 RUN/
   settings.json                what was asked for
+  run.yaml                     the same, to be given to another run
+  cards.json                   what its translators say of the data
   history.csv                  one line per validation
   curves.png                   the same as a picture
+  preview.png                  the same four validation slices after each validation
   checkpoints/last.pt          everything that a resumed run needs
-  checkpoints/best.pt          the averaged generators of the best validation
+  checkpoints/best_T1_to_T2.pt the averaged generators of the best validation of that direction
   logs/                        TensorBoard: losses, scores, pictures
   translators/T1_to_T2/        the results, one folder per direction
 """
@@ -24,24 +27,29 @@ from torch.utils.data import DataLoader
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.io.atomic import write_json
+from syndiff.io.locks import clear_leftovers, only_writer
 from syndiff.networks.compiled import compile_networks, compiling
 from syndiff.objectives.base import Objective
 from syndiff.objectives.methods import method_of
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
+from syndiff.training.best import UNPAIRED
+from syndiff.training.budget import Budget
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
-from syndiff.training.folder import only_writer
 from syndiff.training.guard import DivergedError
 from syndiff.training.identity import data_identity
 from syndiff.training.module import TranslationModule
+from syndiff.training.need import memory_need, room_bytes, say_need
 from syndiff.training.presets import TrainSettings
 from syndiff.training.pretrained import begin_one_shot
 from syndiff.training.processes import is_lost_process
 from syndiff.training.progress import for_training
-from syndiff.training.record import SETTINGS, Request, check_folder, kept_request
+from syndiff.training.record import SETTINGS, Request, check_folder, json_like, kept_request
+from syndiff.training.run_config import write_config
+from syndiff.training.subjects import check_pairs
 from syndiff.training.validation import ValidationSlices, validation_slices
-from syndiff.training.watch import LAST, Cards, Watch, load_state
+from syndiff.training.watch import CARDS, LAST, Cards, Watch, load_state
 
 
 @dataclass
@@ -62,6 +70,7 @@ def train(
     target: str | None = None,
     settings: TrainSettings | None = None,
     one_shot: Path | None = None,
+    pairs_from: Path | None = None,
     preset: str | None = None,
     max_minutes: float | None = None,
     precision: str | None = None,
@@ -83,8 +92,10 @@ def train(
         target: modality; the validation's headline is source → target.
         settings: objective and optimisation.
         one_shot: an earlier run whose one-shot module this run starts from.
+        pairs_from: another prepared folder, whose pairs are trained on beside the unpaired
+            slices of `data`, in shares of `settings.pair_share`; with pairing "mixed" only.
         preset: name of the preset, for the record.
-        max_minutes: stop after this many minutes of this invocation.
+        max_minutes: for this invocation, reading, validations and export included.
         precision: "32" (which is what a new run takes) or "bf16".
         compiled: have torch compile the networks, see `networks.compiled`.
         devices: "auto", "cpu", "cuda", or a number of devices of the kind at hand; unless it is a
@@ -105,33 +116,44 @@ def train(
             the folder, the data are not those of the resumed run, training diverged, or another
             process of the run is gone.
     """
+    budget = Budget(max_minutes * 60 if max_minutes else None)
     data, run = Path(data), Path(run)
     request = _request(
-        run if resume else None, source, target, settings, preset, one_shot, precision
+        run if resume else None, source, target, settings, preset, one_shot, precision, pairs_from
     )
     manifest = read_manifest(data)
     _check(manifest, request)
+    pairs = read_manifest(Path(request.pairs_from)) if request.pairs_from else None
+    if pairs:
+        check_pairs(pairs, manifest, (*request.sources, request.target))
     trainer = build_trainer(run, devices, nodes, request.precision)
     rank = trainer.global_rank
-    identity = data_identity(manifest) if rank == 0 else ""
+    identity = data_identity(manifest, *([pairs] if pairs else [])) if rank == 0 else ""
     asked = request.record(trainer.world_size, identity)
     with ExitStack() as stack:
         if rank == 0:  # other processes find the folder as rank 0 has made it
             check_folder(run, resume, asked)
             stack.enter_context(only_writer(run))
+            for part in (run, run / "checkpoints", *run.glob("translators/*")):
+                clear_leftovers(part)
             check_folder(run, resume, asked)  # again: another process may have been first
         told = for_training(report if rank == 0 else SILENT)
+        _check_memory(manifest, request, trainer, told)
         told.phase("reading the slices")
         state = load_state(run / LAST) if resume and (run / LAST).exists() else None
-        batches = _batches(manifest, request, trainer, told)
+        batches = _batches(manifest, pairs, request, trainer, told)
+        _check_processes(request, trainer.world_size)
         objective = _objective(request, batches, state)
+        cards = _cards(manifest, request, batches, identity)
+        objective.spacing_mm = manifest.spacing_mm
         if rank == 0:
             write_json(run / SETTINGS, asked)  # from here on the run can be resumed
+            write_config(run, json_like(asked))
+            write_json(run / CARDS, cards.all(objective.makes))
         module = _module(objective, request.settings, batches, compiled, state, told)
-        cards = _cards(manifest, request, batches, identity)
         slices = validation_slices(manifest, request.sources, request.target)
         _warn_of_missing_pairs(request.sources, slices, told)
-        watch = Watch(run, cards, slices, state, max_minutes, told)
+        watch = Watch(run, cards, slices, state, budget, told, compiled)
         trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         if module.step < module.total_steps:
             told.phase(f"training on {batches.describe()}")
@@ -139,6 +161,8 @@ def train(
                 _fit(trainer, module, batches)
         if rank:
             return Outcome([], module.step)
+        if not watch.interrupted and module.step >= module.total_steps:
+            watch.make_up(trainer, module)
         return Outcome(watch.export(module), module.step, watch.reason, watch.interrupted)
 
 
@@ -150,6 +174,7 @@ def _request(
     preset: str | None,
     one_shot: Path | None,
     precision: str | None,
+    pairs_from: Path | None,
 ) -> Request:
     """What is asked for; a resumed run gives what is left out."""
     sources = (source,) if isinstance(source, str) else None if source is None else tuple(source)
@@ -160,6 +185,7 @@ def _request(
         "preset": preset,
         "one_shot": None if one_shot is None else str(one_shot),
         "precision": precision,
+        "pairs_from": None if pairs_from is None else str(pairs_from),
     }
     known = {name: value for name, value in given.items() if value is not None}
     if run is not None:
@@ -175,6 +201,8 @@ def _cards(manifest: Manifest, request: Request, batches: Batches, identity: str
     drawn: dict[str, Any] = batches.record() | {"data_identity": identity}
     if request.one_shot:
         drawn["one_shot_of"] = Path(request.one_shot).name
+    if request.pairs_from:
+        drawn["pairs_from"] = Path(request.pairs_from).name
     return Cards(
         manifest, request.sources, request.target, request.settings, request.preset, drawn
     )
@@ -189,12 +217,30 @@ def _warn_of_missing_pairs(
         )
     elif not slices.paired:
         report.warn(
-            "no paired validation subject: no PSNR; the last average is kept, not the best"
+            "no paired validation subject: no PSNR; each direction's best checkpoint is chosen "
+            f"by {UNPAIRED}"
         )
 
 
-def _batches(
+def _check_memory(
     manifest: Manifest, request: Request, trainer: L.Trainer, report: Reporter
+) -> None:
+    """Tell how much memory a step needs.
+
+    Raises:
+        OptionError: there is not as much.
+    """
+    settings, (h, w) = request.settings, manifest.size
+    need = memory_need(settings, (h, w), len(request.sources), request.precision)
+    say_need(settings, need, room_bytes(trainer.strategy.root_device), report)
+
+
+def _batches(
+    manifest: Manifest,
+    pairs: Manifest | None,
+    request: Request,
+    trainer: L.Trainer,
+    report: Reporter,
 ) -> Batches:
     """This process's share of the run's batches.
 
@@ -213,6 +259,8 @@ def _batches(
         augment=settings.augment,
         rank=trainer.global_rank,
         world=world,
+        pairs_of=pairs,
+        pair_share=settings.pair_share,
         report=report,
     )
     fewest = min(len(store.slices) for store in batches.stores)
@@ -223,6 +271,14 @@ def _batches(
             f"1 to {max(1, fewest // world)}",
         )
     return batches
+
+
+def _check_processes(request: Request, world: int) -> None:
+    """Raise where a method cannot do with several processes."""
+    if world > 1 and vars(request.settings.objective).get("image_pool"):
+        raise OptionError(f"`image_pool` on {world} processes", "one process, or 0")
+    if world > 1 and request.settings.decay_minutes:
+        raise OptionError(f"a decay by minutes on {world} processes", "one by steps")
 
 
 def _objective(request: Request, batches: Batches, state: Mapping[str, Any] | None) -> Objective:
@@ -248,9 +304,11 @@ def _module(
 ) -> TranslationModule:
     """The training module with the weights of the last checkpoint, if there is one."""
     total = settings.max_steps or settings.epochs * batches.steps_per_epoch
+    objective.planned_steps = total
     module = TranslationModule(objective, settings, total)
     if module.not_recomputed:
         report.warn(f"`recompute` saves no memory in {', '.join(module.not_recomputed)}")
+    module.leaving.eager = not compiled
     if compiled:
         compile_networks((*objective.generators.values(), *objective.discriminators.values()))
     if state:
@@ -316,7 +374,10 @@ def _check(manifest: Manifest, request: Request) -> None:
         raise OptionError(f"the pairing {pairing!r}", f"one of {', '.join(PAIRINGS)}")
     if not sources and pairing != "unpaired":
         raise OptionError(f"`pairing` {pairing} without a source", "unpaired")
-    if pairing != "unpaired" and not method.pairs:
+    if pairing != "mixed" and (request.pairs_from or settings.pair_share):
+        given = "pairs_from" if request.pairs_from else "pair_share"
+        raise OptionError(f"`{given}` with `pairing` {pairing}", "`pairing` mixed")
+    if pairing in ("paired", "mixed") and not method.pairs:
         raise OptionError(f"`pairing` {pairing} with {method.name}", "unpaired")
     if request.precision not in PRECISIONS:
         raise OptionError(

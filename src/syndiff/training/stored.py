@@ -35,6 +35,9 @@ class Ranges(Checked):
     ema_warmup: Count = 0
     shared_subjects: bool = False
     augment: bool = True
+    decay_minutes: Annotated[float, Field(ge=0, le=5_000_000)] = 0.0
+    pair_share: Share = 0.0
+    keep_checkpoints: bool = False
     validate_every: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
 
@@ -47,11 +50,12 @@ class StoredSettings(Ranges):
     preset: Text = ""
     method: Text = "syndiff"
     one_shot: str = ""  # a path
+    pairs_from: str = ""  # a path
     data: Text = ""
     processes: Annotated[int, Field(ge=1)] = 1
     precision: Literal["32", "bf16"] = "32"
     objective: dict[str, JsonValue] = Field(default_factory=dict)
-    pairing: Literal["unpaired", "paired", "mixed"] = "unpaired"
+    pairing: Literal["unpaired", "paired", "mixed", "aligned"] = "unpaired"
 
 
 Weights = dict[str, InstanceOf[Tensor]]
@@ -75,14 +79,25 @@ class Parameters(BaseModel):
     param_groups: Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
+class BestOf(BaseModel):
+    """See `best.Best`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    step: Count
+    score: float
+    by: str
+
+
 class Whole(Average):
     """last.pt, from which a run goes on."""
 
     generators: Weights
     discriminators: Weights
     optimizers: list[Parameters]
-    best_psnr_db: float
-    best_step: Count
+    kept: Weights = {}
+    planned_steps: Count = 0
+    best: dict[str, BestOf] = {}
 
 
 def check_ranges(values: dict[str, Any]) -> None:

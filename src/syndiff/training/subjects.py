@@ -81,6 +81,24 @@ def paired_scans(
     return list(pairs.values())
 
 
+def check_pairs(pairs: Manifest, data: Manifest, modalities: Sequence[str]) -> None:
+    """Make sure that slices of two prepared folders can be shown side by side.
+
+    Raises:
+        DataError: pixels, sizes or modalities differ.
+    """
+    for modality in modalities:
+        if modality not in pairs.modalities:
+            raise DataError(f"{pairs.folder} holds no {modality}", f"{', '.join(modalities)}")
+    ours, theirs = ((tuple(m.size), round(m.spacing_mm, 3)) for m in (data, pairs))
+    if ours != theirs:
+        raise DataError(
+            f"slices of {theirs[0]} pixels of {theirs[1]} mm in {pairs.folder}",
+            f"{ours[0]} pixels of {ours[1]} mm, as in {data.folder}",
+            "prepare one of them with the other's `size` and `spacing_mm`",
+        )
+
+
 def mixed_scans(
     manifest: Manifest,
     sources: Sequence[str],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,15 @@ from syndiff.evaluation.metrics import profile_for, psnr, ssim
 from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest
+from syndiff.reporting import SILENT, Reporter
+from syndiff.training.best import distribution_error
 from syndiff.training.guard import DivergedError
 from syndiff.training.subjects import stacks
 from syndiff.translators import Translator
 from syndiff.translators.sampling import Sampling
 
 MAX_SLICES = 16
+AT_ONCE = 4  # slices, so that whoever waits sees them go by
 MAX_SAMPLING_STEPS = 20  # of the methods whose chains are long and can be respaced
 Slices = NDArray[np.float32]
 
@@ -47,6 +50,14 @@ class ValidationSlices:
     scales: dict[str, IntensityScale]
     spacing_mm: float
 
+    def first(self, count: int) -> ValidationSlices:
+        """So many of them."""
+        return replace(
+            self,
+            sources={name: images[:count] for name, images in self.sources.items()},
+            references={name: images[:count] for name, images in self.references.items()},
+        )
+
     @property
     def paired(self) -> bool:
         """Whether there are references."""
@@ -58,11 +69,15 @@ class Validation:
     """The result of one direction: its scores, its anatomy check, and rows of slices to show.
 
     Without a source there is nothing to score or check.
+
+    Attributes:
+        rows: what each of the pictures shows.
     """
 
     scores: dict[str, float]
     check: AnatomyCheck | None
     pictures: tuple[Slices, ...]
+    rows: tuple[str, ...]
 
 
 def validation_slices(manifest: Manifest, sources: Sequence[str], target: str) -> ValidationSlices:
@@ -99,6 +114,7 @@ def validate(
     slices: ValidationSlices,
     seed: int,
     device: str,
+    report: Reporter = SILENT,
 ) -> Validation | None:
     """Translate the validation slices, compare with their sources and with references if any.
 
@@ -107,6 +123,7 @@ def validate(
         back: translator of the other direction, for the way back.
         slices: result of `validation_slices`.
         seed, device: see `translate_slices`.
+        report: told how many slices are translated.
 
     Returns:
         None where there is no slice to translate. A score that cannot be measured is NaN.
@@ -118,24 +135,25 @@ def validate(
     if source is None:
         return None
 
-    def translate(by: Translator) -> Callable[[Slices], Slices]:
+    def translate(by: Translator, report: Reporter = SILENT) -> Callable[[Slices], Slices]:
         long = by.respaceable and by.sampling_steps > MAX_SAMPLING_STEPS
         few = Sampling(steps=MAX_SAMPLING_STEPS if long else 0)
         options = TranslationOptions(
             seed=seed,
             device=device,
-            batch_size=MAX_SLICES,
+            batch_size=AT_ONCE,
             sampling=few,
             shared_noise=bool(by.sources),
         )
-        return lambda images: translate_slices(by, images, options)
+        return lambda images: translate_slices(by, images, options, report=report)
 
-    made = translate(translator)(source)
+    made = translate(translator, report)(source)
     if not np.isfinite(made).all():
         step = int(translator.config["training"]["steps"]) - 1
         raise DivergedError(step, [f"images of {translator.name}"])
     if not translator.sources:
-        return Validation({}, None, (made, slices.sources[translator.target][:, 0]))
+        acquired = slices.sources[translator.target][:, 0]
+        return Validation({}, None, (made, acquired), ("made", "acquired, others"))
     check = check_anatomy(
         source,
         made,
@@ -154,10 +172,15 @@ def validate(
             "ssim": mean(ssim(a, b, profile) for a, b in pairs),
             "offset_px": median_offset(made, reference),
         }
+    elif translator.target in slices.sources:  # acquired slices of other people
+        acquired = slices.sources[translator.target]
+        scores = {"distribution_error": distribution_error(made, acquired)}
     names = ["source_offset_px", "foreground_dice"] + ["way_back_error"] * (back is not None)
     scores |= dict.fromkeys(names, math.nan) | check.scores()
     rows = [*np.moveaxis(source, 1, 0), made] + ([reference] if reference is not None else [])
-    return Validation(scores, check, tuple(rows))
+    words = [*translator.sources, f"synthetic {translator.target}"]
+    words += [f"acquired {translator.target}"] if reference is not None else []
+    return Validation(scores, check, tuple(rows), tuple(words))
 
 
 def mean(values: Iterable[float]) -> float:

@@ -5,11 +5,11 @@ The training module does not depend on this.
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,17 +22,27 @@ from syndiff.errors import ModelError
 from syndiff.io.atomic import whole_file
 from syndiff.objectives.base import Objective
 from syndiff.preparation.manifest import Manifest
+from syndiff.reporting import SILENT, Reporter
 from syndiff.training import history
+from syndiff.training.balance import balance, in_words
+from syndiff.training.beside import baseline_scores
+from syndiff.training.best import better, file_of, file_of_step, kept, known_best
+from syndiff.training.budget import Budget
+from syndiff.training.leaving import StepLeft
 from syndiff.training.module import TranslationModule
 from syndiff.training.presets import TrainSettings
+from syndiff.training.preview import write_preview
 from syndiff.training.processes import gathered, on_rank_zero
 from syndiff.training.progress import Progress, TrainingReporter
 from syndiff.training.stored import Average, Whole, check_state
-from syndiff.training.validation import ValidationSlices, panel, validate
+from syndiff.training.validation import Validation, ValidationSlices, panel, validate
 from syndiff.translators import Translator
 
 REPORT_EVERY = 10  # steps between two readings of the losses; each one waits for the device
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+TELL_EVERY_S = 1.0  # between two reports of a step whose losses are not read
+DISK_BYTES_PER_S = 1e8  # a guess, until a checkpoint has been written
+LAST = "checkpoints/last.pt"
+CARDS = "cards.json"  # what each translator of a run says of its data, by its name
 
 
 class Cards:
@@ -76,6 +86,16 @@ class Cards:
             },
         }
 
+    def all(self, makes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those of all directions, by their names, before the first step."""
+        return {self.name(to): self.card(to, 0) for to in makes}
+
+    def name(self, to: str) -> str:
+        """What the translator towards "source" or "target" is called: "T1_to_T2"."""
+        here = "target" if to == "source" else "source"
+        ends = "+".join(self.modalities[here]), self.modalities[to][0]
+        return "_to_".join(ends) if ends[0] else ends[1]
+
     def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
         """All translators of the objective, the requested direction first."""
         return [
@@ -92,52 +112,93 @@ class Watch(L.Callback):
         cards: Cards,
         slices: ValidationSlices,
         state: Mapping[str, Any] | None,
-        max_minutes: float | None,
+        budget: Budget,
         report: TrainingReporter,
+        compiled: bool = False,
     ) -> None:
         self.run, self.cards, self.slices, self.state = run, cards, slices, state
-        self.max_seconds = max_minutes * 60 if max_minutes else None
-        self.report = report
-        self.best = float(state["best_psnr_db"]) if state else -float("inf")
-        self.best_step = int(state["best_step"]) if state else 0
+        self.budget, self.report, self.compiled = budget, report, compiled
+        self.best = known_best(state, history.read(run))
         self.minutes_before = float(state.get("minutes", 0.0)) if state else 0.0
         self.scores: dict[str, float] = {}
+        self.losses: dict[str, float] = {}  # last read
+        self.balance = ""
+        self.baselines: dict[str, dict[str, float]] = {}  # by direction
+        self.told = -TELL_EVERY_S
         self.doubtful: set[str] = set()  # directions whose last validation gave warnings
         self.reason, self.interrupted = "", False
+        self.unvalidated = bool(state.get("unvalidated")) if state else False
+        self.judged = int(state["step"]) if state and not self.unvalidated else 0
+        self._judging = False
+        self._leave = lambda: None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _ours(pl_module)
         if self.state:
             module.load_optimizers(self.state)
-            if trainer.is_global_zero:
-                history.trim(self.run, module.step)
-        self.started, self.first_step = time.monotonic(), module.step
-        self.report.phase("training")
+        if trainer.is_global_zero:  # also of a run that was killed before its first checkpoint
+            history.trim(self.run, module.step - self.unvalidated)
+        if trainer.is_global_zero and self.budget.seconds is not None:
+            self._foresee(module)
+        self.budget.pause()
+        self.started, self.begun_at = self.budget.clock(), module.step
+        if trainer.world_size == 1:  # of several processes one cannot leave alone
+            self._leave = module.leaving.ask
+        module.minutes = self.minutes_before
+        self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
+        self.report.progress(module.step, module.total_steps)
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
+        if self.unvalidated:  # so that a run is the same wherever it was interrupted
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
+
+    def _foresee(self, module: TranslationModule) -> None:
+        """Where minutes are limited: how long the end of the run will take, from one slice."""
+        count = sum(p.numel() for p in module.parameters())
+        self.budget.expect("saving", 16 * count / DISK_BYTES_PER_S)
+        self.budget.expect("exporting", 8 * count / DISK_BYTES_PER_S)
+        self.report.phase("timing a validation")
+        one, slices, begun = self.slices.first(1), 0, self.budget.clock()
+        for translator, _, back in self._directions(module):
+            if self._validated(module, translator, back, one, SILENT):
+                slices = len(self.slices.sources[translator.source])
+        self.budget.expect("validating", (self.budget.clock() - begun) * slices)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step, save and stop. A second Ctrl-C stops at once."""
+        """Finish a short step, save and stop. A second signal ends the process at once."""
         self.interrupted = True
         self.reason = f"stopped by {signal.Signals(number).name}"
-        signal.signal(number, signal.default_int_handler)
+        for known in self._handlers:
+            signal.signal(known, signal.SIG_DFL)
+        judging, self._judging = self._judging, False
+        self._leave()
+        if judging:
+            raise StepLeft
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         module = _ours(pl_module)
         step, total = module.step, module.total_steps
-        elapsed = time.monotonic() - self.started
-        if self.max_seconds is not None and elapsed >= self.max_seconds:
+        self.budget.step()
+        module.minutes = self.minutes()
+        if self.budget.over():
             self.reason = self.reason or "out of time"
+        if self.compiled and step == self.begun_at + 1:
+            self.report.phase("step")
         ends = self._leaving(trainer) or step >= total
         due = step % module.settings.validate_every == 0 or ends
         if step % REPORT_EVERY == 0 or due:  # before saving: it raises if training diverged
-            self._report(trainer, module, elapsed)
+            self._read(trainer, module)
+            self.report.step(self._state(module))
+        elif self.budget.clock() - self.told >= TELL_EVERY_S:
+            self._tell(module)
         if due:
-            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
+            last = ends and bool(self.reason)
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module, last))
+            self.budget.pause()
         if ends:
             trainer.should_stop = True
 
@@ -152,14 +213,32 @@ class Watch(L.Callback):
         self.interrupted = any(interrupted for _, interrupted in told)
         return True
 
-    def _judge(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Validate, unless the run was interrupted, and save."""
-        if not self.interrupted:
-            self.report.phase("validating")
-            self._validate(trainer, module)
+    def _judge(self, trainer: L.Trainer, module: TranslationModule, last: bool = False) -> None:
+        """Validate, unless no time is left for it, and save.
+
+        A run that is interrupted is validated when it goes on.
+        """
+        due = module.step % module.settings.validate_every == 0
+        ends = module.step >= module.total_steps
+        self.unvalidated = (due or ends) and module.step != self.judged
+        if last and self.scores and not self.budget.can_validate():
+            self.unvalidated = False
+            self.report.warn(f"no time is left to validate step {module.step}; the last figures "
+                             "are of an earlier step")  # fmt: skip
+        elif not self.interrupted:
+            try:
+                self._judging = True
+                with self.budget.timed("validating"):
+                    self._validate(trainer, module)
+                self.unvalidated, self.judged = False, module.step
+                self._judging = False
+            except StepLeft:
+                module.ema.train()
         self.report.phase("saving")
-        self.save(module)
-        self.report.phase("training")
+        with self.budget.timed("saving"):
+            self.save(module)
+        self.report.phase("step")
+        self._tell(module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restore_signals()
@@ -173,38 +252,68 @@ class Watch(L.Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _report(self, trainer: L.Trainer, module: TranslationModule, elapsed: float) -> None:
-        losses = module.take_means()
+    def _read(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Wait for the losses, and log them."""
+        self.losses = module.take_means()
+        parts = balance(self.losses, module.objective.at_chance())
+        self.balance = in_words(parts)
         if trainer.logger is not None:
-            trainer.logger.log_metrics(losses, step=module.step)
-        pace = elapsed / max(1, module.step - self.first_step)
-        left = pace * (module.total_steps - module.step)
-        if self.max_seconds is not None:
-            left = min(left, self.max_seconds - elapsed)
-        if trainer.is_global_zero:
-            progress = Progress(
-                module.step, module.total_steps, losses, self.scores, max(0.0, left)
-            )
-            self.report.step(progress)
+            shown = {f"of_chance/{term}": part for term, part in parts.items()}
+            trainer.logger.log_metrics(self.losses | shown, step=module.step)
+
+    def _state(self, module: TranslationModule) -> Progress:
+        """Where the run stands; the losses are those last read."""
+        self.told = self.budget.clock()
+        step, total, every = module.step, module.total_steps, module.settings.validate_every
+        left = self.budget.remaining(total - step, -(-total // every) - step // every)
+        known = left if step > self.begun_at else None
+        return Progress(step, total, self.losses, self.scores, known, self.balance)
+
+    def _tell(self, module: TranslationModule) -> None:
+        """Between two readings of the losses: that the run goes on."""
+        state = self._state(module)
+        self.report.progress(state.step, state.total, state.line())
+
+    def _directions(
+        self, module: TranslationModule
+    ) -> Iterator[tuple[Translator, str, Translator | None]]:
+        """Every translator of the average, its name, and the one that leads back."""
+        translators = self.cards.translators(module.objective, module.ema, module.step)
+        by_ends = {(t.source, t.target): t for t in translators}
+        for translator in translators:
+            yield translator, translator.name, by_ends.get((translator.target, translator.source))
+
+    def _validated(
+        self,
+        module: TranslationModule,
+        translator: Translator,
+        back: Translator | None,
+        slices: ValidationSlices,
+        report: Reporter,
+    ) -> Validation | None:
+        module.ema.eval()
+        try:
+            device = str(module.device)
+            return validate(translator, back, slices, module.settings.seed, device, report)
+        finally:
+            module.ema.train()
 
     def _validate(self, trainer: L.Trainer, module: TranslationModule) -> None:
         """Validate every direction; save the averaged weights if their mean PSNR is the best."""
         scores: dict[str, float] = {}
-        module.ema.eval()
-        translators = self.cards.translators(module.objective, module.ema, module.step)
-        by_ends = {(t.source, t.target): t for t in translators}
-        for translator in translators:
-            name = translator.name
-            back = by_ends.get((translator.target, translator.source))
-            seed, device = module.settings.seed, str(module.device)
-            found = validate(translator, back, self.slices, seed, device)
+        shown: dict[str, dict[str, Any]] = {}
+        for translator, name, back in self._directions(module):
+            self.report.phase(f"validating {name}")
+            found = self._validated(module, translator, back, self.slices, self.report)
             if found is None:
                 continue
             scores |= {f"{name}/{key}": value for key, value in found.scores.items()}
+            scores |= self._beside(translator)
+            shown[name] = dict(zip(found.rows, found.pictures, strict=True))
             self._picture(trainer, name, panel(found.pictures), module.step)
             if found.check:
                 self._doubt(name, found.check.warnings(f"what {name} makes at step {module.step}"))
-        module.ema.train()
+        write_preview(self.run, module.step, shown)
         if not scores:
             return
         self.scores = scores
@@ -213,10 +322,42 @@ class Watch(L.Callback):
             trainer.logger.log_metrics(known, step=module.step)
         history.append(self.run, module.step, self.minutes(), scores)
         history.draw(self.run)
-        psnrs = [value for name, value in scores.items() if name.endswith("/psnr_db")]
-        if psnrs and (mean_psnr := float(np.mean(psnrs))) > self.best:
-            self.best, self.best_step = mean_psnr, module.step
-            save_state(self.run / BEST, {"step": module.step, "ema": module.ema.state_dict()})
+        self._keep_best(module)
+
+    def make_up(self, trainer: L.Trainer, module: TranslationModule) -> None:
+        """Validate a run that was interrupted at its last step, if that was left out."""
+        if self.unvalidated:
+            history.trim(self.run, module.step - 1)
+            self.started = self.budget.clock()
+            self.report.phase("validating")
+            self._validate(trainer, module)
+
+    def _keep_best(self, module: TranslationModule) -> None:
+        """Keep the average for each direction that is at its best, and for all if asked to."""
+        content = {
+            "step": module.step,
+            "planned_steps": module.objective.planned_steps,
+            "ema": module.ema.state_dict(),
+        }
+        final = module.objective.is_final(module.step)
+        for name in dict.fromkeys(key.partition("/")[0] for key in self.scores):
+            own = {
+                k.partition("/")[2]: v for k, v in self.scores.items() if k.startswith(f"{name}/")
+            }
+            if final and (found := better(own, module.step, self.best.get(name))):
+                save_state(self.run / file_of(name), content)
+                self.best[name] = found
+        if module.settings.keep_checkpoints:
+            save_state(self.run / file_of_step(module.step), content)
+
+    def _beside(self, translator: Translator) -> dict[str, float]:
+        """What copying and matching histograms reach on the same slices; measured once."""
+        name, slices = translator.name, self.slices
+        if name not in self.baselines:
+            self.baselines[name] = baseline_scores(
+                self.cards.manifest, slices, translator.source, translator.target
+            )
+        return {f"{name}/{key}": value for key, value in self.baselines[name].items()}
 
     def _doubt(self, name: str, warnings: Sequence[str]) -> None:
         """Warn once when a direction goes wrong, and again only after it has been right."""
@@ -233,30 +374,36 @@ class Watch(L.Callback):
 
     def minutes(self) -> float:
         """Minutes of training so far, over all invocations."""
-        return self.minutes_before + (time.monotonic() - self.started) / 60
+        return self.minutes_before + (self.budget.clock() - self.started) / 60
 
     def save(self, module: TranslationModule) -> None:
         """Write `last.pt`, whole or not at all."""
         content = module.state() | {
-            "best_psnr_db": self.best,
-            "best_step": self.best_step,
+            "best": {name: best.to_dict() for name, best in self.best.items()},
             "minutes": self.minutes(),
+            "unvalidated": self.unvalidated,
             "data": str(self.cards.data.get("data_identity", "")),
         }
         save_state(self.run / LAST, content)
 
     def export(self, module: TranslationModule) -> list[Path]:
-        """Write the translators of the best averaged weights; without pairs, of the last ones."""
-        step = module.step
-        generators = module.ema
-        if (self.run / BEST).exists():
-            best = load_state(self.run / BEST, Average)
-            generators.load_state_dict(best["ema"])
-            step = int(best["step"])
-        return [
-            translator.save(self.run / "translators" / translator.name)
-            for translator in self.cards.translators(module.objective, generators, step)
-        ]
+        """Write every translator from its own best average, or the last one if none is known."""
+        self.report.phase("exporting")
+        paths = []
+        step, last = module.step, copy.deepcopy(module.ema.state_dict())
+        for to in module.objective.makes:
+            name = self.cards.name(to)
+            path = kept(self.run, name)
+            state: dict[str, Any] = {"step": step, "ema": last}
+            if path:
+                state = load_state(path, Average)
+            module.ema.load_state_dict(state["ema"])
+            card = self.cards.card(to, int(state["step"]))
+            if path and name in self.best:
+                card["training"]["chosen_by"] = self.best[name].by
+            translator = module.objective.translator(module.ema, to, card)
+            paths.append(translator.save(self.run / "translators" / name))
+        return paths
 
 
 def save_state(path: Path, content: Mapping[str, Any]) -> None:

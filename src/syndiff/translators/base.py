@@ -217,10 +217,14 @@ class Translator(nn.Module, ABC):
         self.load_state_dict(load_file(folder / self.weights))
 
     def save(self, folder: str | Path) -> Path:
-        """Write `config.json` and `model.safetensors`; the configuration comes last."""
+        """Write `config.json` and `model.safetensors`; the configuration comes last.
+
+        Killed in between, it leaves a folder without a configuration, which is no translator.
+        """
         folder = Path(folder)
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
         with whole_file(folder / WEIGHTS) as temporary:
             temporary.write_bytes(save(tensors))
+            (folder / CONFIG).unlink(missing_ok=True)  # of weights that go now
         write_json(folder / CONFIG, self.config)
         return folder
