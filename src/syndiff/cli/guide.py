@@ -51,6 +51,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff translate run/translators/T1_to_T2 scans/ results/ --workers 2",
             "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz "
             "--sampling expectation --samples 8",
+            "syndiff translate brain-t1-t2 DICOM_FOLDER T2_SERIES --series 3",
         ),
         ("seed", "device", "batch_size", "sampling", "overwrite", "workers"),
         "translate a T1w scan of a head; nothing to train",
@@ -66,6 +67,7 @@ GUIDE: dict[str, Entry] = {
         ),
         ("subjects", "modalities", "seed", "spacing_mm"),
     ),
+    "series": Entry(DATA, ("syndiff series DICOM_FOLDER", "syndiff series study.zip")),
     "prepare": Entry(
         DATA,
         (
@@ -180,6 +182,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "final_lr": ("RATE", "1e-5"),
     "generator": ("NUMBER", "2"),
     "generator_lr": ("RATE", "1.6e-4"),
+    "hu_offset": ("HU", "-1024"),
     "hu_window": ("HU,HU", "-1024,3000"),
     "image_pool": ("IMAGES", "50"),
     "image_size": ("PIXELS", "256"),
@@ -219,6 +222,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "sampling_steps": ("STEPS", "50"),
     "scheduler": ("ADDRESS", "tcp://host:8786"),
     "seed": ("NUMBER", "1"),
+    "series": ("SERIES", "3"),
     "size": ("PIXELS", "128"),
     "slices": ("SLICES", "160"),
     "source": ("MODALITY", "T1"),

@@ -13,8 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from syndiff.errors import DataError, ModelError, OptionError, VolumeError
-from syndiff.io.dicom import conversion, first_dicom, is_dicom
+from syndiff.errors import DataError, ModelError, OptionError
 
 Method = Literal["syndiff", "cyclegan", "unit", "munit", "attgan", "sagan", "ddpm", "unit_ddpm"]
 Preset = Literal["default", "small", "paper", "github"]
@@ -37,7 +36,6 @@ Part = Literal["chain", "step"]
 Shipped = Literal["demo", "brain-t1-t2"]
 What = Literal["train", "translate", "volume", "export", "all"]
 
-IMAGES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DEVICES = re.compile(r"auto|cpu|cuda|[1-9]\d*")
 
@@ -127,13 +125,7 @@ def _check_there(name: str, path: Path) -> None:
 
 
 def _check_image(name: str, path: Path) -> None:
-    """Refuse what is not there, and DICOM."""
     _check_there(name, path)
-    scans = (file for file in path.rglob("*") if file.name.lower().endswith(IMAGES))
-    if path.is_file() or next(scans, None) is None:
-        found = first_dicom(path) if path.is_dir() else path if is_dicom(path) else None
-        if found is not None:
-            raise VolumeError(f"{path} is DICOM", "NIfTI", f"convert it: {conversion(found)}")
 
 
 def _check_directory(name: str, path: Path) -> None:

@@ -72,6 +72,7 @@ def whole_volume(
 
 def _acquired(scan: Scan, raw: Path) -> Volume:
     """The scan's file, which must be the one that was prepared."""
+    from syndiff.io.digest import stamp_of
     from syndiff.io.formats import read
 
     name = scan.record.get("file")
@@ -82,7 +83,7 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
             "evaluate prepared slices: leave out `whole_volumes`",
         )
     path = raw / name
-    if not path.is_file() or path.stat().st_size != scan.record.get("bytes"):
+    if not path.exists() or stamp_of(path)["bytes"] != scan.record.get("bytes"):
         raise DataError(
             f"{path} has gone or has changed since the data were prepared",
             "the scans that they were prepared from",
