@@ -150,7 +150,7 @@ def match(synthetic: Path, acquired: Path, mask: Path | None = None) -> list[Fil
     for key in (_stem, _subject, _folder):
         made, real, held = (_by(key, side) for side in (*sides, masks))
         if made and real and made.keys() & real.keys() and not (masks and not held):
-            return _joined(made, real, held, mask)
+            return _joined(made, real, held or {}, mask)
     raise DataError(
         f"no file of {synthetic} has the name, the sub-… or the folder of one in {acquired}",
         "two folders whose files can be matched",
