@@ -108,7 +108,7 @@ def structure(
             without smoothing and without a noise floor of the image.
         spacing_mm: pixel size.
     """
-    with torch.autocast(image.device.type, enabled=False):
+    with full_precision(image, True):
         made, wanted = (
             _descriptor(x.float(), radius_mm, spacing_mm) for x in (translation, image)
         )
