@@ -89,8 +89,8 @@ def memory_need(
     size: tuple[int, int],
     sources: int = 1,
     precision: str = "32",
-) -> Need:
-    """What a step needs.
+) -> Need | None:
+    """What a step needs; None of a method that does not run without values.
 
     Args:
         settings: of the training.
@@ -98,7 +98,11 @@ def memory_need(
         sources: source modalities.
         precision: "32" or "bf16".
     """
-    made, judges, kept = _counted(settings.objective, size, sources, settings.pairing == "paired")
+    try:
+        counted = _counted(settings.objective, size, sources, settings.pairing == "paired")
+    except (RuntimeError, NotImplementedError):  # a method that branches on values
+        return None
+    made, judges, kept = counted
     average = made if settings.ema_decay else 0
     upper = settings.recompute or precision != "32"
     return Need(4 * (made + judges) + average, kept, upper)
@@ -136,18 +140,23 @@ def room_bytes(device: torch.device) -> int | None:
     return None if available is None else max(0, available)
 
 
-def say_need(settings: TrainSettings, need: Need, room: int | None, report: Reporter) -> None:
+def say_need(
+    settings: TrainSettings, need: Need | None, room: int | None, report: Reporter
+) -> None:
     """Tell what a training needs before it starts.
 
     Args:
         settings: of the training.
-        need: of a step.
+        need: of a step; None if nobody knows.
         room: bytes that there are; None if nobody knows.
         report: told; warned where it may be too little.
 
     Raises:
         OptionError: it cannot fit.
     """
+    if need is None:
+        report.phase("memory: unknown for this method")
+        return
     at_once = settings.batch_size // settings.accumulate
     wanted = need.bytes(at_once)
     words = f"{'at most' if need.upper else 'about'} {in_gb(wanted)}"
@@ -178,13 +187,13 @@ def what_fits(settings: TrainSettings, need: Need, room: int) -> str:
     return f"`batch_size` {fitting} fits; so does `accumulate` {parts}, with the same gradients"
 
 
-def fitting_batch(settings: TrainSettings, need: Need, room: int | None) -> TrainSettings:
+def fitting_batch(settings: TrainSettings, need: Need | None, room: int | None) -> TrainSettings:
     """The settings with the batch in as many parts as memory needs; the gradients stay.
 
     Raises:
         OptionError: not even one slice at a time fits.
     """
-    if room is None or need.bytes(settings.batch_size) <= room:
+    if room is None or need is None or need.bytes(settings.batch_size) <= room:
         return settings
     fitting = need.most_slices(room)
     if not fitting:

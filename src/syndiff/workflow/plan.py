@@ -26,7 +26,7 @@ class PresetPlan:
         steps: of the whole training.
         size: rows and columns of the data's slices.
         pace: that was measured.
-        need: memory.
+        need: memory; None if nobody knows.
         room_bytes: memory that there is; None if nobody knows.
     """
 
@@ -35,7 +35,7 @@ class PresetPlan:
     steps: int
     size: int
     pace: Pace
-    need: Need
+    need: Need | None
     room_bytes: int | None
 
     @property
@@ -48,16 +48,19 @@ class PresetPlan:
         return self.steps * self.step_seconds / 3600
 
     @property
-    def memory_bytes(self) -> int:
+    def memory_bytes(self) -> int | None:
+        if self.need is None:
+            return None
         return self.need.bytes(self.settings.batch_size // self.settings.accumulate)
 
     @property
     def remark(self) -> str:
         """What to know beside the numbers, in words."""
         said = []
-        if self.room_bytes is not None and self.memory_bytes > self.room_bytes:
-            fits = what_fits(self.settings, self.need, self.room_bytes)
-            said.append(f"{in_gb(self.room_bytes)} are free: {fits}")
+        room, memory = self.room_bytes, self.memory_bytes
+        if self.need is not None and room is not None and memory is not None and memory > room:
+            fits = what_fits(self.settings, self.need, room)
+            said.append(f"{in_gb(room)} are free: {fits}")
         if self.pace.size < self.size:
             said.append(f"timed at {self.pace.size}×{self.pace.size}, in proportion to the pixels")
         return "; ".join(said)
@@ -115,9 +118,10 @@ def table(plans: Sequence[PresetPlan]) -> list[str]:
     """The plans as lines for a person."""
     lines = [f"{'preset':8} {'batch':>5} {'s/step':>8} {'steps':>9} {'time':>9} {'memory':>8}"]
     for p in plans:
+        memory = "unknown" if p.memory_bytes is None else in_gb(p.memory_bytes)
         lines.append(
             f"{p.preset:8} {p.settings.batch_size:5} {p.step_seconds:8.2f} {p.steps:9,} "
-            f"{in_time(p.hours):>9} {in_gb(p.memory_bytes):>8}"
+            f"{in_time(p.hours):>9} {memory:>8}"
         )
         if p.remark:
             lines.append(f"         {p.remark}")
