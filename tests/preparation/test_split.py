@@ -86,7 +86,7 @@ def test_wrong_split_files(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(DataError, match=message):
         assign(cohort(a="A", b="A"), ("A",), None, file)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no split file"):
         assign(cohort(a="A"), ("A",), None, tmp_path / "missing.tsv")
 
 

@@ -112,11 +112,11 @@ class OurStep:
         objective = setup.objective(device)
         self.module = StepWithoutTrainer(objective, setup.settings, 1_000_000)
         self.module.place = device
-        self.module.leaving.slow = False  # what a first step copies belongs to no other
         self.networks = by_name(objective)
 
     def __call__(self, number: int) -> None:
         self.module.step = number
+        self.module.leaving.slow = False  # the copy by which a slow step can be left is no work
         with freed_memory(kept=True), autocast(self.module.device, self.precision):
             self.module.training_step(Batch(*self.images), 0)
 

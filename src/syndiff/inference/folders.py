@@ -274,7 +274,7 @@ def work(
     started, messages = time.monotonic(), Remembering()
     problem = ""
     try:
-        loaded_model = loaded(model, threads, options.precision)
+        loaded_model = loaded(model, threads, options.precision, _stamp(model))
         translate_file(
             loaded_model,
             job.inputs[0],
@@ -290,9 +290,16 @@ def work(
     return Result(job, time.monotonic() - started, problem, warnings=tuple(messages.warnings))
 
 
+def _stamp(model: str) -> tuple[tuple[int, ...], ...]:
+    """Tells one state of a translator's folder from another, without reading its files."""
+    folder = locate(model)
+    stats = [path.stat() for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+
+
 @lru_cache(maxsize=1)
-def loaded(model: str, threads: int, precision: str) -> Model:
-    """The model of this worker process, which is read only once."""
+def loaded(model: str, threads: int, precision: str, stamp: tuple[tuple[int, ...], ...]) -> Model:
+    """The model of this worker process, which is read once, and again after a change."""
     import torch
 
     keep_freed()
