@@ -33,7 +33,7 @@ Protocol = Literal["ixi", "mprage", "clinical2d", "random"]
 Scanned = Literal["T1", "T2", "PD", "FLAIR", "CT"]
 Format = Literal["onnx", "torch"]
 Part = Literal["chain", "step"]
-Shipped = Literal["demo", "brain-t1-t2"]
+Shipped = Literal["demo", "brain-t1-t2", "brain-t2-t1", "brain-t1-flair", "brain-t2-flair"]
 What = Literal["train", "translate", "volume", "export", "all"]
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

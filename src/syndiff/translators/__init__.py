@@ -28,6 +28,7 @@ from syndiff.translators.style import StyleTranslator
 from syndiff.translators.weights import MetaWeights, check_finite, checked_weights
 
 __all__ = [
+    "BRAINS",
     "CONFIG",
     "FORMAT",
     "KINDS",
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 # Translators of real heads that ship with the package (docs/models.md).
-BRAINS = ("brain-t1-t2",)
+BRAINS = ("brain-t1-t2", "brain-t2-t1", "brain-t1-flair", "brain-t2-flair")
 # Name of a translator that ships with the package → its folder.
 SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "T1_to_T2"} | {
     name: Path(__file__).parents[1] / "models" / name for name in BRAINS
