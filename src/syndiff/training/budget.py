@@ -53,8 +53,8 @@ class Budget:
         return self.left < MARGIN * self.durations.get("step", 0.0) + self.closing
 
     def can_validate(self) -> bool:
-        """Whether a last validation fits, for the better part."""
-        return self.left >= 0.5 * self.durations.get("validating", 0.0)
+        """Whether a last validation fits."""
+        return self.left >= self.durations.get("validating", 0.0)
 
     def pause(self) -> None:
         """What was done since the last step is not part of the next one."""
