@@ -21,7 +21,7 @@ from fingerprints import written
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from syndiff.inference.likeness import STRIPPED, Likeness, nearest
+from syndiff.inference.likeness import STRIPPED, Likeness, modality_of, nearest
 from syndiff.io import formats
 from syndiff.io.atomic import read_json, write_json
 from syndiff.phantom.head_contrast import CONTRASTS, SOURCES, blackened, lesion_signal
@@ -44,10 +44,9 @@ def main() -> None:
     if arguments.store:
         for folder in arguments.others:
             path = folder / "config.json"
-            rows = read_json(arguments.first, "fingerprints")
-            card = read_json(path, "card") | {
-                "fingerprints": {"names": list(NAMES), "scans": rows}
-            }
+            card, rows = read_json(path, "card"), read_json(arguments.first, "fingerprints")
+            scans = {kind: rows[kind] for kind in rows if modality_of(kind) in card["sources"]}
+            card["fingerprints"] = {"names": list(NAMES), "scans": scans, "of_any_scanner": True}
             path.write_text(written(card), encoding="utf-8")
     elif arguments.judge:
         judge(read_json(arguments.first, "fingerprints"), arguments.others)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.anatomy.offset import stack_offset
-from syndiff.evaluation.metrics import get_profile, psnr, ssim
+from syndiff.evaluation.metrics import psnr, ssim
+from syndiff.evaluation.profiles import get_profile
 from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.preparation.manifest import read_manifest
 from syndiff.translators import load_translator

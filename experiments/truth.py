@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.anatomy.offset import median_offset
-from syndiff.evaluation.metrics import get_profile, psnr, ssim
+from syndiff.evaluation.metrics import psnr, ssim
+from syndiff.evaluation.profiles import get_profile
 from syndiff.io import formats
 from syndiff.io.volume import to_slices
 from syndiff.phantom import write_cohort

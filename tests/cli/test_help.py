@@ -20,6 +20,7 @@ from syndiff.cli.guide import GROUPS, GUIDE, OPTIONS, unit_and_example
 from syndiff.cli.outcome import Outcome, plain, tell, unused
 from syndiff.cli.pages import EVERYWHERE
 from syndiff.errors import OptionError
+from syndiff.translators import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 APPLICATION: Any = typer.main.get_command(cli.app)
@@ -75,7 +76,9 @@ def test_every_option_has_a_unit_and_an_example() -> None:
         assert unit, f"{name} {parameter.name}"
         assert example, f"{name} {parameter.name}"
         option, words = max(parameter.opts, key=len), shlex.split(example)
-        required = [f"--{p.name}=T1" for p in COMMANDS[name].params if _asked(p, parameter)]
+        required = [
+            f"{max(p.opts, key=len)}=T1" for p in COMMANDS[name].params if _asked(p, parameter)
+        ]
         places = ["x" for p in COMMANDS[name].params if p.param_type_name == "argument"]
         given = COMMANDS[name].make_context(name, [option, *words, *required, *places])
         check_number(parameter.name, given.params[parameter.name])
@@ -258,7 +261,8 @@ def test_every_uncommon_word_of_an_option_is_explained() -> None:
 
 
 def test_words_of_reports_and_logs_are_explained() -> None:
-    from syndiff.evaluation.metrics import METRICS, PROFILES
+    from syndiff.evaluation.metrics import METRICS
+    from syndiff.evaluation.profiles import PROFILES
     from syndiff.objectives.syndiff import SynDiffSettings
     from syndiff.training.presets import PRESETS
     from syndiff.translators.sampling import WAYS
@@ -318,8 +322,8 @@ def test_the_tab_key_offers_translators(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "more").mkdir()
     (tmp_path / "m.txt").touch()
     monkeypatch.chdir(tmp_path)
-    assert completion.folders_of_models("") == ["demo", "brain-t1-t2", "mine", "more/"]
-    assert completion.folders_of_models("b") == ["brain-t1-t2"]
+    assert completion.folders_of_models("") == [*SHIPPED, "mine", "more/"]
+    assert completion.folders_of_models("brain-t1-t") == ["brain-t1-t2"]
     assert completion.folders_of_models("nowhere/") == []
     assert completion.named_models("a=mi") == ["a=mine"]
     assert completion.devices("cu") == ["cuda", "cuda:0"]

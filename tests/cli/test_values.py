@@ -54,8 +54,6 @@ def slow_imports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("translate {run} {scan} o.nii", "T1_to_T2"),
         ("translate demo nothing.nii.gz o.nii", "nothing.nii.gz"),
         ("translate demo {scan} o.txt", ".nii.gz or .nii"),
-        ("translate demo {dicom} o", "dcm2niix -z y"),
-        ("translate demo {dicom}/IM0001 o.nii", "dcm2niix -z y"),
         ("models --all", "--all"),
         ("info nothing", "no translator folder"),
         ("help offst", "'offset'"),
@@ -73,7 +71,7 @@ def slow_imports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("train {run} run", "manifest.json"),
         ("train {data} nothing --resume", "no run"),
         ("evaluate {data} rep --model mine=nothing", "no translator folder nothing"),
-        ("evaluate {data} rep --profile x", "'head_hu'"),
+        ("evaluate {data} rep --profile x", "'synthrad2023'"),
         ("methods --size 3", "32"),
         ("sample demo slices --count 0", "--count"),
         ("export demo out --format pt", "'onnx'"),
@@ -117,7 +115,7 @@ def test_slow_imports_are_seen(monkeypatch: pytest.MonkeyPatch, slow_imports: li
 
 def test_names_are_those_of_the_rooms() -> None:
     from syndiff.benchmark.run import ASKED_FOR, WHATS
-    from syndiff.evaluation.metrics import PROFILES
+    from syndiff.evaluation.profiles import PROFILES
     from syndiff.export import FORMATS, PARTS
     from syndiff.inference.options import PRECISIONS
     from syndiff.objectives.methods import METHODS
@@ -149,7 +147,7 @@ def test_names_are_those_of_the_rooms() -> None:
         assert sorted(get_args(kind)) == sorted(names)
 
 
-def test_a_folder_of_dicom_is_told_how_to_become_nifti(
+def test_a_folder_of_dicom_without_a_known_layout_is_told_how_to_lie(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     series = tmp_path / "raw" / "Doe, J" / "series 1"
@@ -158,6 +156,6 @@ def test_a_folder_of_dicom_is_told_how_to_become_nifti(
     assert call(monkeypatch, "prepare", str(tmp_path / "raw"), str(tmp_path / "data")) == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
-    assert f"dcm2niix -z y -f %p -o nifti/sub-01 '{series}'" in error
-    assert "--write-table" in error
+    assert "sub-01/T1/" in error
+    assert "syndiff series" in error
     assert not (tmp_path / "data").exists()

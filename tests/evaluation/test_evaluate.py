@@ -16,7 +16,15 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from syndiff.errors import DataError, ModelError, OptionError, UserError
-from syndiff.evaluation import baselines, candidates, evaluate, metrics, results, verdict
+from syndiff.evaluation import (
+    baselines,
+    candidates,
+    evaluate,
+    metrics,
+    profiles,
+    results,
+    verdict,
+)
 from syndiff.evaluation.candidates import How
 from syndiff.evaluation.scoring import (
     Case,
@@ -31,7 +39,7 @@ from syndiff.preparation.intensity import IntensityScale, window_scale
 from syndiff.reporting import Silent
 from syndiff.translators import load_translator, locate
 
-PAPER = metrics.PROFILES["paper"]
+PAPER = profiles.PROFILES["paper"]
 MR_SCALE = IntensityScale("robust", "a.u.", 2.0, 300.0)
 
 
@@ -95,8 +103,8 @@ def test_scores_per_slice_subject_and_overall():
     entry = summarise_model(result, "moved")
     per_slice = [score.values["psnr_db"] for score in result.of("moved")]
     assert entry["slices"] == 10
-    assert entry["psnr_db"] == pytest.approx(np.mean(per_slice))
-    assert entry["psnr_db_std"] == pytest.approx(np.std(per_slice, ddof=1))
+    assert entry["slice_means"]["psnr_db"] == pytest.approx(np.mean(per_slice))
+    assert entry["slice_means"]["psnr_db_std"] == pytest.approx(np.std(per_slice, ddof=1))
     by_subject = [entry["subjects"][name]["psnr_db"] for name in result.subjects]
     assert by_subject[1] == pytest.approx(np.mean(per_slice[6:]))
     assert entry["person_means"]["psnr_db"] == pytest.approx(np.mean(by_subject))
@@ -104,10 +112,10 @@ def test_scores_per_slice_subject_and_overall():
     assert entry["offset_yx_px"] == pytest.approx([2, 0], abs=0.1)
 
     best = summarise_model(result, "perfect")
-    assert best["psnr_db"] == metrics.PSNR_CEILING_DB
-    assert best["ssim"] == pytest.approx(1)
+    assert best["slice_means"]["psnr_db"] == metrics.PSNR_CEILING_DB
+    assert best["slice_means"]["ssim"] == pytest.approx(1)
     assert best["offset_px"] < 0.01
-    assert summarise_model(result, "copy")["psnr_db"] < 20
+    assert summarise_model(result, "copy")["slice_means"]["psnr_db"] < 20
 
 
 def test_a_person_of_many_visits_counts_once():
@@ -171,7 +179,7 @@ def test_blank_predictions_are_scored_without_an_offset():
     result = evaluate_predictions([case(1)], {"blank": np.zeros_like}, PAPER)
     entry = summarise_model(result, "blank")
     assert entry["offset_px"] is None
-    assert 0 < entry["psnr_db"] < 20
+    assert 0 < entry["slice_means"]["psnr_db"] < 20
     json.dumps(entry, allow_nan=False)
 
 
@@ -358,15 +366,16 @@ def test_results_are_written_as_promised(room):
     assert stored["format"] == 1
     assert (stored["source"], stored["target"], stored["split"]) == ("T1", "T2", "test")
     assert stored["subjects"] == ["sub-3", "sub-4"]
-    assert stored["profile"]["name"] == "head"
-    assert stored["profile"]["region"] == "head"
+    assert stored["profile"]["name"] == "subject"
+    assert stored["profile"]["mask"] == "inside"
     assert stored["profile"]["window_size"] == 11
     assert list(stored["models"]) == ["good", "moved", "copy", "histogram"]
     for entry in stored["models"].values():
-        assert {"psnr_db", "psnr_db_std", "ssim", "ssim_std", "mae", "offset_px"} <= set(entry)
+        for means in (entry["slice_means"], entry["person_means"]):
+            assert {"psnr_db", "psnr_db_std", "ssim", "ssim_std", "mae", "nmse"} <= set(means)
         assert set(entry["subjects"]) == {"sub-3", "sub-4"}
     good, moved = stored["models"]["good"], stored["models"]["moved"]
-    assert good["psnr_db"] > moved["psnr_db"]
+    assert good["person_means"]["psnr_db"] > moved["person_means"]["psnr_db"]
     assert good["offset_px"] < 0.05
     assert moved["offset_px"] == pytest.approx(1, abs=0.1)
     assert moved["offset_mm"] == pytest.approx(3.5, abs=0.35)
@@ -379,7 +388,7 @@ def test_results_are_written_as_promised(room):
     assert len(rows) == 4 * 2 * 6
     assert rows[0]["slice_index"] == "10"
     mean = np.mean([float(row["psnr_db"]) for row in rows if row["model"] == "moved"])
-    assert mean == pytest.approx(moved["psnr_db"], abs=1e-3)
+    assert mean == pytest.approx(moved["slice_means"]["psnr_db"], abs=1e-3)
 
 
 def test_the_same_evaluation_gives_the_same_numbers(room):
@@ -502,7 +511,9 @@ def test_ct_is_compared_in_hounsfield_units_without_normalisation(room):
     results = room.run(models=("good",))
     assert results["profile"]["normalise"] == "none"
     copy = results["models"]["copy"]
-    assert copy["mae_hu"] == pytest.approx(4024 * copy["mae"])
+    means = copy["person_means"]
+    assert means["mae_hu"] == pytest.approx(4024 * means["mae"])
+    assert means["mae_hu"] == pytest.approx(means["mae_hu_head"], rel=1e-5)
     text = (room.out / "report.html").read_text(encoding="utf-8")
     assert "HU, lower" in text
     assert "range are 4024 HU, the window -1024 to 3000" in text
@@ -515,7 +526,7 @@ def test_several_sources_reach_the_model_as_channels(room):
     room.predict["good"] = lambda s: perfect(s[:, 0]) if s.shape[1] == 2 else None
     results = room.run(models=("good",))
     assert results["source"] == "T1+CT"
-    assert results["models"]["good"]["psnr_db"] == metrics.PSNR_CEILING_DB
+    assert results["models"]["good"]["person_means"]["psnr_db"] == metrics.PSNR_CEILING_DB
 
 
 def test_another_spacing_is_told(room):
@@ -566,7 +577,7 @@ def test_models_see_intensities_as_in_their_own_training(room):
     room.predict["good"] = lambda s: seen.append(s.copy()) or perfect(2 * s) / 2
     results = room.run(models=("good",), profile="fixed")
     assert np.allclose(seen[0], brain(3, T1) / 2, atol=1e-6)
-    assert results["models"]["good"]["psnr_db"] > 90
+    assert results["models"]["good"]["person_means"]["psnr_db"] > 90
 
 
 @pytest.mark.parametrize("anonymous", [True, False])
@@ -687,7 +698,7 @@ def test_a_translator_from_its_folder(tmp_path):
         how=How(batch_size=4, device="cpu"),
         report=heard,
     )
-    assert np.isfinite(results["models"]["mine"]["psnr_db"])
+    assert np.isfinite(results["models"]["mine"]["person_means"]["psnr_db"])
     assert results["models"]["mine"]["config"]["schedule"] == {"steps": 2}
     assert heard.steps[-1] == (3, 3)
     with pytest.raises(ModelError, match="model mine: no translator folder"):

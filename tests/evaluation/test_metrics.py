@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from syndiff.errors import DataError, OptionError
 from syndiff.evaluation import metrics
+from syndiff.evaluation.profiles import PROFILES, profile_for
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,11 @@ def pair():
     reference = np.clip(1.1 - 1.3 * np.hypot(y, 1.2 * x), 0, 1) * (0.7 + 0.3 * np.sin(9 * x))
     image = np.clip(reference + 0.05 * rng.standard_normal(reference.shape), 0, 1)
     return image, reference
+
+
+def in_unit(image, profile):
+    """The image in the profile's unit: as it is, or over the range of HU."""
+    return PROFILES[profile].low + PROFILES[profile].width * image
 
 
 def test_psnr_of_a_constant_error_is_its_logarithm():
@@ -69,26 +75,26 @@ def test_a_gain_matters_to_the_fixed_profile(pair):
     assert metrics.psnr(0.8 * image, reference, "fixed") < metrics.psnr(image, reference, "fixed")
 
 
-@pytest.mark.parametrize("profile", metrics.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_equal_images_reach_the_ceiling(pair, profile):
-    _, reference = pair
-    inside = reference > 0
+    reference, inside = in_unit(pair[1], profile), pair[1] > 0
     assert metrics.psnr(reference, reference, profile, inside) == metrics.PSNR_CEILING_DB
     assert metrics.ssim(reference, reference, profile, inside) == pytest.approx(1)
     assert metrics.mae(reference, reference, profile, inside) == 0
+    assert metrics.nmse(reference, reference, profile, inside) == 0
 
 
-@pytest.mark.parametrize("profile", metrics.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_blank_references_have_no_score_and_blank_images_a_bad_one(pair, profile):
-    _, reference = pair
-    blank, inside = np.zeros_like(reference), reference > 0
+    reference, inside = in_unit(pair[1], profile), pair[1] > 0
+    blank = in_unit(np.zeros_like(reference), profile)
     assert np.isnan(metrics.psnr(reference, blank, profile, inside))
     assert np.isnan(metrics.ssim(reference, blank, profile, inside))
     assert metrics.psnr(blank, reference, profile, inside) < 15
 
 
-@pytest.mark.parametrize("profile", ["head", "head_hu"])
-def test_a_profile_of_the_head_asks_for_the_head(pair, profile):
+@pytest.mark.parametrize("profile", [p.name for p in PROFILES.values() if p.mask == "inside"])
+def test_a_profile_of_the_mask_asks_for_the_mask(pair, profile):
     with pytest.raises(OptionError, match="without a mask"):
         metrics.psnr(*pair, profile)
 
@@ -128,17 +134,17 @@ def test_psnr_equals_that_of_the_reference_maximum_as_range(pair):
 
 
 def test_profiles_can_be_stored_and_ct_is_never_normalised():
-    for profile in metrics.PROFILES.values():
+    for profile in PROFILES.values():
         assert json.loads(json.dumps(profile.parameters(), allow_nan=False))["name"]
-    assert metrics.profile_for("HU").normalise == "none"
-    assert metrics.profile_for("a.u.").name == "paper"
+    assert profile_for("HU").normalise == "none"
+    assert profile_for("a.u.").name == "paper"
 
 
 @pytest.mark.parametrize(
     ("image", "reference", "profile", "error"),
     [
         (np.ones((16, 16)), np.ones((16, 15)), "paper", DataError),
-        (np.ones((1, 16, 16)), np.ones((1, 16, 16)), "paper", DataError),
+        (np.ones((1, 1, 16, 16)), np.ones((1, 1, 16, 16)), "paper", DataError),
         (np.full((16, 16), np.nan), np.ones((16, 16)), "paper", DataError),
         (np.ones((16, 16)), np.ones((16, 16)), "best", OptionError),
         (np.ones((8, 16)), np.ones((8, 16)), "paper", DataError),

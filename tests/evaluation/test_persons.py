@@ -30,7 +30,7 @@ def test_a_ct_of_constant_soft_tissue_is_shown_by_its_soft_tissue():
     flat = np.where(truth > -500, np.float32(50), truth)
     normal = [scale.normalise(x, 1.0) for x in (flat, truth)]
     head = truth > -500
-    assert psnr(normal[0][0], normal[1][0], "head_hu", head[0]) > 35
+    assert psnr(normal[0][0], normal[1][0], "subject", head[0]) > 35
     found = beside(scale)(*normal, head)
     assert found["mae_hu_soft"] == pytest.approx(50, abs=0.1)
     assert found["outline_dice"] > 0.99
@@ -46,17 +46,17 @@ def test_what_lies_outside_the_head_does_not_count(name):
     other = image.copy()
     other[:4], other[-4:] = 0.7, 0.1  # farther from the head than SSIM's window looks
     score = METRICS[name].function
-    assert score(other, reference, "head", head) == score(image, reference, "head", head)
+    assert score(other, reference, "subject", head) == score(image, reference, "subject", head)
     assert score(other, reference, "paper", None) != score(image, reference, "paper", None)
 
 
 def test_all_of_a_slice_as_head_is_the_whole_slice():
-    """The mean error then is that of `paper`; the head's profile adds nothing of its own."""
+    """The mean error then is that of `fixed`; the mask adds nothing of its own."""
     rng = np.random.default_rng(0)
     image, reference = rng.uniform(0.1, 1, (2, 32, 32))
     everywhere = np.ones((32, 32), bool)
-    assert mae(image, reference, "head", everywhere) == pytest.approx(
-        mae(image, reference, "paper"), rel=1e-12
+    assert mae(image, reference, "subject", everywhere) == pytest.approx(
+        mae(image, reference, "fixed"), rel=1e-12
     )
     with pytest.raises(OptionError, match="without a mask"):
-        mae(image, reference, "head")
+        mae(image, reference, "subject")

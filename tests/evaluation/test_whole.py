@@ -74,3 +74,30 @@ def test_other_scans_than_the_prepared_ones_are_refused(cohort, monkeypatch, tmp
     call = whole_volume(translator, manifest, "test", tmp_path, inference.TranslationOptions())
     with pytest.raises(DataError, match="has gone or has changed"):
         call(manifest.scans("test", "T1")[0].subject)
+
+
+@pytest.mark.parametrize("modality", ["T1", "T2"])
+def test_an_acquired_scan_in_a_folder_of_results_is_its_prepared_slices(
+    cohort, tmp_path, modality
+):
+    """The folder of any software: here each result is the acquired scan, on its own grid."""
+    from syndiff.evaluation.folders import slices_of
+
+    raw, manifest = cohort
+    (scan,) = manifest.scans("test", modality)
+    path = tmp_path / f"{scan.subject}_made.nii.gz"
+    formats.write(formats.read(raw / scan.record["file"]), path)
+    found = slices_of(tmp_path, manifest, "test", "T1", modality)(scan.subject)
+    assert np.abs(found - scan.load()).max() < 1e-4
+
+
+def test_a_result_on_a_third_grid_is_refused(cohort, tmp_path):
+    from syndiff.evaluation.folders import slices_of
+
+    raw, manifest = cohort
+    (scan,) = manifest.scans("test", "T1")
+    volume = formats.read(raw / scan.record["file"])
+    other = Volume(volume.array[:-2], volume.affine)
+    formats.write(other, tmp_path / f"{scan.subject}.nii.gz")
+    with pytest.raises(DataError, match="another grid"):
+        slices_of(tmp_path, manifest, "test", "T1", "T1")(scan.subject)

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import ArrayLike
 
 from syndiff.evaluation.evaluate import evaluate
-from syndiff.evaluation.metrics import METRICS, Mask, Metric, Profile
+from syndiff.evaluation.metrics import METRICS, Mask, Metric
+from syndiff.evaluation.profiles import Profile
 from tests.helpers.tiny import write_prepared
 
 
@@ -40,9 +41,11 @@ def test_a_new_metric_needs_its_function_and_one_line(
         rows = [row for row in csv.DictReader(file) if row["model"] == "copy"]
     values = [float(row["largest"]) for row in rows]
     assert min(values) > 0
-    assert copy["largest"] == pytest.approx(np.mean(values), rel=1e-5)  # six digits in the file
+    assert copy["slice_means"]["largest"] == pytest.approx(
+        np.mean(values), rel=1e-5
+    )  # six digits in the file
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]["copy"] == copy
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Largest error" in page
-    assert line.shown(copy["largest"]) in page
+    assert line.shown(copy["person_means"]["largest"]) in page
     assert "The worst pixel." in page

@@ -145,6 +145,47 @@ def test_real_scans_are_doubted_by_a_translator_for_virtual_heads(pattern):
         assert said(scan.array, scan.spacing_mm, name=path.name) != "", path.name
 
 
+# Kind of scan → what a translator from it must not doubt; all the others of these it must.
+OF_ANY_SCANNER = {
+    name: read_json(SHIPPED[name] / "config.json", "card")
+    for name in SHIPPED
+    if name.startswith("brain-")
+}
+SCANS = {
+    "T1": ["brain_native/sub-*/T1w.nii.gz", "brain_mni/sub-*/T1w.nii.gz"],
+    "T2": ["brain_native/sub-*/T2w.nii.gz", "brain_mni/sub-*/T2w.nii.gz"],
+    "FLAIR": ["brain_native/sub-*/FLAIR.nii.gz", "brain_mni/sub-*/FLAIR.nii.gz"],
+    "": ["torso/*.nii.gz", "templates/head_ct*.nii.gz"],
+}
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", SCANS)
+def test_translators_of_real_heads_doubt_what_is_not_for_them(modality):
+    found = sorted(path for pattern in SCANS[modality] for path in REAL.glob(pattern))
+    if not found:
+        pytest.skip("no such scans in SYNDIFF_TEST_DATA")
+    for path in found:
+        scan = formats.read(path)
+        mask = foreground_mask(scan.array, "a.u.")
+        for name, card in OF_ANY_SCANNER.items():
+            source = card["sources"][0]
+            told = modality_doubts(card, scan, mask, 1.0, source)
+            assert bool(told) == (source != modality), (name, path.name, told)
+
+
+@pytest.mark.parametrize("name", OF_ANY_SCANNER)
+def test_the_cards_of_real_heads_know_whole_and_stripped_ones(name):
+    card = OF_ANY_SCANNER[name]
+    fingerprints = card["fingerprints"]
+    assert tuple(fingerprints["names"]) == NAMES
+    assert fingerprints["of_any_scanner"]
+    source = card["sources"][0]
+    assert set(fingerprints["scans"]) == {source, f"{source}-stripped"}
+    assert all(len(rows) >= FEWEST for rows in fingerprints["scans"].values())
+
+
 def test_a_person_of_many_visits_counts_once_in_the_limit(tmp_path):
     """Another visit of the same person is no scan that was held out."""
     content = read_json(

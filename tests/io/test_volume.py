@@ -253,7 +253,7 @@ def test_values_that_are_no_image_are_refused(values, message, tmp_path):
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"these are no voxels" * 40, "not a readable image"),
-        (bytes(128) + b"DICM" + bytes(500), "it is DICOM; convert"),
+        (bytes(128) + b"DICM" + bytes(500), "it is DICOM: give it a name"),
         (gzip.compress(b"nothing", mtime=0), "not a readable image"),
     ],
 )

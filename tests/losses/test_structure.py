@@ -123,7 +123,8 @@ def test_training_tells_the_pixel_size_to_every_method_that_has_the_term(
     ours = losses.structure
 
     def spy(image: Tensor, translation: Tensor, radius_mm: float, spacing_mm: float) -> Tensor:
-        asked.add((radius_mm, spacing_mm))
+        if image.device.type != "meta":  # where memory is estimated, sizes count and not mm
+            asked.add((radius_mm, spacing_mm))
         return ours(image, translation, radius_mm, spacing_mm)
 
     monkeypatch.setattr(losses, "structure", spy)

@@ -159,7 +159,6 @@ def test_balance_in_a_word() -> None:
     assert in_words({}) == ""
 
 
-@pytest.mark.slow
 def test_memory_is_what_a_step_holds() -> None:
     """Beside a whole step of fake tensors, whose every allocation is seen: within a tenth."""
     size, slices = 32, 2

@@ -363,7 +363,7 @@ def test_it_can_be_evaluated(data: Path, run: Path, tmp_path: Path) -> None:
     models = {"mine": run / "translators/T1+PD_to_T2"}
     results = evaluate(data, tmp_path / "out", models=models, how=How(device="cpu"))
     assert results["source"] == "T1+PD"
-    assert np.isfinite(results["models"]["mine"]["psnr_db"])
+    assert np.isfinite(results["models"]["mine"]["person_means"]["psnr_db"])
 
 
 @pytest.mark.parametrize("pairing", ["paired", "mixed"])

@@ -12,7 +12,7 @@ import threading
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, demo, benchmark, words
+from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom, words
 
 # isort: on
 from syndiff.cli.app import app
@@ -25,8 +25,10 @@ __all__ = [
     "benchmark",
     "data",
     "demo",
+    "dicom",
     "main",
     "models",
+    "scores",
     "training",
     "translation",
     "words",

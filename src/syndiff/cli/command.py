@@ -24,8 +24,6 @@ from syndiff.cli.values import check_values
 from syndiff.errors import OptionError
 
 _running: dict[str, str] = {}  # field → spelling, of the command that runs
-# Commands that load torch and then tell how the work goes.
-LONG = ("prepare", "train", "translate", "evaluate", "run", "plan", "export")
 LARGEST = 2**63 - 1  # of a whole number that torch and numpy take
 
 # The most that makes sense, by the option's name; its own `max` holds where it has one.
@@ -99,9 +97,9 @@ class Command(TyperCommand):
         for name, value in ctx.params.items():
             check_number(name, value)
         check_values(str(self.name), ctx.params)
-        if ctx.params.get("quiet") or self.name not in LONG:
+        if ctx.params.get("quiet"):
             return super().invoke(ctx)
-        with while_loading(str(self.name)):
+        with while_loading(str(ctx.info_name)):
             return super().invoke(ctx)
 
 

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from syndiff.cli import values
 from syndiff.cli.app import Device, Precision, Seed, app, listed
 from syndiff.cli.command import is_quiet
 from syndiff.cli.console import console_reporter
 from syndiff.cli.outcome import Outcome, scores
 from syndiff.cli.training_console import training_console
-from syndiff.cli.values import Method, Preset
 
 
 @app.command()
@@ -64,8 +64,8 @@ def run(
         typer.Option(min=16, help="In-plane size in pixels; default: what the minutes allow."),
     ] = None,
     preset: Annotated[
-        Preset | None,
-        typer.Option(help="Of the training; default: 'default' on a GPU, 'small' on a CPU."),
+        values.Preset | None,
+        typer.Option(help="Unless given, 'default' on a GPU and 'small' on a CPU."),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -73,9 +73,9 @@ def run(
     """Scans → prepare → train → evaluate → report, in one command and in the given minutes.
 
     People are divided 80/10/10 into training, validation and test, by their names. Size, batch,
-    preset and number of steps are chosen and stated; each stage prints the command that repeats
-    it. The same command continues what was interrupted. A longer run gives a better translator:
-    see 'syndiff plan'.
+    preset and number of steps are chosen and stated; each step prints the command that repeats it.
+    The same command continues what was interrupted. A longer run gives a better translator: see
+    'syndiff plan'.
     """
     from syndiff.workflow.run import run as walk
     from syndiff.workflow.stages import Teller
@@ -87,21 +87,18 @@ def run(
         target=target,
         minutes=minutes,
         size=size,
-        preset=preset or None,
+        preset=preset,
         seed=seed,
         device=device,
         teller=Teller(_say(), _listen),
     )
     model = out / "run" / "translators" / f"{source}_to_{target}"
+    report = {"report": out / "report" / "report.html"} if results else {}
     return Outcome(
-        written={"translator": model} | ({"report": _report(out)} if results else {}),
+        written={"translator": model, **report},
         figures={"models": scores(results)} if results else {},
-        next=["translate", model, "SCAN.nii.gz", "RESULT.nii.gz"],
+        next=["translate", model, f"{source}.nii.gz", f"{target}_synthetic.nii.gz"],
     )
-
-
-def _report(out: Path) -> Path:
-    return out / "report" / "report.html"
 
 
 @app.command()
@@ -116,7 +113,7 @@ def plan(
         float, typer.Option(min=1, help="Seconds for all measurements together, about.")
     ] = 60.0,
     method: Annotated[
-        Method, typer.Option(help="What to train; 'syndiff methods' lists them.")
+        values.Method, typer.Option(help="What to train; 'syndiff methods' lists them.")
     ] = "syndiff",
     device: Device = "auto",
     precision: Precision = "32",
@@ -141,16 +138,19 @@ def plan(
             precision=precision,
             report=report,
         )
-    figures = {
-        p.preset: {
-            "step_seconds": p.step_seconds,
-            "steps": p.steps,
-            "hours": p.hours,
-            "memory_bytes": p.memory_bytes,
-        }
-        for p in plans
-    }
-    return Outcome(lines=table(plans), figures=figures, next=["train", data, "run"])
+    return Outcome(
+        lines=table(plans),
+        figures={
+            plan.preset: {"steps": plan.steps, "seconds_a_step": _step_seconds(plan)}
+            for plan in plans
+        },
+        next=["train", data, "RUN", "--preset", plans[0].preset],
+    )
+
+
+def _step_seconds(plan: Any) -> float:
+    """Of a preset's own batch at the size of the data."""
+    return float(plan.pace.step_seconds(plan.settings.batch_size, plan.size))
 
 
 def _say() -> Callable[[str], None]:

@@ -39,10 +39,10 @@ GUIDE: dict[str, Entry] = {
         START,
         (
             "syndiff run YOUR_SCANS out --from T1 --to T2",
-            "syndiff run scans out --from T1 --to T2 --minutes 60 --size 128",
+            "syndiff run YOUR_SCANS out --from T1 --to T2 --minutes 60",
         ),
-        ("source", "target", "minutes", "device"),
-        "from your own scans to a report, in one command",
+        ("source", "target", "minutes", "size", "preset"),
+        "train on your own scans, and read a report, in one command",
     ),
     "translate": Entry(
         START,
@@ -51,6 +51,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff translate run/translators/T1_to_T2 scans/ results/ --workers 2",
             "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz "
             "--sampling expectation --samples 8",
+            "syndiff translate brain-t1-t2 DICOM_FOLDER T2_SERIES --series 3",
         ),
         ("seed", "device", "batch_size", "sampling", "overwrite", "workers"),
         "translate a T1w scan of a head; nothing to train",
@@ -66,6 +67,7 @@ GUIDE: dict[str, Entry] = {
         ),
         ("subjects", "modalities", "seed", "spacing_mm"),
     ),
+    "series": Entry(DATA, ("syndiff series DICOM_FOLDER", "syndiff series study.zip")),
     "prepare": Entry(
         DATA,
         (
@@ -74,7 +76,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff prepare raw data --write-table scans.tsv",
         ),
         ("modalities", "split", "split_file", "size", "spacing_mm", "ct_window", "table"),
-        "train on your own scans; each command names the next",
+        "the same step by step; each command names the next",
     ),
     "train": Entry(
         TRAINING,
@@ -91,12 +93,30 @@ GUIDE: dict[str, Entry] = {
     "plan": Entry(
         TRAINING,
         ("syndiff plan data", "syndiff plan data --presets small --seconds 20"),
-        ("presets", "seconds", "device"),
+        ("source", "target", "presets", "seconds"),
     ),
     "evaluate": Entry(
         TRAINING,
         ("syndiff evaluate data report --model mine=run/translators/T1_to_T2",),
         ("model", "split", "profile", "whole_volumes", "device"),
+    ),
+    "compare": Entry(
+        TRAINING,
+        (
+            "syndiff compare mine=run theirs=their_images/ --data data --out comparison",
+            "syndiff compare mine=run other=other_run --data data --out comparison "
+            "--profile paper --metrics psnr_db,ssim",
+        ),
+        ("data", "out", "against", "profile", "metrics"),
+    ),
+    "score": Entry(
+        TRAINING,
+        (
+            "syndiff score made.nii.gz acquired.nii.gz",
+            "syndiff score made/ acquired/ --mask masks/ --profile synthrad2023 --out scores.json",
+            "syndiff score sct/ ct/ --report commissioning.html",
+        ),
+        ("mask", "profile", "out", "report"),
     ),
     "methods": Entry(TRAINING, ("syndiff methods", "syndiff methods --size 128"), ("size",)),
     "sample": Entry(
@@ -134,6 +154,7 @@ GUIDE: dict[str, Entry] = {
 # Switches and options with named choices need none: they are their own example.
 OPTIONS: dict[str, tuple[str, str]] = {
     "accumulate": ("PARTS", "4"),
+    "against": ("NAME", "theirs"),
     "also": ("MODALITY=PATH", "PD=PD.nii.gz"),
     "anatomy": ("FOLDER", "label_maps/"),
     "assignments": ("NAME=VALUE", "gradient_penalty=0.1"),
@@ -146,6 +167,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "ch_mult": ("FACTORS", "1,1,2,2,4,4"),
     "checkpoint": ("NAME", "best"),
     "compare": ("FILE", "before.json"),
+    "compare.out": ("FOLDER", "comparison"),
+    "compare.split": ("", ""),  # of named choices
     "train.config": ("FILE", "run/run.yaml"),
     "contrast1": ("MODALITY", "T1"),
     "count": ("SLICES", "16"),
@@ -159,14 +182,17 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "final_lr": ("RATE", "1e-5"),
     "generator": ("NUMBER", "2"),
     "generator_lr": ("RATE", "1.6e-4"),
+    "hu_offset": ("HU", "-1024"),
     "hu_window": ("HU,HU", "-1024,3000"),
     "image_pool": ("IMAGES", "50"),
     "image_size": ("PIXELS", "256"),
     "lesions": ("LESIONS", "3"),
     "linear_decay_epochs": ("EPOCHS", "25"),
+    "mask": ("FILE", "mask.nii.gz"),
     "max_minutes": ("MINUTES", "60"),
     "max_slices": ("SLICES", "100"),
     "max_steps": ("STEPS", "20000"),
+    "metrics": ("NAMES", "psnr_db,ssim"),
     "minutes": ("MINUTES", "10"),
     "misregistration_mm": ("MM", "2"),
     "modalities": ("NAMES", "T1,T2"),
@@ -187,14 +213,16 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "paired": ("SPLITS", "val,test"),
     "pairs_from": ("FOLDER", "virtual_data"),
     "pattern": ("PATTERN", "'*_0000.nii.gz'"),
-    "presets": ("NAMES", "small"),
+    "presets": ("PRESETS", "default,small"),
+    "seconds": ("SECONDS", "20"),
     "prefer": ("WORDS", "acq-mprage"),
+    "report": ("FILE", "commissioning.html"),
     "repeats": ("CALLS", "5"),
     "samples": ("CHAINS", "8"),
     "sampling_steps": ("STEPS", "50"),
     "scheduler": ("ADDRESS", "tcp://host:8786"),
-    "seconds": ("SECONDS", "20"),
     "seed": ("NUMBER", "1"),
+    "series": ("SERIES", "3"),
     "size": ("PIXELS", "128"),
     "slices": ("SLICES", "160"),
     "source": ("MODALITY", "T1"),
@@ -209,6 +237,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "target": ("MODALITY", "T2"),
     "target_scale": ("FACTOR", "2.9"),
     "validate_every": ("STEPS", "500"),
+    "value_range": ("LO,HI", "0,1000"),
     "warmup": ("CALLS", "1"),
     "what": ("WHAT", "train,volume"),
     "whole_volumes": ("FOLDER", "raw"),

@@ -48,8 +48,8 @@ def evaluate(
     profile: Annotated[
         values.Profile | None,
         typer.Option(
-            help="How to compare: head or head_hu (inside the head); paper, selfrdb or fixed "
-            "(whole slices); default: head_hu for CT, else head."
+            help="How to compare: subject (inside the head or body, per subject), paper, github, "
+            "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
         ),
     ] = None,
     whole_volumes: Annotated[
@@ -174,13 +174,7 @@ def models_() -> Outcome:
 @app.command()
 def export(
     context: typer.Context,
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="Translator folder, or a shipped one's name ('syndiff models'); "
-            "or a training's run, whose translators are written as such."
-        ),
-    ],
+    model: Model,
     out: Annotated[
         Path,
         typer.Argument(help="Folder to make: config.json and the program; of a run, translators."),
@@ -199,7 +193,8 @@ def export(
         bool, typer.Option("--overwrite", help="Replace an export that is there already.")
     ] = False,
     checkpoint: Annotated[
-        str, typer.Option(help="Of a run: best (each direction's own), last, or a step.")
+        str,
+        typer.Option(help="MODEL is a training's run: its best (each direction's), last, a step."),
     ] = "best",
 ) -> Outcome:
     """Write a translator for other software, or a run's translators from any checkpoint."""
@@ -220,7 +215,6 @@ def export(
         )
     if is_given(context, "checkpoint"):
         raise OptionError(f"`checkpoint` of {model}", "the folder of a training's run")
-
     with console_reporter("exporting") as report:
         made = run(
             model,

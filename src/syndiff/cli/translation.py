@@ -23,6 +23,7 @@ from syndiff.cli.app import (
 )
 from syndiff.cli.completion import folders_of_models
 from syndiff.cli.console import console_reporter
+from syndiff.cli.dicom import ChosenSeries, HuOffset, RegularGrid
 from syndiff.cli.outcome import Outcome
 from syndiff.errors import OptionError
 
@@ -36,11 +37,16 @@ def translate(
     image: Annotated[
         Path,
         typer.Argument(
-            metavar="INPUT", help="Volume of the source modality, or a folder of them."
+            metavar="INPUT",
+            help="Volume of the source modality, a DICOM folder or .zip, or a folder of volumes.",
         ),
     ],
     output: Annotated[
-        Path, typer.Argument(help="Result, .nii.gz or .nii; a folder if INPUT is one.")
+        Path,
+        typer.Argument(
+            help="Result, .nii.gz or .nii; a folder if INPUT is one (of DICOM: for a derived "
+            "series)."
+        ),
     ],
     also: Annotated[
         list[str] | None,
@@ -76,14 +82,20 @@ def translate(
     modality: Annotated[
         str, typer.Option(help="Of a folder: what its names call the source, e.g. mprage.")
     ] = "",
+    series: ChosenSeries = "",
+    regular_grid: RegularGrid = False,
+    hu_offset: HuOffset = 0.0,
 ) -> Outcome:
     """Translate a volume, or a folder of them; each result lies on the grid of its source."""
+    from syndiff.dicom.options import DicomOptions
+    from syndiff.dicom.reading import is_dicom, is_one_study
     from syndiff.io.formats import check_output_name
 
-    folder = image.is_dir() and not any(image.glob("*.dcm"))  # a DICOM series is one volume
-    if not folder:
+    # DICOM of one study is one volume.
+    folder = image.is_dir() and not (series or is_one_study(image))
+    if not (folder or image.is_dir() or is_dicom(image)):
         check_output_name(output)
-    from syndiff.inference import TranslationOptions, sidecar, translate_file
+    from syndiff.inference import TranslationOptions, translate_file
     from syndiff.translators.sampling import Sampling
 
     options = TranslationOptions(
@@ -97,6 +109,7 @@ def translate(
         check=check,
         allow_synthetic=allow_synthetic,
     )
+    dicom = DicomOptions(series, regular_grid, hu_offset)
     if folder:
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
@@ -114,17 +127,31 @@ def translate(
     others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
     with console_reporter("slices") as report:
         made = translate_file(
-            model, image, output, options, also=others, overwrite=overwrite, report=report
+            model,
+            image,
+            output,
+            options,
+            also=others,
+            dicom=dicom,
+            overwrite=overwrite,
+            report=report,
         )
     return Outcome(
         lines=[f"{output} (synthetic, not for diagnosis)"],
-        written={"image": output, "sidecar": sidecar(output)},
+        written={"image": output, "sidecar": _record_of(output)},
         figures={
             "anatomy": made.anatomy.to_dict() if made.anatomy else None,
             "seed": seed,
         },
         next=["info", model],
     )
+
+
+def _record_of(output: Path) -> Path:
+    """The side-car of a result: of an image, or of a derived series in a folder."""
+    from syndiff.inference import sidecar
+
+    return output.with_name(f"{output.name}.json") if output.is_dir() else sidecar(output)
 
 
 @app.command()

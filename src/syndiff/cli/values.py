@@ -13,8 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from syndiff.errors import DataError, ModelError, OptionError, VolumeError
-from syndiff.io.dicom import conversion, first_dicom, is_dicom
+from syndiff.errors import DataError, ModelError, OptionError
 
 Method = Literal["syndiff", "cyclegan", "unit", "munit", "attgan", "sagan", "ddpm", "unit_ddpm"]
 Preset = Literal["default", "small", "paper", "github"]
@@ -22,7 +21,11 @@ Networks = Literal["small", "full"]
 Pairing = Literal["unpaired", "paired", "mixed", "aligned"]
 Precisions = Literal["32", "bf16"]
 Sampling = Literal["chain", "expectation", "regression"]
-Profile = Literal["head", "head_hu", "paper", "selfrdb", "fixed", "github"]
+Profile = Literal[
+    "subject", "paper", "github", "selfrdb", "synthrad2023", "synthrad2025", "brasyn", "fixed"
+]
+Unit = Literal["auto", "HU", "a.u."]
+By = Literal["subject", "slice"]
 Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]
 Units = Literal["auto", "HU"]
@@ -33,7 +36,6 @@ Part = Literal["chain", "step"]
 Shipped = Literal["demo", "brain-t1-t2"]
 What = Literal["train", "translate", "volume", "export", "all"]
 
-IMAGES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DEVICES = re.compile(r"auto|cpu|cuda|[1-9]\d*")
 
@@ -62,7 +64,7 @@ def check_values(command: str, values: dict[str, Any]) -> None:
             check(name, value)
     if command == "train" and values["resume"]:
         _check_run(values["run"])
-    elif command == "train":
+    elif command == "train" and not values["config"]:  # which may name others
         _check_modalities(values["data"], values["source"], values["target"])
 
 
@@ -90,6 +92,15 @@ def _check_translator(name: str, path: Path) -> None:
     raise ModelError(f"no translator folder {path}", remedy=remedy)
 
 
+def _check_translator_or_run(name: str, path: Path) -> None:
+    if not ((path / "settings.json").is_file() and (path / "checkpoints").is_dir()):
+        _check_translator(name, path)
+
+
+def _check_nothing(name: str, value: Any) -> None:
+    """For a name that means something else in another command."""
+
+
 def _check_translators(name: str, items: list[str]) -> None:
     pairs = [item.partition("=") for item in items]
     names = [model for model, _, _ in pairs]
@@ -114,13 +125,7 @@ def _check_there(name: str, path: Path) -> None:
 
 
 def _check_image(name: str, path: Path) -> None:
-    """Refuse what is not there, and DICOM."""
     _check_there(name, path)
-    scans = (file for file in path.rglob("*") if file.name.lower().endswith(IMAGES))
-    if path.is_file() or next(scans, None) is None:
-        found = first_dicom(path) if path.is_dir() else path if is_dicom(path) else None
-        if found is not None:
-            raise VolumeError(f"{path} is DICOM", "NIfTI", f"convert it: {conversion(found)}")
 
 
 def _check_directory(name: str, path: Path) -> None:
@@ -186,10 +191,14 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "device": _check_device,
     "devices": _check_device,
     "evaluate.model": _check_translators,
+    "export.checkpoint": _check_nothing,  # of a run, which says what it has
+    "export.model": _check_translator_or_run,
     "image": _check_image,
     "model": _check_translator,
     "phantom.modalities": _check_scanned,
+    "config": _check_there,
     "one_shot": _check_directory,
+    "pairs_from": _check_prepared,
     "what": _check_what,
     "whole_volumes": _check_directory,
 }

@@ -1,9 +1,11 @@
-"""Two baselines without training, which a trained model must beat.
+"""Baselines without a network, which a trained model must beat.
 
 copy        the unchanged source.
 histogram   the source mapped by one monotone curve, which gives the training sources the histogram
             of the training targets. The curve is the same for every subject. It needs no pairs and
             does not use the test subject's reference.
+regression  the source mapped by one curve: the mean target intensity of each source intensity in
+            the training subjects' pairs (`syndiff compare`). It needs pairs.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 
 from syndiff.errors import DataError
 
-BASELINES = ("copy", "histogram")
+BASELINES = ("copy", "histogram", "regression")
 BINS = 4096  # of the histograms over [0, 1]
+REGRESSION_BINS = 256
 LEVELS = 1001  # quantiles that define the curve
 Slices = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -30,11 +33,12 @@ def copy(slices: Slices) -> Slices:
 
 
 @dataclass(frozen=True)
-class HistogramMap:
-    """The monotone curve from source intensities to target intensities in the foreground.
+class IntensityMap:
+    """A curve from source intensities to target intensities in the foreground.
 
     Attributes:
-        source_levels, target_levels: (LEVELS,) equal quantiles of the two training histograms.
+        source_levels, target_levels: (k,) points of the curve; for `histogram` equal quantiles
+            of the two training histograms.
         foreground: finds the head in a stack of source slices, (n, h, w) → bool (n, h, w).
     """
 
@@ -54,7 +58,7 @@ def fit_histogram(
     *,
     source_foreground: FindForeground,
     target_foreground: FindForeground,
-) -> HistogramMap:
+) -> IntensityMap:
     """Learn the curve from training stacks, which need not belong together.
 
     Args:
@@ -64,11 +68,36 @@ def fit_histogram(
     Raises:
         DataError: one side has no foreground at all.
     """
-    return HistogramMap(
+    return IntensityMap(
         _quantiles(sources, source_foreground, "source"),
         _quantiles(targets, target_foreground, "target"),
         source_foreground,
     )
+
+
+def fit_regression(
+    pairs: Iterable[tuple[Slices, Slices]], *, source_foreground: FindForeground
+) -> IntensityMap:
+    """Learn the mean target intensity of each source intensity from training pairs.
+
+    Args:
+        pairs: source and target stacks (n, h, w) in [0, 1] of one subject each.
+        source_foreground: finds the head in a stack of sources.
+
+    Raises:
+        DataError: there is no pair with tissue.
+    """
+    counts, sums = np.zeros(REGRESSION_BINS), np.zeros(REGRESSION_BINS)
+    for source, target in pairs:
+        inside = source_foreground(source)
+        at = np.minimum((source[inside] * REGRESSION_BINS).astype(int), REGRESSION_BINS - 1)
+        counts += np.bincount(at, minlength=REGRESSION_BINS)
+        sums += np.bincount(at, weights=target[inside], minlength=REGRESSION_BINS)
+    held = counts > 0
+    if not held.any():
+        raise DataError("no training pairs with tissue for the regression baseline")
+    centres = (np.arange(REGRESSION_BINS) + 0.5) / REGRESSION_BINS
+    return IntensityMap(centres[held], sums[held] / counts[held], source_foreground)
 
 
 def _quantiles(

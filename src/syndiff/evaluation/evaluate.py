@@ -6,22 +6,24 @@ evaluate_predictions  (scoring.py) the same from any functions of slices; needs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syndiff.errors import DataError, OptionError
-from syndiff.evaluation import baselines, candidates, metrics, results
+from syndiff.evaluation import baselines, candidates, profiles, results
 from syndiff.evaluation.candidates import How
+from syndiff.evaluation.folders import slices_of
 from syndiff.evaluation.pairs import (
     check_modalities,
     head_finder,
     histogram_baseline,
     paired_cases,
+    regression_baseline,
 )
 from syndiff.evaluation.persons import beside
-from syndiff.evaluation.scoring import Predict, Slices, evaluate_predictions
+from syndiff.evaluation.scoring import Evaluation, Predict, Slices, evaluate_predictions
 from syndiff.evaluation.whole import whole_volume
 from syndiff.io.locks import only_writer
 from syndiff.preparation.manifest import Manifest, read_manifest
@@ -58,7 +60,7 @@ def evaluate(
         split: the split whose subjects are scored.
         source, target: modalities; taken from the models if not given. Several sources are
             joined by "+".
-        profile: name of a comparison profile; by default `head`, and `head_hu` for CT.
+        profile: name of a comparison profile (profiles.py); by default `subject`.
         whole_volumes: folder of the scans that the data were prepared from: each is translated
             as `syndiff translate` does it, on its own grid, and scored where the prepared
             slices lie. Otherwise the prepared slices are translated.
@@ -75,61 +77,116 @@ def evaluate(
         UserError: the data, a model or an option cannot be used; nothing is written then.
     """
     data, out = Path(data), Path(out)
-    paths = {name: Path(path) for name, path in models.items()}
-    _check_names(paths)
     results.check(out, overwrite)
     with only_writer(out):
-        manifest = read_manifest(data)
-        synthetic = _synthetic_scans(manifest, allow_synthetic)
-        translators = {name: candidates.load(name, path) for name, path in paths.items()}
-        sources, target = candidates.direction(translators, source, target)
-        check_modalities(manifest, (*sources, target))
-        cases = paired_cases(manifest, split, sources, target)
-        scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
-        chosen = metrics.get_profile(profile) if profile else metrics.default_profile(scale.unit)
-
-        predictors = {
-            name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
-            for name, t in translators.items()
-        } | _baselines(manifest, sources[0], target)
-        checks = {
-            name: candidates.anatomy_check(paths[name], translator, manifest, how)
-            for name, translator in translators.items()
-        }
-        evaluation = evaluate_predictions(
-            cases,
-            predictors,
-            chosen,
-            of_subject=_whole_volumes(
-                translators, manifest, split, whole_volumes, how, allow_synthetic
-            ),
-            checks=checks,
-            find_head=head_finder(scale),
-            beside=beside(scale),
+        found, evaluation = measure(
+            data,
+            models=models,
+            split=split,
+            source=source,
+            target=target,
+            profile=profile,
+            whole_volumes=whole_volumes,
+            allow_synthetic=allow_synthetic,
+            anonymous=anonymous,
+            how=how,
             report=report,
         )
-
-        head = {"format": results.FORMAT, "source": "+".join(sources)}
-        found: dict[str, Any] = head | {"target": target, "split": split}
-        found |= results.scores(evaluation, scale, spacing_mm)
-        for name, path in paths.items():
-            found["models"][name] |= results.origin(path, translators[name], anonymous)
-        found["whole_volumes"] = whole_volumes is not None
-        found["synthetic_scans"] = len(synthetic)
-        found["warnings"] = (
-            results.synthetic_warnings(synthetic)
-            + results.anatomy_warnings(evaluation)
-            + results.spacing_warnings(translators, spacing_mm)
-            + results.score_warnings(found)
-        )
-        found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
         results.write(out, found, evaluation)
-        return found
+    return found
 
 
-def _check_names(paths: Mapping[str, Path]) -> None:
+def measure(
+    data: Path,
+    *,
+    models: Mapping[str, Path],
+    folders: Mapping[str, Path] | None = None,
+    order: Sequence[str] = (),
+    regression: bool = False,
+    split: str = "test",
+    source: str | None = None,
+    target: str | None = None,
+    profile: str | None = None,
+    whole_volumes: Path | None = None,
+    allow_synthetic: bool = False,
+    anonymous: bool = True,
+    how: How = How(),  # noqa: B008 - it is frozen
+    report: Reporter = SILENT,
+) -> tuple[dict[str, Any], Evaluation]:
+    """The results of an evaluation and its scores; writes nothing.
+
+    Args:
+        folders: name → folder of images from any software, one per subject (folders.py).
+        order: names of models and folders in the order of the results.
+        regression: with the baseline `regression`, where the training subjects have pairs.
+        data, models, split, source, target, profile, whole_volumes, allow_synthetic, anonymous,
+            how, report: see `evaluate`.
+
+    Raises:
+        UserError: the data, a model or an option cannot be used.
+    """
+    paths = {name: Path(path) for name, path in models.items()}
+    folders = folders or {}
+    _check_names([*paths, *folders])
+    manifest = read_manifest(data)
+    synthetic = _synthetic_scans(manifest, allow_synthetic)
+    translators = {name: candidates.load(name, path) for name, path in paths.items()}
+    sources, target = candidates.direction(translators, source, target)
+    check_modalities(manifest, (*sources, target))
+    cases = paired_cases(manifest, split, sources, target)
+    scale, spacing_mm = manifest.scale(target), manifest.spacing_mm
+    chosen = profiles.get_profile(profile or profiles.DEFAULT)
+    profiles.check_unit(chosen, scale.unit)
+
+    of_subject = _whole_volumes(translators, manifest, split, whole_volumes, how, allow_synthetic)
+    of_subject |= {
+        name: slices_of(folder, manifest, split, sources[0], target)
+        for name, folder in folders.items()
+    }
+    made: dict[str, Predict] = {
+        name: candidates.in_its_scale(candidates.predictor(t, how), t, manifest)
+        for name, t in translators.items()
+    } | dict.fromkeys(folders, baselines.copy)  # never called: `of_subject` has them
+    predictors = {name: made[name] for name in dict.fromkeys((*order, *made))}
+    checks = {
+        name: candidates.anatomy_check(paths[name], translator, manifest, how)
+        for name, translator in translators.items()
+    }
+    evaluation = evaluate_predictions(
+        cases,
+        predictors | _baselines(manifest, sources[0], target, regression),
+        chosen,
+        of_subject=of_subject,
+        checks=checks,
+        find_head=head_finder(scale),
+        to_unit=scale.restore if chosen.unit == "HU" else None,
+        beside=beside(scale),
+        report=report,
+    )
+
+    head = {"format": results.FORMAT, "source": "+".join(sources)}
+    found: dict[str, Any] = head | {"target": target, "split": split}
+    found |= results.scores(evaluation, scale, spacing_mm)
+    for name, path in paths.items():
+        found["models"][name] |= results.origin(path, translators[name], anonymous)
+    for name, folder in folders.items():
+        where = "a folder of images" if anonymous else str(folder)
+        found["models"][name] |= {"path": where, "config": None}
+    found["whole_volumes"] = whole_volumes is not None
+    found["synthetic_scans"] = len(synthetic)
+    found["warnings"] = (
+        results.synthetic_warnings(synthetic)
+        + results.anatomy_warnings(evaluation)
+        + results.spacing_warnings(translators, spacing_mm)
+        + results.score_warnings(found)
+    )
+    found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
+    return found, evaluation
+
+
+def _check_names(names: Sequence[str]) -> None:
     """Raise OptionError for names that a baseline has, or that are empty."""
-    for name in paths:
+    for name in names:
         if name in baselines.BASELINES or not name.strip():
             raise OptionError(
                 f"the model name {name!r}", "another one: it is a baseline's or empty"
@@ -175,9 +232,15 @@ def _whole_volumes(
     }
 
 
-def _baselines(manifest: Manifest, source: str, target: str) -> dict[str, Predict]:
-    """The two baselines, which use only the first source."""
-    return {
-        "copy": candidates.of_first_source(baselines.copy),
-        "histogram": candidates.of_first_source(histogram_baseline(manifest, source, target)),
+def _baselines(
+    manifest: Manifest, source: str, target: str, regression: bool
+) -> dict[str, Predict]:
+    """The baselines, which use only the first source."""
+    found: dict[str, Predict] = {
+        "copy": baselines.copy,
+        "histogram": histogram_baseline(manifest, source, target),
     }
+    curve = regression_baseline(manifest, source, target) if regression else None
+    if curve is not None:
+        found["regression"] = curve
+    return {name: candidates.of_first_source(predict) for name, predict in found.items()}

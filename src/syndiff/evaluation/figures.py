@@ -17,11 +17,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
+from syndiff.io.volume import radiological
+
 ERROR_MAP = "RdBu_r"
 INK, GRID = "#1f2933", "#dde3e8"
 # Colours by Okabe and Ito, safe for colour-blind readers; some are darkened for white background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#5b3a8c", "#000000")
-BASELINE_COLOURS = ("#7b8794", "#a3adb8")
+BASELINE_COLOURS = ("#7b8794", "#a3adb8", "#52606d")
 MARKERS = "osD^vPXp"
 MIN_PIXELS = 192  # smaller slices are enlarged here, because browsers would blur them
 
@@ -44,16 +46,8 @@ def looks(models: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
     }
     free = [name for name in models if name in baselines]
     for i, name in enumerate(free):
-        result[name] = Look(BASELINE_COLOURS[i % 2], ("--", ":")[i % 2], "x+"[i % 2])
+        result[name] = Look(BASELINE_COLOURS[i % 3], ("--", ":", "-.")[i % 3], "x+1"[i % 3])
     return result
-
-
-def as_shown(image: NDArray[Any]) -> NDArray[Any]:
-    """Flip a slice (y, x) from our axes to radiological display.
-
-    Anterior is then at the top, and the patient's right at the viewer's left.
-    """
-    return image[::-1, ::-1]
 
 
 def grey_png(image: NDArray[Any], top: float) -> str:
@@ -156,7 +150,7 @@ def _figure_uri(figure: Figure, tight: bool = True) -> str:
 
 
 def _image_uri(image: NDArray[Any], low: float, high: float, colours: str) -> str:
-    image = as_shown(np.asarray(image, dtype=np.float64))
+    image = radiological(np.asarray(image, dtype=np.float64))
     factor = -(-MIN_PIXELS // min(image.shape))
     if factor > 1:
         image = zoom(image, factor, order=1, grid_mode=True, mode="nearest")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import DataError, OptionError
-from syndiff.evaluation.baselines import HistogramMap, fit_histogram
+from syndiff.evaluation.baselines import IntensityMap, fit_histogram, fit_regression
 from syndiff.evaluation.scoring import Case, Slices
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
 from syndiff.preparation.manifest import Manifest, Scan
@@ -43,13 +43,25 @@ def paired_cases(
     return [_case([scans[subject] for scans in stacks]) for subject in sorted(paired)]
 
 
-def histogram_baseline(manifest: Manifest, source: str, target: str) -> HistogramMap:
+def histogram_baseline(manifest: Manifest, source: str, target: str) -> IntensityMap:
     """The histogram map from the training subjects' sources to their targets (see baselines)."""
     return fit_histogram(
         (scan.load() for scan in manifest.scans("train", source)),
         (scan.load() for scan in manifest.scans("train", target)),
         source_foreground=head_finder(manifest.scale(source)),
         target_foreground=head_finder(manifest.scale(target)),
+    )
+
+
+def regression_baseline(manifest: Manifest, source: str, target: str) -> IntensityMap | None:
+    """The regression from the training subjects' pairs (see baselines); None without pairs."""
+    people = manifest.paired_subjects("train", source, target)
+    if not people:
+        return None
+    stacks = [{s.subject: s for s in manifest.scans("train", m)} for m in (source, target)]
+    return fit_regression(
+        ((np.array(stacks[0][p].load()), np.array(stacks[1][p].load())) for p in people),
+        source_foreground=head_finder(manifest.scale(source)),
     )
 
 

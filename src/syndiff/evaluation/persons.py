@@ -42,8 +42,9 @@ def beside(scale: IntensityScale) -> Beside:
     Returns:
         A function of synthetic slices and reference slices, each (n, h, w) in [0, 1], and the
         head (n, h, w). It returns `outline_dice`, the Dice coefficient of the heads segmented in
-        the two, and for CT `mae_hu_head` and `mae_hu_air`, `_fat`, `_soft`, `_bone`. A value is
-        None if no pixel belongs to its class.
+        the two, and for CT `mae_hu_head` and `mae_hu_air`, `_fat`, `_soft`, `_bone`, the signed
+        mean errors `me_hu_…` of the same classes, and `dice_air` and `dice_bone`. A value is None
+        if no pixel belongs to its class.
     """
 
     def measure(
@@ -52,7 +53,9 @@ def beside(scale: IntensityScale) -> Beside:
         outlines = (foreground(slices, scale) for slices in (synthetic, reference))
         found: dict[str, float | None] = {OUTLINE: dice(*outlines)}
         if scale.unit == "HU":
-            found |= errors_hu(scale.restore(synthetic), scale.restore(reference), head)
+            made, truth = scale.restore(synthetic), scale.restore(reference)
+            found |= errors_hu(made, truth, head)
+            found |= biases_hu(made, truth, head) | overlaps_hu(made, truth, head)
         return found
 
     return measure
@@ -67,9 +70,38 @@ def errors_hu(
         synthetic, reference: (n, h, w) in HU.
         head: (n, h, w) mask of the head.
     """
-    error, truth = np.abs(synthetic - reference)[head], reference[head]
-    found = {"mae_hu_head": float(error.mean()) if error.size else None}
+    return _by_tissue("mae_hu", np.abs(synthetic - reference)[head], reference[head])
+
+
+def biases_hu(
+    synthetic: NDArray[np.float32], reference: NDArray[np.float32], head: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """Signed mean errors in HU, synthetic - reference; classes and arguments as `errors_hu`."""
+    return _by_tissue("me_hu", (synthetic - reference)[head], reference[head])
+
+
+def overlaps_hu(
+    synthetic: NDArray[np.float32], reference: NDArray[np.float32], head: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """Dice coefficients of air and bone inside the head, each by its HU in either image.
+
+    Args:
+        synthetic, reference, head: see `errors_hu`.
+    """
+    found = {}
+    for name in ("air", "bone"):
+        low, high = TISSUES_HU[name]
+        a, b = ((v >= low) & (v < high) & head for v in (synthetic, reference))
+        found[f"dice_{name}"] = dice(a, b)
+    return found
+
+
+def _by_tissue(
+    key: str, values: NDArray[np.float32], truth: NDArray[np.float32]
+) -> dict[str, float | None]:
+    """Means of values over all pixels and over each class of the reference's HU."""
+    found = {f"{key}_head": float(values.mean()) if values.size else None}
     for name, (low, high) in TISSUES_HU.items():
         inside = (truth >= low) & (truth < high)
-        found[f"mae_hu_{name}"] = float(error[inside].mean()) if inside.any() else None
+        found[f"{key}_{name}"] = float(values[inside].mean()) if inside.any() else None
     return found

@@ -25,7 +25,11 @@ from syndiff.evaluation.verdict import verdicts
 OFFSET_WARNING_PX = WARN_PX
 MOST_CURVES = 24  # subjects; a report of hundreds would be unreadable and huge
 DISPLAY_PERCENTILE = 99.8
-BASELINE_NOTES = {"copy": "the source as it is", "histogram": "intensities mapped, not learned"}
+BASELINE_NOTES = {
+    "copy": "the source as it is",
+    "histogram": "intensities mapped, not learned",
+    "regression": "mean target of each intensity, from training pairs",
+}
 
 
 def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
@@ -45,7 +49,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     template = files("syndiff.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     look = figures.looks(evaluation.models, BASELINES)
-    limit = _error_limit(evaluation.pictures)
+    limit = error_limit(evaluation.pictures)
     return environment.from_string(template).render(
         results=results,
         columns=columns(results["unit"]),
@@ -67,10 +71,12 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
     )
 
 
-def scores_in_words(scores: Mapping[str, float]) -> str:
+def scores_in_words(scores: Mapping[str, float | None]) -> str:
     """ "PSNR 24.31 dB, SSIM 88.1 %, …" of one slice or of a mean."""
     return ", ".join(
-        f"{m.title} {m.shown(scores[m.name])} {m.unit}".strip() for m in METRICS.values()
+        f"{m.title} {shown} {m.unit}".strip()
+        for m in METRICS.values()
+        if (shown := m.shown(scores[m.name])) != "–"
     )
 
 
@@ -136,7 +142,7 @@ def _anatomy_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _error_limit(pictures: Sequence[Picture]) -> float:
+def error_limit(pictures: Sequence[Picture]) -> float:
     """The limit of the errors' colour scale, which is the same for all pictures.
 
     It follows from the best model of each picture, because the errors of a baseline are so large
@@ -186,21 +192,23 @@ def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[di
 def _distributions(
     results: Mapping[str, Any], evaluation: Evaluation, look: Mapping[str, figures.Look]
 ) -> list[dict[str, str]]:
+    """For each metric of the verdict a chart of the subjects' scores, where all are known."""
     charts = []
     for metric in METRICS.values():
-        values = {
+        if metric.margin is None:
+            continue
+        found = {
             model: [
-                metric.factor * float(of_person(map(entry["subjects"].get, visits), metric.name))
+                of_person(map(entry["subjects"].get, visits), metric.name)
                 for visits in evaluation.people.values()
             ]
             for model, entry in results["models"].items()
         }
-        charts.append(
-            {
-                "score": metric.title,
-                "png": figures.distribution_png(metric.label, values, look),
-            }
-        )
+        if any(value is None for values in found.values() for value in values):
+            continue
+        shown = {m: [metric.factor * value for value in values] for m, values in found.items()}
+        png = figures.distribution_png(metric.label, shown, look)
+        charts.append({"score": metric.title, "png": png})
     return charts
 
 

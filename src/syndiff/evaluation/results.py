@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import platform
 import shlex
 import sys
@@ -18,7 +19,8 @@ from syndiff.anatomy.check import combine
 from syndiff.errors import UserError
 from syndiff.evaluation import baselines
 from syndiff.evaluation.candidates import How
-from syndiff.evaluation.metrics import METRICS, Profile
+from syndiff.evaluation.metrics import METRICS
+from syndiff.evaluation.profiles import Profile
 from syndiff.evaluation.report import OFFSET_WARNING_PX, render
 from syndiff.evaluation.scoring import Evaluation, summarise_model
 from syndiff.evaluation.verdict import verdicts
@@ -42,18 +44,30 @@ ANATOMY_COLUMNS = (
 )  # fmt: skip
 
 
+PEAK_WORDS = {
+    "mean": "PSNR's peak and SSIM's range are the brightest value of each acquired image",
+    "max": "each image's maximum becomes 1, and PSNR's peak is the synthetic image's maximum",
+    "percentile": "PSNR's peak and SSIM's range are 1, each image's own upper percentile",
+    "none": "PSNR's peak and SSIM's range are 1, the cohort's bright end",
+}
 WRITTEN = ("metrics.json", "metrics.csv", "anatomy.csv", "report.html")
 
 
-def check(out: Path, overwrite: bool) -> None:
+def check(out: Path, overwrite: bool, also: Sequence[str] = ()) -> None:
     """Check that the results can be written; results of an earlier evaluation may be replaced.
+
+    Args:
+        out: the folder.
+        overwrite: allow replacing files that no evaluation wrote.
+        also: names of further files.
 
     Raises:
         OptionError: `out` is a file, or holds a file with such a name that no evaluation wrote.
         UserError: `out` cannot be written.
     """
     ours = _is_evaluation(out / WRITTEN[0])
-    check_outputs([out / name for name in WRITTEN], overwrite=overwrite, ours=lambda path: ours)
+    names = (*WRITTEN, *also)
+    check_outputs([out / name for name in names], overwrite=overwrite, ours=lambda path: ours)
 
 
 def _is_evaluation(path: Path) -> bool:
@@ -91,12 +105,7 @@ def scores(
         offset = entry["offset_px"]
         known = offset is not None and spacing_mm is not None
         entry["offset_mm"] = offset * spacing_mm if known else None
-        if scale.window is not None:
-            width = scale.window[1] - scale.window[0]
-            for part in (m.name for m in METRICS.values() if m.of_intensity):
-                for held in (entry, entry["person_means"]):
-                    held[f"{part}_hu"] = held[part] * width
-                    held[f"{part}_hu_std"] = held[f"{part}_std"] * width
+        add_hu(entry, range_hu(scale, evaluation.profile))
         checks = evaluation.checks.get(name, {})
         entry["anatomy"] = combine(list(checks.values())).to_dict() if checks else None
         for subject in checks.keys() & entry["subjects"].keys():  # others have no usable slice
@@ -108,6 +117,7 @@ def scores(
         "unit": scale.unit,
         "profile": evaluation.profile.parameters(),
         "range": intensity_range(scale, evaluation.profile),
+        "window_hu": None if scale.window is None else list(scale.window),
         "subjects": evaluation.subjects,
         "people": evaluation.people,
         "blank_slices_left_out": evaluation.blank_slices,
@@ -115,24 +125,35 @@ def scores(
     }
 
 
+def add_hu(entry: dict[str, Any], width: float | None) -> None:
+    """Add scores that are fractions of the intensity range in HU, where its width is known."""
+    if width is None:
+        return
+    for name in (m.name for m in METRICS.values() if m.of_intensity):
+        for held in (entry["slice_means"], entry["person_means"], *entry["subjects"].values()):
+            for key, to in ((name, f"{name}_hu"), (f"{name}_std", f"{name}_hu_std")):
+                if key in held:
+                    held[to] = None if held[key] is None else held[key] * width
+
+
+def range_hu(scale: IntensityScale, profile: Profile) -> float | None:
+    """The HU that a score of 1 (of the intensity range) stands for; None where there are none."""
+    if profile.unit == "HU":
+        return profile.width
+    return None if scale.window is None else scale.window[1] - scale.window[0]
+
+
 def intensity_range(scale: IntensityScale, profile: Profile) -> dict[str, Any]:
     """The intensities that the data range 1 and the peak of PSNR stand for."""
-    if scale.window is None:
-        what = "head" if profile.region == "head" else "slice"
-        words = (
-            f"PSNR's peak and SSIM's range are the brightest value of each acquired {what}"
-            if profile.normalise == "mean"
-            else "SSIM's range is each slice's brightest value, PSNR's peak the synthetic one's"
-            if profile.normalise == "maximum"
-            else "PSNR's peak and SSIM's range are 1, the cohort's bright end"
-        )
-        return {"unit": scale.unit, "window": None, "words": words}
-    low, high = scale.window
+    if profile.unit == "HU":
+        low, high = profile.low, profile.high
+    elif scale.window is not None:
+        low, high = scale.window
+    else:
+        return {"unit": scale.unit, "window": None, "words": PEAK_WORDS[profile.normalise]}
     words = f"PSNR's peak and SSIM's range are {high - low:g} HU, the window {low:g} to {high:g}"
-    if profile.normalise == "mean":
-        words = f"values of the window {low:g} to {high:g} HU, divided by each slice's mean"
-    if profile.normalise == "maximum":
-        words = f"values of the window {low:g} to {high:g} HU, divided by each slice's maximum"
+    if profile.normalise != "none":
+        words = f"values of the window {low:g} to {high:g} HU; {PEAK_WORDS[profile.normalise]}"
     return {"unit": "HU", "window": [low, high], "words": words}
 
 
@@ -246,7 +267,7 @@ def _csv(evaluation: Evaluation) -> str:
     for s in evaluation.scores:
         place = (s.offset.dy, s.offset.dx) if s.offset.known else (None, None)
         numbers = (*(s.values[name] for name in METRICS), *place, s.offset.confidence)
-        shown = ["" if value is None else f"{value:.6g}" for value in numbers]
+        shown = ["" if v is None or not math.isfinite(v) else f"{v:.6g}" for v in numbers]
         writer.writerow([s.model, s.subject, s.slice_index, *shown])
     return text.getvalue()
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from syndiff.anatomy.check import AnatomyCheck
 from syndiff.anatomy.offset import Offset, median_vector, offset_between
 from syndiff.errors import DataError
-from syndiff.evaluation.metrics import METRICS, Profile, paper_normalise
+from syndiff.evaluation.metrics import METRICS, normalised
+from syndiff.evaluation.profiles import Profile
 from syndiff.reporting import SILENT, Reporter
 
 Slices = NDArray[np.float32]
@@ -25,6 +26,7 @@ Predict = Callable[[Slices], Slices]
 Check = Callable[[Slices, Slices], AnatomyCheck]
 Mask = NDArray[np.bool_]
 FindHead = Callable[[Slices], Mask]
+Restore = Callable[[Slices], Slices]
 Beside = Callable[[Slices, Slices, Mask], dict[str, float | None]]
 
 
@@ -38,12 +40,14 @@ class Case:
         load: reads source and reference, each (n, h, w) float32 in [0, 1].
         person: whose scan it is; of several visits of a person each is a subject. Empty: the
             subject's own name.
+        mask: gives the mask (n, h, w) after `load`; found by `find_head` if there is none.
     """
 
     subject: str
     slice_indices: tuple[int, ...]
     load: Callable[[], tuple[Slices, Slices]]
     person: str = ""
+    mask: Callable[[], Mask] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class SliceScore:
     """The scores of one slice by one model.
 
     Attributes:
-        values: one for each of `METRICS`, by name.
+        values: one for each of `METRICS`, by name; NaN where there is none.
         offset: against the reference.
     """
 
@@ -89,6 +93,8 @@ class Evaluation:
         profile: how slices were compared.
         scores: of every model and slice.
         checks: model → subject → comparison with the source; for models only.
+        volumes: model → subject → score of its three-dimensional image by metric; empty for
+            profiles of slices.
         beside: model → subject → measures of the whole subject (persons.py).
         person_of: subject → person.
         pictures, seconds, blank_slices: for the report.
@@ -97,6 +103,7 @@ class Evaluation:
     profile: Profile
     scores: list[SliceScore] = field(default_factory=list)
     checks: dict[str, dict[str, AnatomyCheck]] = field(default_factory=dict)
+    volumes: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     beside: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     person_of: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
@@ -134,6 +141,7 @@ def evaluate_predictions(
     of_subject: Mapping[str, Callable[[str], Slices]] | None = None,
     checks: Mapping[str, Check] | None = None,
     find_head: FindHead | None = None,
+    to_unit: Restore | None = None,
     beside: Beside | None = None,
     pictures: int = 4,
     report: Reporter = SILENT,
@@ -149,7 +157,8 @@ def evaluate_predictions(
         checks: for the predictors to be compared with their sources too, name → function of
             source and synthetic slices.
         find_head: finds the head in a person's reference slices, (n, h, w) → bool; needed where
-            that is the profile's region.
+            the profile compares inside it.
+        to_unit: converts [0, 1] to the profile's unit, where that is HU.
         beside: function of synthetic slices, reference slices and head that gives further
             numbers of the whole person, by name.
         pictures: how many slices are kept for the report.
@@ -166,8 +175,9 @@ def evaluate_predictions(
     report.phase("evaluating")
     for number, case in enumerate(cases):
         source, reference = _loaded(case)
-        head = np.ones(reference.shape, bool) if find_head is None else find_head(reference)
-        region = head if profile.region == "head" else np.ones(reference.shape, bool)
+        head = _head(case, reference, find_head)
+        region = head if profile.mask == "inside" else np.ones(reference.shape, bool)
+        acquired = reference if to_unit is None else to_unit(reference)
         usable = [i for i in range(len(reference)) if _holds(reference[i], region[i])]
         evaluation.blank_slices += len(reference) - len(usable)
         shown = set(chosen[number]).intersection(usable)
@@ -185,8 +195,14 @@ def evaluate_predictions(
             if beside is not None:
                 found = beside(synthetic, reference, head)
                 evaluation.beside.setdefault(name, {})[case.subject] = found
+            made = synthetic if to_unit is None else to_unit(synthetic)
+            if profile.scope == "volume" and usable:
+                values = _values(made, acquired, profile, head)
+                evaluation.volumes.setdefault(name, {})[case.subject] = values
             for i in usable:
-                score = _score(name, case, i, synthetic[i], reference[i], head[i], profile)
+                values = _values(made[i], acquired[i], profile, head[i])
+                offset = offset_between(synthetic[i], reference[i])
+                score = SliceScore(name, case.subject, case.slice_indices[i], values, offset)
                 evaluation.scores.append(score)
                 if i in kept:
                     image = _shown(synthetic[i], reference[i], head[i], profile)
@@ -217,35 +233,40 @@ def choose_pictures(slice_counts: Sequence[int], pictures: int) -> list[list[int
 
 
 def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:
-    """Mean, and sample standard deviation over slices, of each score; no NaN, so fit for JSON.
+    """The number of slices, and where they lie; no NaN, so fit for JSON.
 
     The offset is the length of the median displacement over the slices (see `median_vector`);
     None where no slice had edges.
     """
-    summary: dict[str, Any] = {"slices": len(scores)}
-    for name in METRICS:
-        mean, deviation = mean_and_deviation(score.values[name] for score in scores)
-        summary |= {name: mean, f"{name}_std": deviation}
     dy, dx = median_vector(score.offset for score in scores)
     known = math.isfinite(dy)
-    confidence = float(np.median([score.offset.confidence for score in scores]))
-    return summary | {
+    return {
+        "slices": len(scores),
         "offset_px": math.hypot(dy, dx) if known else None,
         "offset_yx_px": [dy, dx] if known else None,
-        "offset_confidence": confidence,
+        "offset_confidence": float(np.median([score.offset.confidence for score in scores])),
     }
 
 
 def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
-    """A model's entry in `metrics.json`: over all slices, over people, and each subject's.
+    """A model's entry in `metrics.json`, with three kinds of means.
+
+    slice_means   over all slices of the cohort, each counting once
+    subjects      each subject's own score: of its volume, or the mean of its slices, as the
+                  profile says; `slice_means` in it is over the subject's slices
+    person_means  over the cohort, each person counting once: the headline
 
     A person counts once, however many visits there are: visits of one person resemble each other,
     so as independent samples they would make the spread look too small.
     """
-    subjects = {s: summarise(evaluation.of(model, s)) for s in evaluation.subjects}
-    for subject, found in evaluation.beside.get(model, {}).items():
-        if subject in subjects:
-            subjects[subject] |= found
+    volumes = evaluation.volumes.get(model)
+    subjects: dict[str, dict[str, Any]] = {}
+    for subject in evaluation.subjects:
+        scores = evaluation.of(model, subject)
+        over_slices = slice_means(scores)
+        own = _known(volumes[subject]) if volumes else {n: over_slices[n] for n in METRICS}
+        subjects[subject] = summarise(scores) | own | {"slice_means": over_slices}
+        subjects[subject] |= evaluation.beside.get(model, {}).get(subject, {})
     people = [[subjects[s] for s in visits] for visits in evaluation.people.values()]
     over_people: dict[str, Any] = {"people": len(people)}
     for name in METRICS:
@@ -254,9 +275,13 @@ def summarise_model(evaluation: Evaluation, model: str) -> dict[str, Any]:
     offsets = [s["offset_px"] for s in subjects.values() if s["offset_px"] is not None]
     over_people["offset_px_max"] = max(offsets, default=None)
     for name in next(iter(evaluation.beside.get(model, {}).values()), {}):
-        known = [v for visits in people if (v := of_person(visits, name)) is not None]
-        over_people[name] = sum(known) / len(known) if known else None
-    return summarise(evaluation.of(model)) | {"person_means": over_people, "subjects": subjects}
+        over_people[name] = mean_and_deviation(of_person(visits, name) for visits in people)[0]
+    scores = evaluation.of(model)
+    return summarise(scores) | {
+        "slice_means": slice_means(scores),
+        "person_means": over_people,
+        "subjects": subjects,
+    }
 
 
 def of_person(visits: Iterable[Mapping[str, Any]], name: str) -> Any:
@@ -265,10 +290,36 @@ def of_person(visits: Iterable[Mapping[str, Any]], name: str) -> Any:
     return sum(known) / len(known) if known else None
 
 
-def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (0 for a single value)."""
-    array = np.array(list(values), dtype=np.float64)
+def slice_means(scores: Sequence[SliceScore]) -> dict[str, float | None]:
+    """Mean, and sample standard deviation over slices, of each score."""
+    found: dict[str, float | None] = {}
+    for name in METRICS:
+        mean, deviation = mean_and_deviation(score.values[name] for score in scores)
+        found |= {name: mean, f"{name}_std": deviation}
+    return found
+
+
+def mean_and_deviation(
+    values: Iterable[float | None],
+) -> tuple[float, float] | tuple[None, None]:
+    """Mean and sample standard deviation (0 for a single value) of the known, finite values."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None, None
+    array = np.array(known, dtype=np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+
+
+def _known(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values with None for NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _values(
+    image: NDArray[Any], reference: NDArray[Any], profile: Profile, head: Mask
+) -> dict[str, float]:
+    """Every metric of a slice or a volume, in the profile's unit."""
+    return {m.name: m.function(image, reference, profile, head) for m in METRICS.values()}
 
 
 def _loaded(case: Case) -> tuple[Slices, Slices]:
@@ -294,27 +345,16 @@ def _checked(synthetic: Slices, source: Slices, name: str, subject: str) -> Slic
     return synthetic
 
 
+def _head(case: Case, reference: Slices, find_head: FindHead | None) -> Mask:
+    """The case's own mask, the head found in its reference, or everything."""
+    if case.mask is not None:
+        return case.mask()
+    return np.ones(reference.shape, bool) if find_head is None else find_head(reference)
+
+
 def _holds(reference: NDArray[Any], head: Mask) -> bool:
     """Whether the reference has a positive value inside the head."""
     return bool(head.any()) and float(reference[head].max()) > 0
-
-
-def _score(
-    name: str,
-    case: Case,
-    i: int,
-    image: NDArray[Any],
-    reference: NDArray[Any],
-    head: Mask,
-    profile: Profile,
-) -> SliceScore:
-    return SliceScore(
-        name,
-        case.subject,
-        case.slice_indices[i],
-        {m.name: m.function(image, reference, profile, head) for m in METRICS.values()},
-        offset_between(image, reference),
-    )
 
 
 def _picture(
@@ -333,8 +373,8 @@ def _keep(picture: Picture, score: SliceScore, synthetic: NDArray[Any]) -> None:
 def _shown(
     image: NDArray[Any], reference: NDArray[Any], head: Mask, profile: Profile
 ) -> NDArray[Any]:
-    """The slice (h, w) with the values that PSNR compares, as float32."""
-    if profile.normalise == "mean" and reference.max() > 0:
-        inside = head if profile.region == "head" else None
-        image = paper_normalise(image, reference, inside)[0]
+    """The slice (h, w) normalised as the profile does it, as float32; HU are shown in [0, 1]."""
+    if profile.normalise != "none" and reference.max() > 0:
+        inside = head if profile.mask == "inside" else None
+        image = normalised(image, reference, profile, inside)[0]
     return np.array(image, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Compare each model with the better of the two baselines, by five measures.
+"""Compare each model with the best of the baselines, by five measures.
 
 PSNR alone rewards blurred, featureless images: their squared error is small, while SSIM, mean
 error and outline are worse than those of a copy. A verdict therefore uses PSNR, SSIM, mean
@@ -103,6 +103,8 @@ def _verdict(name: str, models: Mapping[str, Mapping[str, Any]]) -> Verdict:
     outlines = {n: mean.get(OUTLINE) for n, mean in means.items()}
     found = []
     for metric in METRICS.values():
+        if metric.margin is None:
+            continue
         values = {n: mean[metric.name] for n, mean in means.items()}
         shown = {n: f"{metric.shown(v)} {metric.unit}".strip() for n, v in values.items()}
         higher = metric.better == "higher"
@@ -146,8 +148,8 @@ def _judgement(measures: list[Measure], offset_px: float | None) -> str:
         return "it moves the anatomy; do not use it"
     if scores.count("better") == len(scores):
         if OUTLINE in worse:
-            return "closer than both baselines, but the head's outline has changed"
-        return "closer to the acquired images than both baselines in every score"
+            return "closer than the baselines, but the head's outline has changed"
+        return "closer to the acquired images than the baselines in every score"
     if scores.count("better") > scores.count("worse"):
         return "closer than the baselines in some scores only; look at the pictures"
     return "no better than what needs no training"

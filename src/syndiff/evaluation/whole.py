@@ -62,7 +62,7 @@ def whole_volume(
             how,
             also={scan.modality: _acquired(scan, raw) for scan in others},
         ).volume
-        placed = _on_reference(result, first, float(own.restore(np.zeros(1))[0]))
+        placed = on_reference(result, first, float(own.restore(np.zeros(1))[0]))
         chosen = to_slices(placed)[list(first.slice_indices)]
         normal = scale.normalise(chosen, own.training_mean)
         return np.clip(first.grid.forward(normal, scale.background), 0, 1).astype(np.float32)
@@ -72,6 +72,7 @@ def whole_volume(
 
 def _acquired(scan: Scan, raw: Path) -> Volume:
     """The scan's file, which must be the one that was prepared."""
+    from syndiff.io.digest import stamp_of
     from syndiff.io.formats import read
 
     name = scan.record.get("file")
@@ -82,7 +83,7 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
             "evaluate prepared slices: leave out `whole_volumes`",
         )
     path = raw / name
-    if not path.is_file() or path.stat().st_size != scan.record.get("bytes"):
+    if not path.exists() or stamp_of(path)["bytes"] != scan.record.get("bytes"):
         raise DataError(
             f"{path} has gone or has changed since the data were prepared",
             "the scans that they were prepared from",
@@ -91,7 +92,7 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
     return read(path)
 
 
-def _on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:
+def on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:
     """Resample a volume from the scan's grid to its reference's grid, by the registration."""
     from syndiff.io.volume import Volume, same_grid
     from syndiff.preparation.resampling import resample

@@ -13,7 +13,7 @@ from syndiff.errors import GeometryError, OptionError, VolumeError
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
 from syndiff.preparation.labels import refuse_labels
-from syndiff.preparation.values import field_doubts, understood
+from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -63,6 +63,7 @@ class Acquired:
         if scale.unit != "HU":
             refuse_labels(volume.array, volume.name, "give the scan that it belongs to")
         try:
+            refuse_other_kind(volume.stored.modality, scale.unit)
             values = understood(volume.array, scale.unit)
         except VolumeError as error:
             raise VolumeError(

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.inference.likeness import Likeness, modality_of, nearest
+from syndiff.preparation.contrast import head_contrast
 from syndiff.preparation.fingerprint import NAMES, fingerprint
 from syndiff.preparation.intensity import IntensityScale, tissue_quantiles
 from syndiff.translators import Translator
+
+SEEN = {
+    "T1": "fluid is dark, and the cortex darker than white matter",
+    "T2": "fluid is bright",
+    "FLAIR": "fluid is dark, and the cortex brighter than white matter",
+}
 
 if TYPE_CHECKING:  # nibabel is needed for volumes only, not for slices
     from syndiff.io.volume import Volume
@@ -94,6 +101,10 @@ def modality_doubts(
     own = {kind: like for kind, like in known.items() if modality_of(kind) == modality}
     if not own:
         return []
+    if (config.get("fingerprints") or {}).get("of_any_scanner"):
+        found = contrast_doubts(volume, mask, modality)
+        if found:
+            return found
     like = own[nearest(own, row)]
     other = modality_of(kind := nearest(known, row))
     # The limit of a varied cohort is wide. A scan that is nearer to another modality is therefore
@@ -107,7 +118,7 @@ def modality_doubts(
         return [f"{volume.name} looks like {other}, not {modality}: {differs}"]
     near = other != modality and known[kind].distance(row) < 2 * known[kind].limit
     closest = f", and nearer to {other}" if near else ""
-    if len(own) > 1:  # it knows stripped heads too
+    if len(own) > 1:  # the translator knows stripped heads, too
         return [
             f"{volume.name} is unlike the {modality} scans that the translator was trained on"
             f"{closest}: {differs}; is it the right modality, and a head?"
@@ -116,3 +127,13 @@ def modality_doubts(
         f"{volume.name} is unlike the {modality} scans that the translator was trained on"
         f"{closest}: {differs}; is it the right modality, a whole head, not stripped or masked?"
     ]
+
+
+def contrast_doubts(volume: Volume, mask: NDArray[np.bool_], modality: str) -> list[str]:
+    """Whether fluid and cortex of a head are as bright as another modality shows them."""
+    looks = head_contrast(volume.array, mask, volume.spacing_mm)
+    if looks in ("", modality) or modality not in SEEN:
+        return []
+    if looks == "none":
+        return [f"{volume.name} shows no fluid within the brain: is it a {modality} of a head?"]
+    return [f"{volume.name} looks like {looks}, not {modality}: in it {SEEN[looks]}"]

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from syndiff import __version__
+from syndiff.dicom.options import AS_STORED, DicomOptions
 from syndiff.errors import OptionError
+from syndiff.inference.archive import is_series_folder, save_series, translate_series
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.translation import Translation, translate_volume
 from syndiff.io.digest import sha256_of, sha256_of_scan
@@ -109,6 +111,7 @@ def translate(
     options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, str | Path | Volume] | None = None,
+    dicom: DicomOptions = AS_STORED,
     lock: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
 ) -> Translation:
@@ -119,6 +122,7 @@ def translate(
         source: volume or file of the source modality; of the first one, if there are several.
         options: how the volume is translated.
         also: modality → volume or file of the other source modalities, on the same grid.
+        dicom: which series of a DICOM folder `source` means, and how it is read.
         lock: held while the network runs, so that only one of several threads runs it.
         report: receives phases, the number of finished slices, and warnings about the result.
 
@@ -131,7 +135,7 @@ def translate(
     """
     model = model if isinstance(model, Model) else Model.read(model)
     report.phase("reading")
-    volume = _volume(source)
+    volume = _volume(source, dicom)
     others = {modality: _volume(scan) for modality, scan in (also or {}).items()}
     limit = f"this translator is only for {model.only_for}" if model.only_for else ""
     if limit:
@@ -155,6 +159,7 @@ def translate_file(
     options: TranslationOptions = DEFAULTS,
     *,
     also: Mapping[str, str | Path] | None = None,
+    dicom: DicomOptions = AS_STORED,
     overwrite: bool = False,
     lock: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
@@ -162,10 +167,10 @@ def translate_file(
     """Translate an image file; write the result and its side-car JSON, each atomically.
 
     Args:
-        model, options, lock, report: see `translate`.
-        image: file of the (first) source modality, see `io.formats.read`.
-        output: the image to write (.nii.gz or .nii); the side-car lies beside it, with the
-            suffix .json.
+        model, options, dicom, lock, report: see `translate`.
+        image: file of the (first) source modality, or a DICOM folder, see `io.formats.read`.
+        output: the image to write (.nii.gz or .nii); for a DICOM source also a folder, for a
+            derived series. The side-car lies beside it, with the suffix .json.
         also: modality → file of the other source modalities, on the same grid.
         overwrite: allow replacing an output or side-car that syndiff did not make.
 
@@ -178,6 +183,11 @@ def translate_file(
     """
     from syndiff.io.formats import check_output_name
 
+    if is_series_folder(output, image):
+        return translate_series(
+            model, Path(image), Path(output), options,
+            also=also, dicom=dicom, overwrite=overwrite, lock=lock, report=report,
+        )  # fmt: skip
     check_output_name(output)
     inputs = [Path(file) for file in (image, *(also or {}).values())]
     # Not Path.resolve: it raises where links go in a circle, and the reader says so in a line.
@@ -192,7 +202,7 @@ def translate_file(
     outputs = (output, sidecar(output))
     check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
     hashes = [sha256_of_scan(file) for file in inputs]  # first: a later change is noticed
-    made = translate(model, image, options, also=also, lock=lock, report=report)
+    made = translate(model, image, options, also=also, dicom=dicom, lock=lock, report=report)
     made = replace(made, record={**made.record, "source_sha256": hashes})
     save(made, output, overwrite=overwrite)
     return made
@@ -203,7 +213,8 @@ def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> N
 
     Args:
         made: the translation that `translate` returned.
-        output: the image to write (.nii.gz or .nii); the side-car gets the suffix .json.
+        output: the image to write (.nii.gz or .nii), or a folder for the derived series of a
+            DICOM source; the side-car gets the suffix .json.
         overwrite: allow replacing files that syndiff did not make.
 
     Raises:
@@ -212,15 +223,18 @@ def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> N
     """
     from syndiff.io.formats import check_output_name, write
 
+    if is_series_folder(output, made.volume):
+        save_series(made, Path(output), overwrite=overwrite)
+        return
     check_output_name(output)
     check_outputs((output, sidecar(output)), overwrite=overwrite)
     write_pair(Path(output), lambda path: write(made.volume, path), made.record)
 
 
-def _volume(source: str | Path | Volume) -> Volume:
+def _volume(source: str | Path | Volume, dicom: DicomOptions = AS_STORED) -> Volume:
     from syndiff.io.formats import read
 
-    return read(source) if isinstance(source, str | Path) else source
+    return read(source, options=dicom) if isinstance(source, str | Path) else source
 
 
 def versions() -> dict[str, str]:

@@ -125,10 +125,12 @@ def sample(
 
 
 def write_picture(path: Path, slices: NDArray[np.float32], title: str) -> None:
-    """Write a PNG of slices (n, h, w), with anterior up and the patient's left on the left."""
+    """Write a PNG of slices (n, h, w) in radiological display: the patient's left on the right."""
     from matplotlib.figure import Figure
 
-    shown = slices[:LARGEST_GRID, ::-1]
+    from syndiff.io.volume import radiological
+
+    shown = radiological(slices[:LARGEST_GRID])
     columns = int(np.ceil(np.sqrt(len(shown))))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(1.6 * columns, 1.6 * rows + 0.4), layout="constrained")

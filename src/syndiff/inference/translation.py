@@ -78,7 +78,7 @@ def translate_volume(
     heard = Remembering(report)
     acquired = _acquired(translator, volume, also or {}, options)
     for a in acquired:
-        for note in a.notes:
+        for note in (*a.volume.stored.notes, *a.notes):
             heard.warn(f"{a.volume.name}: {note}")
         for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
             heard.warn(message)

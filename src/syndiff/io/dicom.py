@@ -1,9 +1,8 @@
-"""DICOM is recognised, so that whoever brings it is told how to convert it."""
+"""DICOM files are recognised by name or content; `syndiff.dicom` reads them."""
 
 from __future__ import annotations
 
 import os
-import shlex
 from itertools import islice
 from pathlib import Path
 
@@ -27,9 +26,3 @@ def first_dicom(folder: Path) -> Path | None:
     files = (Path(place) / name for place, _, names in os.walk(folder) for name in sorted(names))
     regular = (path for path in islice(files, LOOKED_AT) if path.is_file())
     return next((path for path in regular if is_dicom(path)), None)
-
-
-def conversion(path: Path) -> str:
-    """The command that makes NIfTI of a DICOM file's folder."""
-    folder = shlex.quote(str(path.parent))
-    return f"mkdir -p nifti/sub-01 && dcm2niix -z y -f %p -o nifti/sub-01 {folder}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from syndiff.errors import VolumeError
 from syndiff.io.atomic import whole_file
-from syndiff.io.dicom import conversion, is_dicom
+from syndiff.io.dicom import is_dicom
 from syndiff.io.marks import synthetic_mark
 from syndiff.io.volume import Stored, Volume
 
@@ -58,6 +58,14 @@ def read(path: str | Path) -> Volume:
     return Volume(ras, affine @ inv_ornt_aff(orientation, array.shape), stored, mark)
 
 
+def mark_of(path: Path) -> str:
+    """The text that marks a file as synthetic; empty if there is none or it cannot be read."""
+    try:
+        return synthetic_mark(nib.load(path).header, path)
+    except Exception:  # the reader of the file reports the error later
+        return ""
+
+
 def write(volume: Volume, path: str | Path, description: str) -> None:
     """Write a volume as float32 NIfTI with the orientation, shape and affine of `volume.stored`.
 
@@ -75,7 +83,8 @@ def write(volume: Volume, path: str | Path, description: str) -> None:
     image_class, header_class = (
         (nib.Nifti2Image, nib.Nifti2Header) if nifti2 else (nib.Nifti1Image, nib.Nifti1Header)
     )
-    header = header_class.from_header(stored.header) if stored.header is not None else None
+    ours = isinstance(stored.header, nib.spatialimages.SpatialHeader)  # else DICOM, or none
+    header = header_class.from_header(stored.header) if ours else None
     image = image_class(array, stored.affine, header)
     if not isinstance(stored.header, nib.Nifti1Header):  # Nifti2Header is a Nifti1Header too
         image.set_sform(stored.affine, code="scanner")
@@ -121,7 +130,10 @@ def _load(path: Path) -> Any:
     if not path.exists():
         raise VolumeError(f"no file {path}", remedy="check the path")
     if path.is_dir():
-        raise VolumeError(f"{path} is a folder", "one image file (.nii.gz, .nii, .mgz)")
+        raise VolumeError(
+            f"{path} is a folder without DICOM files",
+            "one image file (.nii.gz, .nii, .mgz), or a DICOM series",
+        )
     with path.open("rb") as file:
         head = file.read(64)
     if not head:
@@ -137,7 +149,7 @@ def _load(path: Path) -> Any:
         raise VolumeError(
             f"{path} is not a readable image ({_first_line(error)})",
             "a whole NIfTI or MGH file",
-            f"it is DICOM; convert it: {conversion(path)}" if dicom else "",
+            "it is DICOM: give it a name ending in .dcm" if dicom else "",
         ) from error
     if not isinstance(image, READABLE_IMAGES):
         raise VolumeError(f"{path} is a {type(image).__name__}", "a NIfTI or MGH image")

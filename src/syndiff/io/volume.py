@@ -26,8 +26,12 @@ class Stored:
         shape: the shape of the array in the file.
         affine: (4, 4), voxel indices in the file → world coordinates in mm.
         orientation: (3, 2) as nibabel defines it: file axis → RAS+ axis and direction (±1).
-        header: the file's nibabel header; None for volumes made in memory.
-        path: the file; None for volumes made in memory.
+        header: what the reader keeps for the writer: a nibabel header or a DICOM series; None for
+            volumes made in memory.
+        path: the file or folder; None for volumes made in memory.
+        called: the volume's name for messages where the path's own does not do.
+        notes: sentences on what the reader had to replace or resample.
+        modality: "MR" or "CT" where the file says it (DICOM); else empty.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +39,9 @@ class Stored:
     orientation: NDArray[np.float64]
     header: Any = None
     path: Path | None = None
+    called: str = ""
+    notes: tuple[str, ...] = ()
+    modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class Volume:
     @property
     def name(self) -> str:
         """The file's name for messages; "volume" if the volume has no file."""
+        if self.stored.called:
+            return self.stored.called
         return self.stored.path.name if self.stored.path else "volume"
 
     def like(self, array: NDArray[Any]) -> Volume:
@@ -107,6 +116,14 @@ def to_slices(volume: Volume | NDArray[Any]) -> NDArray[Any]:
 def from_slices(slices: NDArray[Any]) -> NDArray[Any]:
     """The array (x, y, z) of axial slices (z, y, x), as a view; the inverse of `to_slices`."""
     return slices.transpose(2, 1, 0)
+
+
+def radiological(slices: NDArray[Any]) -> NDArray[Any]:
+    """Slices (…, y, x) turned for display: anterior at the top, the patient's left on the right.
+
+    The one function that every picture goes through, so that none shows a mirrored patient.
+    """
+    return slices[..., ::-1, ::-1]
 
 
 def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-2) -> bool:

@@ -153,10 +153,6 @@ class CycleGAN(Objective):
             )  # Eq. 1
         return terms
 
-    def at_chance(self) -> dict[str, float]:
-        weight = self.settings.adversarial
-        return {f"adversarial_{m}": weight * losses.LEAST_SQUARES_AT_CHANCE for m, _ in DIRECTIONS}
-
     def _from_pool(self, m: str, new: Tensor, draw: Draw) -> Tensor:
         """New translations, of which older ones take the place half of the time; (b, c, h, w).
 
@@ -177,6 +173,10 @@ class CycleGAN(Objective):
             shown.append(chosen)
         self.kept = {**self.kept, m: torch.stack(pool).detach()}
         return torch.stack(shown)
+
+    def at_chance(self) -> dict[str, float]:
+        weight = self.settings.adversarial
+        return {f"adversarial_{m}": weight * losses.LEAST_SQUARES_AT_CHANCE for m, _ in DIRECTIONS}
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}

@@ -19,8 +19,8 @@ from pathlib import Path
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.io.atomic import read_json
 from syndiff.io.checked import checked
-from syndiff.io.dicom import conversion, first_dicom
-from syndiff.io.formats import SUFFIXES, stem_of
+from syndiff.io.dicom import first_dicom
+from syndiff.io.formats import SUFFIXES, is_series, stem_of
 from syndiff.preparation import layouts, names
 from syndiff.preparation.layouts import LeftOut, Reading, read_path, settle
 from syndiff.preparation.names import Modalities, words_of
@@ -112,14 +112,13 @@ def find_cohort(
 
 
 def _refuse_dicom(raw: Path) -> None:
-    """Raise DataError with the command that converts it, if a folder holds DICOM and no scan."""
+    """Raise DataError if a folder holds DICOM series in folders of no known layout."""
     found = first_dicom(raw)
     if found is not None:
         raise DataError(
-            f"{raw} holds DICOM ({found.relative_to(raw)})",
-            "NIfTI",
-            f"convert each person's folder: {conversion(found)}; then give the folder nifti, with "
-            "`write_table` if it is not clear which file is which modality",
+            f"{raw} holds DICOM ({found.relative_to(raw)}) in folders without a modality",
+            "each series in a folder or .zip named after its person and modality: sub-01/T1/…",
+            "'syndiff series' says which series there are",
         )
 
 
@@ -319,20 +318,17 @@ def _files(raw: Path) -> Iterator[Path]:
             f for f in folders if not f.startswith(".") and f.lower() not in IGNORED
         )
         inside = Path(folder).relative_to(raw)
-        for name in [f for f in folders if _is_series(Path(folder) / f)]:
+        for name in [f for f in folders if is_series(Path(folder) / f)]:
             folders.remove(name)  # its files are slices, not scans of other subjects
             yield inside / name
         lower = {name.lower() for name in files}
         for name in sorted(files):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
                 continue
+            if name.lower().endswith(".zip") and not is_series(Path(folder) / name):
+                continue  # a download that lies beside the scans
             if not (name.lower().endswith(".img") and name.lower()[:-4] + ".hdr" in lower):
                 yield inside / name  # a pair counts once
-
-
-def _is_series(folder: Path) -> bool:
-    """Whether a folder holds the slices of one scan: DICOM."""
-    return any(path.suffix.lower() == ".dcm" for path in folder.iterdir())
 
 
 def _channels(raw: Path) -> dict[str, str] | None:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from syndiff.errors import OptionError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.checked import checked, inside
+from syndiff.io.digest import stamp_of
 from syndiff.io.locks import clear_leftovers, in_use, is_leftover
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
-from syndiff.preparation.measure import file_stamp
 from syndiff.preparation.source import Source
 from syndiff.preparation.stored import Begun, Written
 
@@ -165,7 +165,7 @@ class OutFolder:
             )
         for (subject, modality), scan in held.items():
             path = files[subject][modality]
-            stamp = {"file": path.as_posix(), **file_stamp(self.source.raw / path)}
+            stamp = {"file": path.as_posix(), **stamp_of(self.source.raw / path)}
             if any(scan.record.get(name) != value for name, value in stamp.items()):
                 raise OptionError(
                     f"{self.source.raw / path} has changed since {self.out} was made", "", remedy

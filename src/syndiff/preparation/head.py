@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from syndiff.preparation.intensity import Unit, foreground_mask
+from syndiff.io.volume import Volume
+from syndiff.preparation.intensity import IntensityScale, Unit, foreground_mask
 
 HEAD_MM = 180.0  # from the crown to the jaw of an adult; a neck lies below
 MARGIN_MM = 10.0
@@ -70,3 +71,19 @@ def upper_tissue(
     head = np.zeros_like(mask)
     head[part] = found if found.any() else mask[part]
     return head
+
+
+def head_mean(volume: Volume, scale: IntensityScale) -> float:
+    """What `prepare` would divide a volume's values by.
+
+    Args:
+        volume: values as they were acquired, or as other software made them.
+        scale: the modality's rule.
+
+    Raises:
+        VolumeError: the volume holds no tissue, or its mean is not positive.
+    """
+    mask = foreground_mask(volume.array, scale.unit)
+    if mask.any():
+        mask = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit)
+    return scale.reference_mean(volume.array, mask)

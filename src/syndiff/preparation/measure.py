@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.checked import checked
+from syndiff.io.digest import stamp_of
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
 from syndiff.preparation.fingerprint import fingerprint
@@ -36,7 +37,7 @@ from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
 from syndiff.preparation.slices import area_profile, choose_slices, head_box
 from syndiff.preparation.stored import Cached
-from syndiff.preparation.values import field_doubts, understood
+from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 from syndiff.reporting import SILENT, Reporter
 
 MEASURE_VERSION = 6  # raise it when cached measurements are no longer what this code would make
@@ -155,24 +156,11 @@ def slices_cache(work: Path, subject: str, modality: str) -> Path:
     return work / f"{subject}.{modality}.npy"
 
 
-def file_stamp(path: Path) -> dict[str, int]:
-    """Size in bytes and modification time in ns: whether a file is still the same.
-
-    Raises:
-        UserError: the file has gone.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
 def _fingerprint(
     split: str, files: Mapping[str, Path], raw: Path, options: MeasureOptions
 ) -> dict[str, Any]:
     """What a subject's measurements depend on, as plain JSON values."""
-    stamps = {m: {"file": p.as_posix(), **file_stamp(raw / p)} for m, p in files.items()}
+    stamps = {m: {"file": p.as_posix(), **stamp_of(raw / p)} for m, p in files.items()}
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(options).items()}
     return {
         "version": MEASURE_VERSION,
@@ -296,6 +284,7 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
         refuse_labels(volume.array, f"{path}")
     unit: Unit = "HU" if ct else "a.u."
     try:
+        refuse_other_kind(volume.stored.modality, unit)
         values = understood(volume.array, unit, certain=options.units == "HU")
         volume = volume.like(values.array)
         mask = foreground_mask(volume.array, unit)
@@ -306,7 +295,7 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)
-    notes = (*values.notes, *field_doubts(volume.array, mask, unit))
+    notes = (*volume.stored.notes, *values.notes, *field_doubts(volume.array, mask, unit))
     return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), marks, notes)
 
 
@@ -353,7 +342,7 @@ def _record(
     sx, sy, _ = loaded.volume.spacing_mm if result is None else result.volume.spacing_mm
     return {
         "file": file.as_posix(),
-        **file_stamp(raw / file),
+        **stamp_of(raw / file),
         "file_shape": list(loaded.volume.stored.shape),
         "file_affine": loaded.volume.stored.affine.tolist(),
         "registration": None if result is None else result.to_dict(),

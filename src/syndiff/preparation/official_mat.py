@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import DataError, OptionError, UserError
+from syndiff.io.digest import stamp_of
 from syndiff.preparation.discover import Found
 from syndiff.preparation.intensity import acquired_quantiles, foreground_mask, is_ct
 from syndiff.preparation.manifest import SPLITS
-from syndiff.preparation.measure import file_stamp
 from syndiff.preparation.orientation import SliceOrientation
 from syndiff.preparation.slices import head_box
 from syndiff.preparation.source import Fault
@@ -177,7 +177,7 @@ class MatFolder:
         rows, columns = (x, y) if self.orientation.transposed else (y, x)
         return {
             "file": path.as_posix(),
-            **file_stamp(self.raw / path),
+            **stamp_of(self.raw / path),
             "file_shape": [n, columns, rows],
             "file_affine": None,
             "native_affine": None,

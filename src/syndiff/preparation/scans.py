@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import DataError, UserError
-from syndiff.io.formats import read
-from syndiff.io.marks import synthetic_mark
+from syndiff.io.formats import mark_of, read
 from syndiff.preparation.discover import Choice, Cohort, Found, find_cohort, overlooked, some
 from syndiff.preparation.identical import check_bytes, check_voxels
 from syndiff.preparation.intensity import is_ct
@@ -236,7 +234,7 @@ def found_and_split(
 
 def _synthetic(raw: Path, files: Found, allowed: bool, report: Reporter) -> tuple[Path, ...]:
     """The files that carry the mark of a synthetic image; refused unless they are allowed."""
-    marked = [path for of in files.values() for path in of.values() if _is_marked(raw / path)]
+    marked = [path for of in files.values() for path in of.values() if mark_of(raw / path)]
     if not marked:
         return ()
     said = some(marked)
@@ -248,13 +246,6 @@ def _synthetic(raw: Path, files: Found, allowed: bool, report: Reporter) -> tupl
         )
     report.warn(f"{len(marked)} synthetic images are taken for scans: {said}")
     return tuple(marked)
-
-
-def _is_marked(path: Path) -> bool:
-    try:
-        return bool(synthetic_mark(nib.load(path).header, path))
-    except Exception:  # the reader of the file reports the error later
-        return False
 
 
 def _said(left: LeftOut) -> dict[str, str]:

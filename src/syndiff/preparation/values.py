@@ -66,6 +66,23 @@ def understood(array: NDArray[np.float32], unit: Unit, *, certain: bool = False)
     return _hounsfield(array, certain) if unit == "HU" else _magnitude(array)
 
 
+def refuse_other_kind(stated: str, unit: Unit) -> None:
+    """Refuse a CT where an MR is asked for, and the other way round.
+
+    Args:
+        stated: "MR" or "CT" as the file's header says; empty if it says nothing.
+        unit: "HU" for CT, else "a.u.".
+
+    Raises:
+        VolumeError: the header says another kind.
+    """
+    wanted = "CT" if unit == "HU" else "MR"
+    if stated and stated != wanted:
+        raise VolumeError(
+            f"its header says that it is of modality {stated}", f"a scan of {wanted}"
+        )
+
+
 def looks_like_hounsfield(array: Array) -> bool:
     """Whether values are spread as HU: air near -1000, soft tissue around 0."""
     return (

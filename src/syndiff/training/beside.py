@@ -8,8 +8,9 @@ from contextlib import suppress
 from syndiff.anatomy.check import spread
 from syndiff.errors import DataError
 from syndiff.evaluation.baselines import copy, fit_histogram
-from syndiff.evaluation.metrics import profile_for, psnr, ssim
+from syndiff.evaluation.metrics import psnr, ssim
 from syndiff.evaluation.pairs import head_finder
+from syndiff.evaluation.profiles import profile_for
 from syndiff.preparation.manifest import Manifest
 from syndiff.training.validation import Slices, ValidationSlices, mean
 

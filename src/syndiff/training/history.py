@@ -24,8 +24,8 @@ PANELS = {
     "foreground_dice": "foreground Dice",
     "way_back_error": "way back, error ÷ mean",
 }
-BESIDE = {"copy": "--", "histogram": ":"}  # baselines, and how their lines are drawn
 REMEDY = "move it away: a run goes on without it"
+BESIDE = {"copy": "--", "histogram": ":"}  # baselines, and how their lines are drawn
 COLOURS = ("#0072b2", "#d55e00")
 
 

@@ -114,11 +114,8 @@ def _counted(
 ) -> tuple[int, int, int]:
     """Bytes of the generators' and the discriminators' weights, and of what a slice keeps."""
     method = method_of(objective_settings)
-    if getattr(objective_settings, "image_pool", 0):  # it is filled by the values of its draws
-        objective_settings = replace(objective_settings, image_pool=0)
     with torch.device("meta"):
         objective = method.build(objective_settings, sources, supervised)
-    objective.planned_steps = 0  # where modules are trained one after another: all at once
     players = objective.generators, objective.discriminators
     made, judges = (sum(p.numel() * p.element_size() for p in g.parameters()) for g in players)
     kept = _Kept({p.untyped_storage()._cdata for p in objective.parameters()})

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from syndiff.anatomy.check import AnatomyCheck, check_anatomy, spread
 from syndiff.anatomy.offset import median_offset
-from syndiff.evaluation.metrics import profile_for, psnr, ssim
+from syndiff.evaluation.metrics import psnr, ssim
+from syndiff.evaluation.profiles import profile_for
 from syndiff.inference import TranslationOptions, translate_slices
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.manifest import Manifest

@@ -20,15 +20,17 @@ import torch
 
 from syndiff.errors import ModelError
 from syndiff.io.atomic import whole_file
+from syndiff.objectives.base import Objective
+from syndiff.preparation.manifest import Manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training import history
 from syndiff.training.balance import balance, in_words
 from syndiff.training.beside import baseline_scores
 from syndiff.training.best import better, file_of, file_of_step, kept, known_best
 from syndiff.training.budget import Budget
-from syndiff.training.cards import Cards
 from syndiff.training.leaving import StepLeft
 from syndiff.training.module import TranslationModule
+from syndiff.training.presets import TrainSettings
 from syndiff.training.preview import write_preview
 from syndiff.training.processes import gathered, on_rank_zero
 from syndiff.training.progress import Progress, TrainingReporter
@@ -40,6 +42,65 @@ REPORT_EVERY = 10  # steps between two readings of the losses; each one waits fo
 TELL_EVERY_S = 1.0  # between two reports of a step whose losses are not read
 DISK_BYTES_PER_S = 1e8  # a guess, until a checkpoint has been written
 LAST = "checkpoints/last.pt"
+CARDS = "cards.json"  # what each translator of a run says of its data, by its name
+
+
+class Cards:
+    """Metadata of each direction's translator besides its network."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        sources: Sequence[str],
+        target: str,
+        settings: TrainSettings,
+        preset: str,
+        data: Mapping[str, Any],
+    ) -> None:
+        self.manifest, self.settings, self.preset, self.data = manifest, settings, preset, data
+        self.modalities = {"source": tuple(sources), "target": (target,)}
+
+    def card(self, to: str, step: int) -> dict[str, Any]:
+        """Metadata of the translator towards `to` ("source" or "target") after `step` steps."""
+        m = self.manifest
+        here = "target" if to == "source" else "source"
+        used = (*self.modalities[here], *self.modalities[to])
+        return {
+            "sources": list(self.modalities[here]),
+            "target": self.modalities[to][0],
+            "spacing_mm": m.spacing_mm,
+            "size": list(m.size),
+            "axes": "RAS+; slices (z, y, x), z ascending to superior",
+            "intensity": {name: m.intensity[name].to_dict() for name in used},
+            "tissue_quantiles": {
+                name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
+            },
+            "fingerprints": m.fingerprints() or None,
+            "training": {
+                "preset": self.preset,
+                "steps": step,
+                "batch_size": self.settings.batch_size,
+                "seed": self.settings.seed,
+                "pairing": self.settings.pairing,
+                **self.data,
+            },
+        }
+
+    def all(self, makes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those of all directions, by their names, before the first step."""
+        return {self.name(to): self.card(to, 0) for to in makes}
+
+    def name(self, to: str) -> str:
+        """What the translator towards "source" or "target" is called: "T1_to_T2"."""
+        here = "target" if to == "source" else "source"
+        ends = "+".join(self.modalities[here]), self.modalities[to][0]
+        return "_to_".join(ends) if ends[0] else ends[1]
+
+    def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
+        """All translators of the objective, the requested direction first."""
+        return [
+            objective.translator(generators, to, self.card(to, step)) for to in objective.makes
+        ]
 
 
 class Watch(L.Callback):
@@ -78,18 +139,18 @@ class Watch(L.Callback):
             module.load_optimizers(self.state)
         if trainer.is_global_zero:  # also of a run that was killed before its first checkpoint
             history.trim(self.run, module.step - self.unvalidated)
+        if trainer.is_global_zero and self.budget.seconds is not None:
+            self._foresee(module)
+        self.budget.pause()
         self.started, self.begun_at = self.budget.clock(), module.step
         if trainer.world_size == 1:  # of several processes one cannot leave alone
             self._leave = module.leaving.ask
         module.minutes = self.minutes_before
+        self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
+        self.report.progress(module.step, module.total_steps)
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._interrupt)
-        if trainer.is_global_zero and self.budget.seconds is not None:
-            self._foresee(module)
-        self.budget.pause()
-        self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
-        self.report.progress(module.step, module.total_steps)
         if self.unvalidated:  # so that a run is the same wherever it was interrupted
             on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module))
 
@@ -121,8 +182,8 @@ class Watch(L.Callback):
     ) -> None:
         module = _ours(pl_module)
         step, total = module.step, module.total_steps
-        module.minutes = self.minutes()
         self.budget.step()
+        module.minutes = self.minutes()
         if self.budget.over():
             self.reason = self.reason or "out of time"
         if self.compiled and step == self.begun_at + 1:
@@ -135,8 +196,8 @@ class Watch(L.Callback):
         elif self.budget.clock() - self.told >= TELL_EVERY_S:
             self._tell(module)
         if due:
-            late = ends and bool(self.reason)
-            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module, late))
+            last = ends and bool(self.reason)
+            on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module, last))
             self.budget.pause()
             if trainer.world_size == 1 and not ends and self.budget.over():
                 self.reason, ends = "out of time", True  # it has just been validated and saved
@@ -154,24 +215,27 @@ class Watch(L.Callback):
         self.interrupted = any(interrupted for _, interrupted in told)
         return True
 
-    def _judge(
-        self, trainer: L.Trainer, module: TranslationModule, out_of_time: bool = False
-    ) -> None:
-        """Validate and save; a run that is interrupted is validated when it goes on."""
+    def _judge(self, trainer: L.Trainer, module: TranslationModule, last: bool = False) -> None:
+        """Validate, unless no time is left for it, and save.
+
+        A run that is interrupted is validated when it goes on.
+        """
         due = module.step % module.settings.validate_every == 0
         ends = module.step >= module.total_steps
         self.unvalidated = (due or ends) and module.step != self.judged
-        try:
-            self._judging = True
-            if out_of_time and self.scores and not self.budget.can_validate():
-                self.report.warn(f"no time is left to validate step {module.step}")
-            elif not self.interrupted:
+        if last and self.scores and not self.budget.can_validate():
+            self.unvalidated = False
+            self.report.warn(f"no time is left to validate step {module.step}; the last figures "
+                             "are of an earlier step")  # fmt: skip
+        elif not self.interrupted:
+            try:
+                self._judging = True
                 with self.budget.timed("validating"):
                     self._validate(trainer, module)
                 self.unvalidated, self.judged = False, module.step
-            self._judging = False
-        except StepLeft:
-            pass
+                self._judging = False
+            except StepLeft:
+                module.ema.train()
         self.report.phase("saving")
         with self.budget.timed("saving"):
             self.save(module)
@@ -283,8 +347,8 @@ class Watch(L.Callback):
                 k.partition("/")[2]: v for k, v in self.scores.items() if k.startswith(f"{name}/")
             }
             if final and (found := better(own, module.step, self.best.get(name))):
-                self.best[name] = found
                 save_state(self.run / file_of(name), content)
+                self.best[name] = found
         if module.settings.keep_checkpoints:
             save_state(self.run / file_of_step(module.step), content)
 

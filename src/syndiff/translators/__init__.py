@@ -54,10 +54,11 @@ __all__ = [
     "read_config",
 ]
 
+# Translators of real heads that ship with the package (docs/models.md).
+BRAINS = ("brain-t1-t2",)
 # Name of a translator that ships with the package → its folder.
-SHIPPED = {
-    "demo": Path(__file__).parents[1] / "demo" / "T1_to_T2",
-    "brain-t1-t2": Path(__file__).parents[1] / "models" / "brain-t1-t2",
+SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "T1_to_T2"} | {
+    name: Path(__file__).parents[1] / "models" / name for name in BRAINS
 }
 # Limits of the use of a shipped translator, beyond its modalities.
 ONLY_FOR = {"demo": "virtual heads of 'syndiff phantom': it has never seen a person's scan"}

@@ -196,6 +196,7 @@ class Fingerprints(Checked):
 
     names: Annotated[list[Text], Field(min_length=1, max_length=64)]
     scans: dict[ModalityName, list[Annotated[list[float], Field(max_length=64)]]]
+    of_any_scanner: bool = False  # so varied that a scan's own contrast tells more of its modality
 
     @model_validator(mode="after")
     def _as_many_numbers_as_names(self) -> Fingerprints:

@@ -1,0 +1,1 @@
+"""DICOM in and out: find, check and read series; write derived series. No torch."""
