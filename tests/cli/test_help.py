@@ -229,6 +229,7 @@ EVERYDAY = {
         "max",
         "minutes",
     ),
+    *("from", "seconds", "to"),
     *("of", "out", "overwrite", "people", "skip", "steps", "translate", "volume", "what"),
 }
 

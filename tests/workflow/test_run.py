@@ -172,5 +172,5 @@ def test_three_real_people(test_data: Path, tmp_path: Path) -> None:
     results = walk.run(test_data / "brain_native", out, source="T1", target="T2", teller=teller)
     assert teller.seconds < 15 * 60
     assert (out / "report" / "report.html").is_file()
-    assert results["models"]["mine"]["psnr_db"] > 0
+    assert results["models"]["mine"]["person_means"]["psnr_db"] > 0
     exist(said)

@@ -199,6 +199,8 @@ class Watch(L.Callback):
             last = ends and bool(self.reason)
             on_rank_zero(trainer.is_global_zero, lambda: self._judge(trainer, module, last))
             self.budget.pause()
+            if trainer.world_size == 1 and not ends and self.budget.over():
+                self.reason, ends = "out of time", True  # it has just been validated and saved
         if ends:
             trainer.should_stop = True
 

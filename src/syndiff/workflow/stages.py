@@ -199,7 +199,7 @@ def evaluate_stage(
             report=report,
         )
     for name, values in results["models"].items():
-        teller.say(f"  {name:10} {scores_in_words(values)}")
+        teller.say(f"  {name:10} {scores_in_words(values['person_means'])}")
     return results
 
 
