@@ -66,7 +66,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_series_lists_what_is_there(study: Path, syndiff) -> None:
     code, out, _ = syndiff("series", study)
-    heading, first, second = out.splitlines()
+    heading, first, second, following = out.splitlines()
+    assert following.startswith("next: syndiff translate MODEL")
     assert code == 0
     assert "taken for" in heading
     assert first.split()[:6] == ["1", "7", "MR", "40", "x", "44"]

@@ -70,7 +70,9 @@ class Ended:
         assert self.code == 2, self
         (line,) = (line for line in self.errors if line.startswith("error: "))
         assert line == self.errors[-1]  # before it stand warnings and progress
-        assert all(line.startswith(("warning: ", "prepare", "preparing")) for line in self.errors[:-1])
+        assert all(
+            line.startswith(("warning: ", "prepare", "preparing")) for line in self.errors[:-1]
+        )
         assert len(line) < 600
         for word in words:
             assert word in line
