@@ -153,6 +153,7 @@ def test_a_second_translation_to_the_folder_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.slow  # workers in this process do the same in the other tests here
 def test_two_processes_make_the_same(model: Path, scans: Path, tmp_path: Path) -> None:
     for workers in (1, 2):
         translate_folder(

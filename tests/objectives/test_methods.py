@@ -169,7 +169,7 @@ def tiny(name: str, steps: int) -> TrainSettings:
 
 
 # One of each kind of translator, but for the longest; all keep the contract in test_contract.py.
-SLOW = ("attgan", "sagan", "unit_ddpm")
+SLOW = ("attgan", "sagan", "ddpm", "unit_ddpm")
 
 
 @pytest.mark.parametrize(

@@ -366,7 +366,7 @@ def test_it_can_be_evaluated(data: Path, run: Path, tmp_path: Path) -> None:
     assert np.isfinite(results["models"]["mine"]["person_means"]["psnr_db"])
 
 
-@pytest.mark.parametrize("pairing", ["paired", "mixed"])
+@pytest.mark.parametrize("pairing", [pytest.param("paired", marks=pytest.mark.slow), "mixed"])
 def test_resumed_equals_uninterrupted(data: Path, tmp_path: Path, pairing: str) -> None:
     chosen = settings(pairing=pairing)
     for name, minutes in (("whole", None), ("part", 1e-6)):
