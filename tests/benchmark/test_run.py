@@ -426,6 +426,12 @@ def test_other_files_are_no_benchmarks(tmp_path: Path) -> None:
         read_benchmark(tmp_path / "x.json")
 
 
+def test_exports_are_timed_on_the_cpu_alone() -> None:
+    """ "meta" stands for a device that is not the CPU, and every machine has it."""
+    with pytest.raises(OptionError, match="`what` export on meta; expected `device` cpu"):
+        benchmark(Options(what=("export",), repeats=0, device="meta"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -438,7 +444,7 @@ def test_other_files_are_no_benchmarks(tmp_path: Path) -> None:
         (("--batch", "1,x"), "whole numbers"),
         (("--batch", "0"), "batch size"),
         (("--precision", "8"), "precision"),
-        (("--what", "export", "--device", "cuda"), "--device"),
+        (("--device", "meta"), "auto, cpu, cuda"),
         (("--device", "warp"), "warp"),
         (("--compare", "nowhere.json"), "nowhere.json"),
     ],

@@ -71,7 +71,8 @@ class Ended:
         (line,) = (line for line in self.errors if line.startswith("error: "))
         assert line == self.errors[-1]  # before it stand warnings and progress
         assert all(
-            line.startswith(("warning: ", "prepare", "preparing")) for line in self.errors[:-1]
+            line.startswith(("warning: ", "preparing: ", "prepare: loading "))
+            for line in self.errors[:-1]
         )
         assert len(line) < 600
         for word in words:

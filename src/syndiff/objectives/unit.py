@@ -30,7 +30,8 @@ Sources. SynDiff adopts "architecture and loss functions" from Liu et al., so th
 is theirs. Its weights 10, 1 and 10 are those of the authors' later code (NVlabs/MUNIT), where
 the KL terms have 0.01 and the adversarial loss is least squares. That code computes a KL term as
 the mean of μ², which is twice the divergence. So λ_kl is 0.02 here, on the divergence itself: the
-same penalty. Runs from before had half of it.
+same penalty. Runs from before had half of it. The 0.01 is from memory; the configuration file of
+that code could not be looked up.
 
 Departures. All terms are means, over pixels or over
 the code, instead of sums. Encoders and decoders consist of the layers of this package's ResNet,

@@ -301,7 +301,7 @@ class Watch(L.Callback):
             module.ema.train()
 
     def _validate(self, trainer: L.Trainer, module: TranslationModule) -> None:
-        """Validate every direction; save the averaged weights if their mean PSNR is the best."""
+        """Validate every direction; keep the averaged weights of each that is at its best."""
         scores: dict[str, float] = {}
         shown: dict[str, dict[str, Any]] = {}
         for translator, name, back in self._directions(module):
