@@ -73,11 +73,13 @@ def training(data: Path, run: Path, *more: str) -> list[str]:
 def weights(run: Path) -> dict[str, object]:
     """Everything of a run that a restart could change, bit by bit."""
     from syndiff.training.stored import Average
-    from syndiff.training.watch import BEST, LAST, load_state
+    from syndiff.training.watch import LAST, load_state
 
     found: dict[str, object] = dict(contents(run / "translators"))
-    for name, model in ((LAST, None), (BEST, Average)):
-        state = load_state(run / name, *([model] if model else []))
+    best = sorted(path.relative_to(run) for path in run.glob("checkpoints/best_*.pt"))
+    assert best
+    for name in (Path(LAST), *best):
+        state = load_state(run / name, *([Average] if name in best else []))
         for group in ("generators", "discriminators", "ema"):
             for key, tensor in state.get(group, {}).items():
                 found[f"{name}/{group}/{key}"] = tensor.numpy().tobytes()

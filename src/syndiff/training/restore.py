@@ -11,9 +11,10 @@ from syndiff.io.atomic import read_json
 from syndiff.io.outputs import check_folder
 from syndiff.objectives.methods import method_of
 from syndiff.training.best import file_of_step, kept
+from syndiff.training.cards import CARDS
 from syndiff.training.record import SETTINGS, kept_request
 from syndiff.training.stored import Average
-from syndiff.training.watch import CARDS, LAST, load_state
+from syndiff.training.watch import LAST, load_state
 
 
 def is_run(folder: Path) -> bool:

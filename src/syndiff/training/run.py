@@ -35,6 +35,7 @@ from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training.best import UNPAIRED
 from syndiff.training.budget import Budget
+from syndiff.training.cards import CARDS, Cards
 from syndiff.training.data import PAIRINGS, Batches, Steps, training_batches
 from syndiff.training.engine import PRECISIONS, build_trainer
 from syndiff.training.guard import DivergedError
@@ -49,7 +50,7 @@ from syndiff.training.record import SETTINGS, Request, check_folder, json_like, 
 from syndiff.training.run_config import write_config
 from syndiff.training.subjects import check_pairs
 from syndiff.training.validation import ValidationSlices, validation_slices
-from syndiff.training.watch import CARDS, LAST, Cards, Watch, load_state
+from syndiff.training.watch import LAST, Watch, load_state
 
 
 @dataclass

@@ -20,17 +20,15 @@ import torch
 
 from syndiff.errors import ModelError
 from syndiff.io.atomic import whole_file
-from syndiff.objectives.base import Objective
-from syndiff.preparation.manifest import Manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training import history
 from syndiff.training.balance import balance, in_words
 from syndiff.training.beside import baseline_scores
 from syndiff.training.best import better, file_of, file_of_step, kept, known_best
 from syndiff.training.budget import Budget
+from syndiff.training.cards import Cards
 from syndiff.training.leaving import StepLeft
 from syndiff.training.module import TranslationModule
-from syndiff.training.presets import TrainSettings
 from syndiff.training.preview import write_preview
 from syndiff.training.processes import gathered, on_rank_zero
 from syndiff.training.progress import Progress, TrainingReporter
@@ -42,65 +40,6 @@ REPORT_EVERY = 10  # steps between two readings of the losses; each one waits fo
 TELL_EVERY_S = 1.0  # between two reports of a step whose losses are not read
 DISK_BYTES_PER_S = 1e8  # a guess, until a checkpoint has been written
 LAST = "checkpoints/last.pt"
-CARDS = "cards.json"  # what each translator of a run says of its data, by its name
-
-
-class Cards:
-    """Metadata of each direction's translator besides its network."""
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        sources: Sequence[str],
-        target: str,
-        settings: TrainSettings,
-        preset: str,
-        data: Mapping[str, Any],
-    ) -> None:
-        self.manifest, self.settings, self.preset, self.data = manifest, settings, preset, data
-        self.modalities = {"source": tuple(sources), "target": (target,)}
-
-    def card(self, to: str, step: int) -> dict[str, Any]:
-        """Metadata of the translator towards `to` ("source" or "target") after `step` steps."""
-        m = self.manifest
-        here = "target" if to == "source" else "source"
-        used = (*self.modalities[here], *self.modalities[to])
-        return {
-            "sources": list(self.modalities[here]),
-            "target": self.modalities[to][0],
-            "spacing_mm": m.spacing_mm,
-            "size": list(m.size),
-            "axes": "RAS+; slices (z, y, x), z ascending to superior",
-            "intensity": {name: m.intensity[name].to_dict() for name in used},
-            "tissue_quantiles": {
-                name: [list(s.tissue_quantiles) for s in m.scans("train", name)] for name in used
-            },
-            "fingerprints": m.fingerprints() or None,
-            "training": {
-                "preset": self.preset,
-                "steps": step,
-                "batch_size": self.settings.batch_size,
-                "seed": self.settings.seed,
-                "pairing": self.settings.pairing,
-                **self.data,
-            },
-        }
-
-    def all(self, makes: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Those of all directions, by their names, before the first step."""
-        return {self.name(to): self.card(to, 0) for to in makes}
-
-    def name(self, to: str) -> str:
-        """What the translator towards "source" or "target" is called: "T1_to_T2"."""
-        here = "target" if to == "source" else "source"
-        ends = "+".join(self.modalities[here]), self.modalities[to][0]
-        return "_to_".join(ends) if ends[0] else ends[1]
-
-    def translators(self, objective: Objective, generators: Any, step: int) -> list[Translator]:
-        """All translators of the objective, the requested direction first."""
-        return [
-            objective.translator(generators, to, self.card(to, step)) for to in objective.makes
-        ]
 
 
 class Watch(L.Callback):
