@@ -106,8 +106,11 @@ class SynDiffSettings:
         diffusive: whether there is a diffusive module; otherwise the one-shot module translates.
         one_shot_epochs: n_ND, number of epochs after which the one-shot module is frozen; 0: from
             the start, negative: never.
-        one_shot_first: share of the run's steps in which the one-shot module is trained alone;
-            until then the translators are its generators.
+        one_shot_first: share of the run in which the one-shot module is trained alone. Until then
+            the translators are its generators. Then rates and averages begin anew. Without effect
+            where only one of the modules is trained.
+        one_shot_frozen: the one-shot module is frozen once its own share of the run has passed
+            (Table IX's pre-trained module, in one run).
         detach_one_shot: the guess conditions G_θ as a constant. Otherwise λ_1θ trains G_φ as well,
             to keep x_0 readable in its guess, which hinders the change of contrast. The official
             code does not detach.
@@ -136,6 +139,7 @@ class SynDiffSettings:
     diffusive: bool = True
     one_shot_epochs: float = -1.0
     one_shot_first: float = 0.0
+    one_shot_frozen: bool = False
     detach_one_shot: bool = False
     generator: DenoiserSettings = field(default_factory=NCSNppSettings)
     one_shot: ResNetSettings = field(default_factory=ResNetSettings)
@@ -198,6 +202,7 @@ class SynDiff(Objective):
         self.supervised = supervised or not source_channels  # then there is nothing to guess
         self.makes = ("target", "source") if source_channels == 1 else ("target",)
         self.diffuses = self.makes if s.diffusive else ()
+        self.first_phase = s.one_shot_first if self.diffuses and self.one_shot_learns(0) else 0.0
         self._check_losses()
         self.schedule = Schedule(**s.schedule)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
@@ -217,21 +222,18 @@ class SynDiff(Objective):
         if s.spectral_norm:
             normalise_spectrally(self.discriminators)
 
+    phases = ("the one-shot module", "the diffusive module")
+
     def one_shot_learns(self, step: int) -> bool:
         """Whether the one-shot module is trained at this step."""
-        epochs = self.settings.one_shot_epochs
-        return not self.supervised and (epochs < 0 or step < epochs * self.steps_per_epoch)
+        epochs, alone = self.settings.one_shot_epochs, not self.in_last_phase(step)
+        if self.supervised or (self.settings.one_shot_frozen and self.first_phase and not alone):
+            return False
+        return epochs < 0 or step < epochs * self.steps_per_epoch
 
     def _diffuses_at(self, step: int) -> tuple[str, ...]:
         """The modalities whose diffusive pair is trained at this step."""
-        return self.diffuses if step >= self._first_phase() else ()
-
-    def _first_phase(self) -> int:
-        """Steps of the one-shot module alone, before all of SynDiff is trained."""
-        return round(self.settings.one_shot_first * self.planned_steps) if self.diffuses else 0
-
-    def is_final(self, step: int) -> bool:
-        return not 0 < step <= self._first_phase()
+        return self.diffuses if self.in_last_phase(step) else ()
 
     def _check_losses(self) -> None:
         """Raise OptionError unless every module has a loss."""
@@ -240,8 +242,6 @@ class SynDiff(Objective):
             raise OptionError("diffusive=false", "a one-shot module that is trained, unpaired")
         if self.diffuses and not (s.cycle_diffusive or s.adversarial_diffusive):
             raise OptionError("no loss for the diffusive module", "a weight above 0")
-        if s.one_shot_first and not (one_shot and self.diffuses):
-            raise OptionError("`one_shot_first` without both modules in training", "0")
         if one_shot and not (s.cycle_one_shot or s.adversarial_one_shot or s.structure):
             raise OptionError("no loss for the one-shot module", "a weight above 0")
 
