@@ -76,7 +76,7 @@ from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
-from syndiff.translators.one_shot import generator
+from syndiff.translators.one_shot import generator, generator_arguments
 
 NOT_NEGATIVE = (
     "cycle_one_shot",
@@ -252,11 +252,10 @@ class SynDiff(Objective):
 
     def _one_shot_network(self, m: str) -> dict[str, Any]:
         """Name and arguments of G_φ^m."""
-        channels = {
-            "in_channels": self.channels[dict(DIRECTIONS)[m]],
-            "out_channels": self.channels[m],
-        }
-        return channels | asdict(self.settings.one_shot)
+        made_from = dict(DIRECTIONS)[m]
+        return generator_arguments(
+            self.settings.one_shot, self.channels[made_from], self.channels[m]
+        )
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         fakes, learning = Fakes(), self.one_shot_learns(draw.step)
