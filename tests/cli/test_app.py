@@ -56,7 +56,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (("evaluate", "{prepared}", "{tmp}/out", "--model", "mine"), "NAME=PATH"),
         (
             ("evaluate", "{prepared}", "{tmp}/out", "--model", "a=x", "--model", "a=y"),
-            "two models",
+            "a=… twice",
         ),
         (("info", "{tmp}/none"), "no translator folder"),
     ],

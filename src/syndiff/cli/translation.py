@@ -19,7 +19,7 @@ from syndiff.cli.app import (
     Seed,
     Way,
     app,
-    named,
+    paths_by_name,
 )
 from syndiff.cli.completion import folders_of_models
 from syndiff.cli.console import console_reporter
@@ -124,7 +124,7 @@ def translate(
             modality=modality,
             overwrite=overwrite,
         )
-    others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
+    others = paths_by_name("--also", also, "PD=PD.nii.gz")
     with console_reporter("slices") as report:
         made = translate_file(
             model,
