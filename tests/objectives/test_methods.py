@@ -107,7 +107,8 @@ def test_hyper_parameters_by_name() -> None:
         "multipliers=a": "numbers",
         "generator.chanels=8": "perhaps generator.channels",
         "generator=unknown": "one of ncsnpp",
-        "one_shot=ncsnpp": "resnet",
+        "one_shot=ncsnpp": "expected one of resnet, or a value of its own",
+        "step_discriminator=ncsnpp": r"a value of its own, such as step_discriminator\.stem",
         "spectral_norm=maybe": "spectral_norm",
     }.items():
         with pytest.raises(OptionError, match=words):
