@@ -135,19 +135,6 @@ def whole_numbers(option: str, text: str) -> list[int]:
         raise OptionError(f"{option} {text}", "whole numbers, separated by commas") from error
 
 
-def paths_by_name(option: str, items: list[str] | None, example: str) -> dict[str, Path]:
-    """Name and path of each NAME=PATH; the names differ."""
-    found: dict[str, Path] = {}
-    for item in items or []:
-        name, mark, path = item.partition("=")
-        if not (mark and name and path):
-            raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
-        if name in found:
-            raise OptionError(f"{option} {name}=… twice", "different names")
-        found[name] = Path(path)
-    return found
-
-
 @cache
 def _spellings() -> dict[str, str]:
     """Argument of a library function → how some command spells it."""

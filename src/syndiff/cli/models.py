@@ -26,7 +26,6 @@ from syndiff.cli.app import (
     Way,
     app,
     numbers,
-    paths_by_name,
     whole_numbers,
 )
 from syndiff.cli.command import is_given
@@ -77,7 +76,7 @@ def evaluate(
     from syndiff.evaluation.evaluate import evaluate as run
     from syndiff.evaluation.report import scores_in_words
 
-    models = paths_by_name("--model", model, "mine=run/translators/T1_to_T2")
+    models = values.models_by_name(model)
     with console_reporter("evaluating") as report:
         results = run(
             data,

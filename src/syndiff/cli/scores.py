@@ -22,7 +22,6 @@ from syndiff.cli.app import (
     app,
     listed,
     numbers,
-    paths_by_name,
 )
 from syndiff.cli.console import console_reporter, warn
 from syndiff.cli.outcome import Outcome, scores
@@ -130,7 +129,7 @@ def compare(
     from syndiff.evaluation.candidates import How
     from syndiff.evaluation.compare import compare as run
 
-    methods = paths_by_name("METHOD", method, "mine=run")
+    methods = values.paths_by_name("METHOD", method, "mine=run")
     with console_reporter("comparing") as report:
         content = run(
             data,
