@@ -7,14 +7,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 
 from syndiff import cli
 from syndiff.io import formats
-from syndiff.io.volume import Volume, same_grid, to_slices
-from tests.helpers.dicom import PATIENT, PATIENT_ID, VirtualSeries, head_series
+from syndiff.io.volume import same_grid
+from tests.helpers.dicom import PATIENT, PATIENT_ID, head_series
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
 

@@ -66,6 +66,7 @@ def node(
     """Run a DICOM node: receive studies, translate what matches, send the results on."""
     from syndiff.node.config import checked_config, read_config
     from syndiff.node.log import Log
+    from syndiff.node.receive import check_port, need_pynetdicom
 
     content = read_config(config) if config else {}
     options: dict[str, Any] = {
@@ -86,7 +87,9 @@ def node(
     }
     chosen = {name: value for name, value in options.items() if given[name]}
     checked = checked_config({**content, **chosen}, config)
-    from syndiff.node.service import serve
+    need_pynetdicom()
+    check_port(checked)
+    from syndiff.node.service import serve  # loads torch
 
     loaded()
     serve(checked, Log(lambda line: typer.echo(line, err=True), only_warnings=is_quiet()))

@@ -8,6 +8,7 @@ is passed over later. Status codes: DICOM PS3.4, B.2.3.
 from __future__ import annotations
 
 import io
+import socket
 import threading
 from typing import Any
 
@@ -57,11 +58,7 @@ class Receiver:
         try:
             self._server = self._entity().start_server(place, block=False, evt_handlers=handlers)
         except OSError as error:
-            raise OptionError(
-                f"`port` {place[1]} of {place[0]} cannot be used ({error.strerror})",
-                "a free port and an address of this machine",
-                "stop the program that uses it, or choose another; ports below 1024 need root",
-            ) from error
+            raise _unusable(place, error) from error
 
     def stop(self) -> None:
         """Close the port and the connections."""
@@ -169,6 +166,30 @@ def _readable_syntaxes() -> list[str]:
         except NotImplementedError:  # of films, and of data that are not images
             continue
     return found
+
+
+def check_port(config: NodeConfig) -> None:
+    """Check that a node could listen, before its models are loaded.
+
+    Raises:
+        OptionError: the port is in use, or the address is not this machine's.
+    """
+    place = (config.address, config.port)
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise _unusable(place, error) from error
+
+
+def _unusable(place: tuple[str, int], error: OSError) -> OptionError:
+    return OptionError(
+        f"`port` {place[1]} of {place[0]} cannot be used ({error.strerror})",
+        "a free port and an address of this machine",
+        "stop the program that uses it, or choose another; ports below 1024 need root",
+    )
 
 
 def need_pynetdicom() -> None:
