@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -289,6 +290,33 @@ def test_damaged_pixels_end_in_quarantine_and_the_node_goes_on(
         until(lambda: node.folder.waiting()["quarantine"], "the study in quarantine")
         push(node.port, a_study(2).slices)
         until(lambda: len(archive.held) == 6, "the result of the other study")
+
+
+def test_quarantine_is_tried_again_by_moving_it_to_the_queue(
+    start: Start, model: Path, lines: list[str]
+) -> None:
+    with Archive() as archive:
+        node = start(archive, models=[{"model": str(model), "taken_for": "T2"}])
+        push(node.port, a_study().slices)
+        until(lambda: node.folder.waiting()["quarantine"], "the study in quarantine")
+        node.stop()
+        (job,) = node.folder.jobs("quarantine")
+        job.folder.rename(node.folder.at("queue") / job.folder.name)
+        again = start(archive)
+        until(lambda: len(archive.held) == 6 and empty(again), "the result")
+
+
+def test_noise_on_the_port_does_no_harm(start: Start) -> None:
+    with Archive() as archive:
+        node = start(archive)
+        draw = np.random.default_rng(3)
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", node.port)) as line:
+                line.sendall(draw.bytes(200))
+        with socket.create_connection(("127.0.0.1", node.port)):
+            pass
+        push(node.port, a_study().slices)
+        until(lambda: len(archive.held) == 6, "the result")
 
 
 def test_libraries_say_nothing(start: Start, caplog: pytest.LogCaptureFixture) -> None:

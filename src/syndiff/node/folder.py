@@ -266,6 +266,8 @@ class NodeFolder:
         if faults:
             write_text(job.folder / FAULTS, "".join(f"{line}\n" for line in faults))
             sync(job.folder / FAULTS)
+        else:  # of an earlier attempt
+            (job.folder / FAULTS).unlink(missing_ok=True)
         job.forget_attempts()
         if not job.images():
             return self.quarantine(job)

@@ -127,6 +127,8 @@ def serve(config: NodeConfig, log: Log) -> None:
         OptionError: another node works in its folder, or the port is in use.
         UserError: a model or the folder cannot be used.
     """
+    # What a thread of a library dies of may quote a tag.
+    threading.excepthook = lambda died: log.warn(f"a connection failed ({died.exc_type.__name__})")
     with only_writer(Path(config.folder)):
         node = Node(config, log)
         node.start()

@@ -188,9 +188,9 @@ class Worker:
         clear_leftovers(job.results)
         try:
             entries = series_of(job.received)
-        except UserError as error:
-            return 0, [str(error)], ""
-        found = list(chosen(entries, self._models))
+            found = list(chosen(entries, self._models))
+        except Exception as error:
+            return 0, [_said(error)], ""
         if not found and all(s.header.synthetic for s in entries if s.header.modality):
             return 0, [], "all of its series are synthetic"
         if not found:
@@ -221,14 +221,8 @@ class Worker:
             volume = read_series(series, job.received, options)
             made = translate(loaded.model, volume, loaded.options, report=report)
             save_series(made, folder, uid=uids(digest))
-        except UserError as error:
-            if is_full(error):
-                raise
-            return f"{series.name}: {error}"
         except Exception as error:
-            if is_full(error):
-                raise
-            return f"{series.name}: a defect of syndiff ({_where(error)})"
+            return f"{series.name}: {_said(error)}"
         self._log.say(
             f"study {job.key}: {series.name} ({series.files} files) "
             f"translated by {loaded.name} in {made.record['seconds']:.1f} s"
@@ -241,10 +235,19 @@ def digests(job: Job) -> list[str]:
     return sorted({path.parent.name for path in job.images()})
 
 
-def _where(error: Exception) -> str:
-    """Type and place of an error, without its words, which may quote a tag."""
+def _said(error: Exception) -> str:
+    """An error in words; of a defect its type and place alone, as its words may quote a tag.
+
+    Raises:
+        Exception: the error itself, if it is a disk without space: that passes.
+    """
+    if is_full(error):
+        raise error
+    if isinstance(error, UserError):
+        return str(error)
     last: Any = error.__traceback__
     while last.tb_next is not None:
         last = last.tb_next
     code = last.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_filename.rpartition('/')[2]}:{last.tb_lineno}"
+    where = f"{code.co_filename.rpartition('/')[2]}:{last.tb_lineno}"
+    return f"a defect of syndiff, {type(error).__name__} in {where}"
