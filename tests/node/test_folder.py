@@ -100,9 +100,11 @@ def test_leftovers_of_a_killed_node_go(tmp_path: Path) -> None:
     folder = NodeFolder(tmp_path)
     (folder.at("incoming") / ".partial-1-x.dcm").write_bytes(b"half")
     (folder.at("trash") / "job").mkdir()
-    NodeFolder(tmp_path)
-    assert not list(folder.at("incoming").iterdir())
-    assert not list(folder.at("trash").iterdir())
+    (folder.at("quarantine") / "20260101T000000-key" / "received").mkdir(parents=True)
+    (folder.at("incoming") / "key" / "received").mkdir(parents=True)
+    again = NodeFolder(tmp_path)
+    assert not again.take_quiet(0)
+    assert not [path for path in tmp_path.glob("*/*")]
 
 
 def test_results_and_faults_take_their_ways(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from syndiff.node.config import NodeConfig
 from syndiff.node.log import Log
 from syndiff.node.service import Node
 from tests.helpers.archives import STUDY, a_study, free_port, until
+from tests.helpers.kills import begin, end
 from tests.helpers.orthanc import Orthanc, needs_orthanc, storescu
 from tests.helpers.translators import build
 
@@ -95,36 +95,36 @@ class Program:
 
     def __init__(self, orthanc: Orthanc, port: int, model: Path, folder: Path) -> None:
         self._words = [
-            *(sys.executable, "-m", "syndiff", "node", "--port", str(port)),
-            *("--model", str(model), "--send-to", str(orthanc), "--folder", str(folder)),
-            *("--quiet-seconds", "0.2", "--min-free-gb", "0"),
+            *("node", "--port", str(port), "--model", str(model), "--send-to", str(orthanc)),
+            *("--folder", str(folder), "--quiet-seconds", "0.2", "--min-free-gb", "0"),
         ]
-        self._log = folder.with_name("node.log")
-        self.process: subprocess.Popen[bytes] | None = None
+        self._logs = [folder.with_name("node0.log")]
+        self._child = 0
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            before = log.tell()
-            self.process = subprocess.Popen(
-                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        until(lambda: "listens" in self.said()[before:], "the node listens", 300)
+        log = self._logs[0].with_name(f"node{len(self._logs)}.log")
+        self._logs.append(log)
+        self._child = begin(self._words, log)
+        until(lambda: log.exists() and "listens" in log.read_text(), "the node listens", 300)
 
     def end(self, number: int) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(60)
+        os.kill(self._child, number)
+        code, self._child = end(self._child), 0
+        return code
+
+    def stop(self) -> None:
+        if self._child:
+            self.end(signal.SIGKILL)
 
     def said(self) -> str:
-        return self._log.read_text()
+        return "".join(log.read_text() for log in self._logs if log.exists())
 
 
 @pytest.fixture
 def program(orthanc: Orthanc, port: int, model: Path, tmp_path: Path) -> Iterator[Program]:
     found = Program(orthanc, port, model, tmp_path / "node")
     yield found
-    if found.process is not None and found.process.poll() is None:
-        found.end(signal.SIGKILL)
+    found.stop()
 
 
 def patiently(push: Callable[[], None]) -> None:
@@ -172,7 +172,7 @@ def test_kills_at_random_moments_lose_nothing(
     program.start()
     for study in studies:
         started = time.monotonic()
-        moment = draw.uniform(0.0, 4.0)
+        moment = draw.uniform(0.0, 3.0)
         if draw.random() < 0.3:  # within the push
             moment = draw.uniform(0.0, 0.3)
             pushing = subprocess.Popen(

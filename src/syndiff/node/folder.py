@@ -157,7 +157,7 @@ class NodeFolder:
                 self.at(name).mkdir(mode=0o700, parents=True, exist_ok=True)
             for leftover in self.at(INCOMING).glob(f"{PARTIAL}*"):
                 leftover.unlink()
-            self._empty_trash()
+            self._clear()
         except OSError as error:
             raise UserError(
                 f"`folder` {folder} cannot be used ({error.strerror})",
@@ -228,6 +228,9 @@ class NodeFolder:
                 if any(each.is_alive() for each in by) or self._clock() - heard < quiet_s:
                     continue
                 back = self._from_quarantine(place)
+                if not any(place.glob(f"{RECEIVED}/*")):  # killed before its first object
+                    shutil.rmtree(place)
+                    continue
                 job = Job(self.at(QUEUE) / f"{_now()}-{place.name}")
                 place.rename(job.folder)
                 del self._heard[place.name]
@@ -321,9 +324,13 @@ class NodeFolder:
         sync(source)
         return moved
 
-    def _empty_trash(self) -> None:
+    def _clear(self) -> None:
+        """Remove what a node that was killed left behind and nobody needs."""
         for path in self.at(TRASH).iterdir():
             shutil.rmtree(path, ignore_errors=True)
+        for job in self.jobs(QUARANTINE):  # whose objects had moved on
+            if not any(job.received.glob("*")):
+                self.remove(job)
 
 
 def _now() -> str:

@@ -52,6 +52,7 @@ class Receiver:
         place = (self._config.address, self._config.port)
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_CONN_CLOSE, self._closed),
         ]
@@ -82,11 +83,20 @@ class Receiver:
     def _requested(self, event: Any) -> None:
         """Refuse a caller who is not served."""
         caller = event.assoc.requestor
-        title, address = str(caller.primitive.calling_ae_title), str(caller.address)
+        title = str(caller.primitive.calling_ae_title).strip()
+        address = str(caller.address)
         if not any(peer.may(title, address) for peer in self._peers):
-            self._log.warn(f"refused {title.strip()}@{address}, which is not in `accept`")
+            self._log.warn(f"refused {title}@{address}, which is not in `accept`")
             event.assoc.acse.send_reject(*NO_SUCH_CALLER)
             event.assoc.kill()  # once the refusal has gone out
+
+    def _rejected(self, event: Any) -> None:
+        """Say that somebody called another title than the node's, or that too many call."""
+        caller = event.assoc.requestor
+        called = str(caller.primitive.called_ae_title).strip()
+        why = "too many calls at once" if called == self._config.aet else f"it called {called}"
+        title = str(caller.primitive.calling_ae_title).strip()
+        self._log.warn(f"refused {title}@{caller.address}: {why}")
 
     def _store(self, event: Any) -> int:
         """Keep one object; the status to answer."""

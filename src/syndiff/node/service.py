@@ -8,7 +8,7 @@ from pathlib import Path
 
 from syndiff.io.locks import only_writer
 from syndiff.node.config import NodeConfig
-from syndiff.node.folder import QUEUE, NodeFolder
+from syndiff.node.folder import QUEUE, Job, NodeFolder
 from syndiff.node.log import Log, silence_libraries
 from syndiff.node.receive import Receiver, need_pynetdicom
 from syndiff.node.send import FIRST_PAUSE_S, Sender
@@ -100,7 +100,8 @@ class Node:
             more = f", {back} of them from quarantine" if back else ""
             self._log.say(f"study {job.key}: complete with {objects} objects{more}")
         fine = True
-        for job in self.folder.jobs(QUEUE):
+        # Those whose translation may have ended the program come last, and hold nobody up.
+        for job in sorted(self.folder.jobs(QUEUE), key=Job.attempts):
             if self._stop.is_set():
                 break
             fine = self._worker.translate(job) and fine
