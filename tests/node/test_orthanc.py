@@ -190,16 +190,24 @@ def test_kills_at_random_moments_lose_nothing(
         program.end(signal.SIGKILL)
         program.start()
 
-    def all_there() -> bool:
-        series = orthanc.series()
-        made = [s for s in series if s["tags"]["SeriesDescription"].startswith("SYNTHETIC")]
-        return (
-            len({s["study"] for s in made}) == len(made) == KILLS
-            and len(series) == 2 * KILLS
-            and all(len(s["instances"]) == 6 for s in made)
-        )
-
-    until(all_there, "every study's result, once", 300)
     node = tmp_path / "node"
-    until(lambda: not list(node.rglob("*.dcm")), "an empty queue", 60)
+
+    def ended() -> bool:
+        left = [p for name in ("incoming", "queue", "outgoing") for p in (node / name).iterdir()]
+        return not left
+
+    until(ended, "the end of every study", 300)
+    made = [
+        series
+        for series in orthanc.series()
+        if series["tags"]["SeriesDescription"].startswith("SYNTHETIC")
+    ]
+    assert len({series["study"] for series in made}) == len(made)  # each once
+    assert all(len(series["instances"]) == 6 for series in made)
+    # On a slow machine one study may be killed too often; then all of it lies in quarantine.
+    aside = list((node / "quarantine").iterdir())
+    assert len(made) + len(aside) == KILLS
+    assert program.said().count("its translation ended the program") == len(aside)
+    assert all(len(list((job / "received").iterdir())) == 6 for job in aside)
+    print(f"{KILLS} kills: {len(made)} results, {len(aside)} in quarantine")
     assert "Traceback" not in program.said()

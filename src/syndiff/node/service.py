@@ -46,7 +46,7 @@ class Node:
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._loop, args=(turn,), name=turn.__name__, daemon=True)
-            for turn in (self._translate, self._send)
+            for turn in (self._collect, self._translate, self._send)
         ]
 
     def start(self) -> None:
@@ -95,10 +95,13 @@ class Node:
                 fine = False
             self._stop.wait(PAUSE_S if fine else FAILED_PAUSE_S)
 
-    def _translate(self) -> bool:
+    def _collect(self) -> bool:
         for job, objects, back in self.folder.take_quiet(self._config.quiet_seconds):
             more = f", {back} of them from quarantine" if back else ""
             self._log.say(f"study {job.key}: complete with {objects} objects{more}")
+        return True
+
+    def _translate(self) -> bool:
         fine = True
         # Those whose translation may have ended the program come last, and hold nobody up.
         for job in sorted(self.folder.jobs(QUEUE), key=Job.attempts):

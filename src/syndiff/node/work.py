@@ -22,7 +22,7 @@ from syndiff.node.config import NodeConfig, Rule
 from syndiff.node.folder import Job, NodeFolder, is_full
 from syndiff.node.log import Log, Study
 
-MOST_ATTEMPTS = 5  # of a translation that ended the program, before the study is set aside
+MOST_ATTEMPTS = 8  # of a translation that ended the program, before the study is set aside
 KINDS = ("CT", "T1", "T1C", "T2", "FLAIR", "PD")  # what `contrast_of` takes a series for
 NAMESPACE = uuid.UUID("5bd1a1f0-6b0e-5c7e-9d55-0d6d2f7b8d11")  # of the UIDs made here
 SECONDS_PER_HOUR = 3600
