@@ -7,14 +7,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 
 from syndiff import cli
 from syndiff.io import formats
-from syndiff.io.volume import Volume, same_grid, to_slices
-from tests.helpers.dicom import PATIENT, PATIENT_ID, VirtualSeries
+from syndiff.io.volume import same_grid
+from tests.helpers.dicom import PATIENT, PATIENT_ID, head_series
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
 
@@ -37,16 +36,6 @@ def syndiff(monkeypatch, capsys):
         return int(end.value.code or 0), out, err
 
     return run
-
-
-def head_series(volume: Volume | None = None, **how: object) -> VirtualSeries:
-    """A head as an axial series: columns to the left, rows to the back, slices upwards."""
-    volume = volume or head()
-    noise = np.random.default_rng(volume.array.shape[2]).normal(20, 5, volume.array.shape)
-    noisy = to_slices(volume.like(np.abs(volume.array + noise)))
-    values = np.rint(noisy[:, ::-1, ::-1]).astype(np.int16).transpose(2, 1, 0)
-    x, y, z = volume.spacing_mm
-    return VirtualSeries(values, spacing=(y, x, z), **how)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import threading
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom, words
+from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom
+from syndiff.cli import node, words
 
 # isort: on
 from syndiff.cli.app import app
@@ -28,6 +29,7 @@ __all__ = [
     "dicom",
     "main",
     "models",
+    "node",
     "scores",
     "training",
     "translation",

@@ -124,6 +124,16 @@ GUIDE: dict[str, Entry] = {
         ("syndiff sample run/translators/T2 slices --count 16",),
         ("count", "seed", "device"),
     ),
+    "node": Entry(
+        ADVANCED,
+        (
+            "syndiff node --model brain-t1-t2 --send-to PACS@127.0.0.1:4242",
+            "syndiff node --aet SYNDIFF --port 11112 --model brain-t1-t2 --address 0.0.0.0 "
+            "--accept PACS@10.0.0.5 --send-to PACS@10.0.0.5:104",
+            "syndiff node --config node.yaml",
+        ),
+        ("aet", "port", "model", "send_to", "accept", "config"),
+    ),
     "export": Entry(
         ADVANCED,
         (
@@ -153,7 +163,11 @@ GUIDE: dict[str, Entry] = {
 # Parameter → its unit or kind, and a value that makes sense; or "command.parameter".
 # Switches and options with named choices need none: they are their own example.
 OPTIONS: dict[str, tuple[str, str]] = {
+    "accept": ("AET@HOST", "PACS@127.0.0.1"),
     "accumulate": ("PARTS", "4"),
+    "address": ("ADDRESS", "0.0.0.0"),
+    "aet": ("TITLE", "SYNDIFF"),
+    "again_after_hours": ("HOURS", "24"),
     "against": ("NAME", "theirs"),
     "also": ("MODALITY=PATH", "PD=PD.nii.gz"),
     "anatomy": ("FOLDER", "label_maps/"),
@@ -169,6 +183,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "compare": ("FILE", "before.json"),
     "compare.out": ("FOLDER", "comparison"),
     "compare.split": ("", ""),  # of named choices
+    "node.config": ("FILE", "node.yaml"),
     "train.config": ("FILE", "run/run.yaml"),
     "contrast1": ("MODALITY", "T1"),
     "count": ("SLICES", "16"),
@@ -180,6 +195,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "ema_decay": ("FRACTION", "0.999"),
     "epochs": ("EPOCHS", "50"),
     "final_lr": ("RATE", "1e-5"),
+    "folder": ("FOLDER", "syndiff-node"),
     "generator": ("NUMBER", "2"),
     "generator_lr": ("RATE", "1.6e-4"),
     "hu_offset": ("HU", "-1024"),
@@ -193,10 +209,12 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "max_slices": ("SLICES", "100"),
     "max_steps": ("STEPS", "20000"),
     "metrics": ("NAMES", "psnr_db,ssim"),
+    "min_free_gb": ("GB", "10"),
     "minutes": ("MINUTES", "10"),
     "misregistration_mm": ("MM", "2"),
     "modalities": ("NAMES", "T1,T2"),
     "modality": ("NAME", "mprage"),
+    "node.model": ("MODEL", "brain-t1-t2"),
     "model": ("NAME=PATH", "mine=run/translators/T1_to_T2"),
     "n_mlp": ("LAYERS", "3"),
     "nodes": ("MACHINES", "2"),
@@ -215,13 +233,16 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "pattern": ("PATTERN", "'*_0000.nii.gz'"),
     "presets": ("PRESETS", "default,small"),
     "seconds": ("SECONDS", "20"),
+    "port": ("PORT", "11112"),
     "prefer": ("WORDS", "acq-mprage"),
     "report": ("FILE", "commissioning.html"),
+    "quiet_seconds": ("SECONDS", "30"),
     "repeats": ("CALLS", "5"),
     "samples": ("CHAINS", "8"),
     "sampling_steps": ("STEPS", "50"),
     "scheduler": ("ADDRESS", "tcp://host:8786"),
     "seed": ("NUMBER", "1"),
+    "send_to": ("AET@HOST:PORT", "PACS@127.0.0.1:4242"),
     "series": ("SERIES", "3"),
     "size": ("PIXELS", "128"),
     "slices": ("SLICES", "160"),

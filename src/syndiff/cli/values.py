@@ -124,6 +124,11 @@ def _check_translators(name: str, items: list[str]) -> None:
         _check_translator(name, path)
 
 
+def _check_each_translator(name: str, items: list[str]) -> None:
+    for item in items:
+        _check_translator(name, Path(item))
+
+
 def _check_prepared(name: str, folder: Path) -> None:
     remedy = "prepare the data with 'syndiff prepare'"
     if not folder.is_dir():
@@ -208,6 +213,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "export.model": _check_translator_or_run,
     "image": _check_image,
     "model": _check_translator,
+    "node.model": _check_each_translator,
     "phantom.modalities": _check_scanned,
     "config": _check_there,
     "one_shot": _check_directory,
