@@ -12,7 +12,18 @@ import threading
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom, words
+from syndiff.cli import (
+    data,
+    prepare,
+    training,
+    translation,
+    models,
+    scores,
+    demo,
+    benchmark,
+    dicom,
+    words,
+)
 
 # isort: on
 from syndiff.cli.app import app
@@ -28,6 +39,7 @@ __all__ = [
     "dicom",
     "main",
     "models",
+    "prepare",
     "scores",
     "training",
     "translation",

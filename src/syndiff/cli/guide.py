@@ -73,9 +73,14 @@ GUIDE: dict[str, Entry] = {
         (
             "syndiff prepare YOUR_SCANS data --modalities T1,T2",
             "syndiff prepare raw data --split train=8,val=2,test=2 --size 128 --spacing-mm 1.5",
+            "syndiff prepare YOUR_SCANS --dry-run",
+            "syndiff prepare YOUR_SCANS data --for brain-t1-t2",
             "syndiff prepare raw data --write-table scans.tsv",
         ),
-        ("modalities", "split", "split_file", "size", "spacing_mm", "ct_window", "table"),
+        (
+            *("modalities", "split", "split_file", "size", "spacing_mm", "ct_window", "table"),
+            *("dry_run", "for_model"),
+        ),
         "the same step by step; each command names the next",
     ),
     "train": Entry(
@@ -180,6 +185,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "ema_decay": ("FRACTION", "0.999"),
     "epochs": ("EPOCHS", "50"),
     "final_lr": ("RATE", "1e-5"),
+    "for_model": ("MODEL", "brain-t1-t2"),
     "generator": ("NUMBER", "2"),
     "generator_lr": ("RATE", "1.6e-4"),
     "hu_offset": ("HU", "-1024"),

@@ -196,6 +196,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "image": _check_image,
     "model": _check_translator,
     "phantom.modalities": _check_scanned,
+    "for_model": _check_translator,
     "config": _check_there,
     "one_shot": _check_directory,
     "pairs_from": _check_prepared,

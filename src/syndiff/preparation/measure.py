@@ -8,7 +8,7 @@ and the second pass only read this cache, with at most one scan in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.checked import checked
+from syndiff.io.dicom import reading
 from syndiff.io.digest import stamp_of
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
@@ -55,6 +56,8 @@ class MeasureOptions:
         max_slices: most slices per scan; the uppermost slices are kept.
         units: "HU" if the user states that CT is in HU although no air is in view; else "auto".
         ct_window: a name, "LO,HI" or "paper"; only "paper" needs measurements of each scan.
+        series: modality → the DICOM series to read, where a folder holds several.
+        regular_grid, hu_offset: how DICOM is read, see `dicom.options`.
     """
 
     modalities: tuple[str, ...]
@@ -64,6 +67,13 @@ class MeasureOptions:
     max_slices: int | None
     units: str = "auto"
     ct_window: str = "full"
+    series: Mapping[str, str] = field(default_factory=dict)
+    regular_grid: bool = False
+    hu_offset: float = 0.0
+
+    def reading(self, modality: str) -> dict[str, Any]:
+        """What `io.formats.read` is to be told besides the path of a scan."""
+        return reading(self.series.get(modality, ""), self.regular_grid, self.hu_offset)
 
 
 @dataclass(frozen=True)
@@ -278,7 +288,7 @@ class _Group:
 
 def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     """Read one scan and measure its head; every error names the file."""
-    volume = read(path)
+    volume = read(path, **options.reading(modality))
     ct = is_ct(modality)
     if not ct:
         refuse_labels(volume.array, f"{path}")
