@@ -75,6 +75,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff prepare raw data --split train=8,val=2,test=2 --size 128 --spacing-mm 1.5",
             "syndiff prepare YOUR_SCANS --dry-run",
             "syndiff prepare YOUR_SCANS data --for brain-t1-t2",
+            "syndiff prepare raw data --accelerate T1=4x4",
             "syndiff prepare raw data --write-table scans.tsv",
         ),
         (
@@ -158,6 +159,7 @@ GUIDE: dict[str, Entry] = {
 # Parameter → its unit or kind, and a value that makes sense; or "command.parameter".
 # Switches and options with named choices need none: they are their own example.
 OPTIONS: dict[str, tuple[str, str]] = {
+    "prepare.accelerate": ("MODALITY=FACTORS", "T1=4x4"),
     "accumulate": ("PARTS", "4"),
     "against": ("NAME", "theirs"),
     "also": ("MODALITY=PATH", "PD=PD.nii.gz"),

@@ -226,8 +226,14 @@ def _whole_volumes(
     if raw is None:
         return {}
     options = {
-        name: replace(how.options(translator), allow_synthetic=allow_synthetic)
+        name: replace(
+            how.options(translator),
+            allow_synthetic=allow_synthetic,
+            # The scans are full ones; the prepared ones that they stand for were undersampled.
+            accelerate=bool(manifest.content.get("accelerate") and config.get("accelerate")),
+        )
         for name, translator in translators.items()
+        for config in (translator.config,)
     }
     return {
         name: whole_volume(translator, manifest, split, Path(raw), options[name])

@@ -40,6 +40,7 @@ from syndiff.translators import locate, read_config
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
 MOST_WORKERS = 4096
 RETRIES = 2  # after the death of a worker or an error other than `UserError`
+BEFORE = {"accelerate": False}  # what a side-car means that was written before the option
 _network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
 
@@ -193,7 +194,7 @@ def finished(job: Job, model: Model, options: TranslationOptions) -> bool:
     if record is None:
         return False
     asked = options.deciding()
-    if any(record.get(name) != value for name, value in asked.items()):
+    if any(record.get(name, BEFORE.get(name)) != value for name, value in asked.items()):
         return False
     made_by = record.get("translator")
     mine = {"weights_sha256": model.weights_sha256, "config_sha256": model.config_sha256}

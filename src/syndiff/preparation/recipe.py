@@ -145,8 +145,10 @@ def run_job(job: Job) -> Manifest:
     )
     grids = {s: _grids(s, of, job, spacing_mm) for s, of in records.items()}
     entries = _write_all(job, records, grids, scales)
+    accelerated = {m: a.to_dict() for m, a in wanted.accelerate.items()}
     manifest = job.folder.finish(
         {
+            **({"accelerate": accelerated} if accelerated else {}),
             "made_by": f"syndiff {__version__}",
             "options": job.folder.options,
             "modalities": list(wanted.modalities),

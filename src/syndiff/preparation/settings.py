@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from syndiff.errors import DataError, ModelError, OptionError
 from syndiff.preparation.discover import Choice
-from syndiff.preparation.intensity import PAPER, RULES, IntensityScale
+from syndiff.preparation.intensity import PAPER, RULES, IntensityScale, is_ct
 from syndiff.preparation.intensity import ct_window as window_of
+from syndiff.preparation.kspace import Acceleration
 from syndiff.preparation.manifest import check_modality_names
 from syndiff.preparation.measure import MeasureOptions
 from syndiff.preparation.split import DEFAULT_SHARES, Counts, Shares
@@ -49,6 +50,7 @@ class Settings:
             a part of its description; or "T1=mprage,T2=tse" by modality. Empty: the only one.
         regular_grid: resample DICOM slices with gaps, uneven spacing or gantry tilt.
         hu_offset: number added to a CT from DICOM, in HU.
+        accelerate: modality → how its scans are undersampled in k-space (MR only).
         scales: modality → intensity scale of a ready translator, in place of one from training
             subjects. Nobody trains then, and a head that is larger than the grid is cut.
 
@@ -78,6 +80,7 @@ class Settings:
     series: str = ""
     regular_grid: bool = False
     hu_offset: float = 0.0
+    accelerate: Mapping[str, Acceleration] = field(default_factory=dict)
     scales: Mapping[str, IntensityScale] | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +98,10 @@ class Settings:
             window_of(self.ct_window)
         if self.units not in ("auto", "HU"):
             raise OptionError(f"`units` {self.units!r}", "auto or HU")
+        for name in self.accelerate:
+            if name not in self.modalities or is_ct(name):
+                mr = [m for m in self.modalities if not is_ct(m)]
+                raise OptionError(f"`accelerate` of {name}", f"MR modalities: {', '.join(mr)}")
         self.series_of()
 
     @classmethod
@@ -129,6 +136,7 @@ class Settings:
             size=(int(config["size"][0]), int(config["size"][1])),
             spacing_mm=float(config["spacing_mm"]),
             scales=scales,
+            accelerate=accelerations(config, modalities),
             **{**told, **others},
         )
 
@@ -156,6 +164,7 @@ class Settings:
             series=self.series_of(),
             regular_grid=self.regular_grid,
             hu_offset=self.hu_offset,
+            accelerate=dict(self.accelerate),
         )
 
     def series_of(self) -> dict[str, str]:
@@ -185,6 +194,7 @@ class Settings:
             "spacing_mm": "auto" if self.spacing_mm is None else float(self.spacing_mm),
             "intensity": self.intensity,
             "ct_window": self.ct_window,
+            "accelerate": {m: a.to_dict() for m, a in self.accelerate.items()} or None,
             "scales": self.scales and {m: s.to_dict() for m, s in self.scales.items()},
         }
 
@@ -198,7 +208,9 @@ class Settings:
     def check_source(self, mat: bool) -> None:
         """Raise OptionError if an option is set that this kind of source does not use."""
         if mat:
-            self._check_unset("split", "split_file", "table", "max_slices", "series", "scales")
+            self._check_unset(
+                "split", "split_file", "table", "max_slices", "series", "scales", "accelerate"
+            )
         else:
             self._check_unset("orientation", "paired")
 
@@ -210,6 +222,14 @@ class Settings:
                     f"`{name}` with {'scans' if mat else '.mat files'}",
                     "data_train_….mat in the folder" if mat else "none: such files say it by name",
                 )
+
+
+def accelerations(
+    content: Mapping[str, Any], modalities: Sequence[str]
+) -> dict[str, Acceleration]:
+    """The accelerations of some modalities in a translator's config.json or a manifest."""
+    held = content.get("accelerate") or {}
+    return {m: Acceleration.from_dict(held[m]) for m in modalities if m in held}
 
 
 def _check_modalities(modalities: Sequence[str]) -> None:
