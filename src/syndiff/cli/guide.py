@@ -76,6 +76,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff prepare YOUR_SCANS --dry-run",
             "syndiff prepare YOUR_SCANS data --for brain-t1-t2",
             "syndiff prepare raw data --accelerate T1=4x4",
+            "syndiff prepare IXI data --recipe examples/ixi.yaml",
             "syndiff prepare raw data --write-table scans.tsv",
         ),
         (
@@ -224,6 +225,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "presets": ("PRESETS", "default,small"),
     "seconds": ("SECONDS", "20"),
     "prefer": ("WORDS", "acq-mprage"),
+    "recipe": ("FILE", "examples/ixi.yaml"),
     "report": ("FILE", "commissioning.html"),
     "repeats": ("CALLS", "5"),
     "samples": ("CHAINS", "8"),

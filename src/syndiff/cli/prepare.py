@@ -164,6 +164,13 @@ def prepare(
             autocompletion=folders_of_models,
         ),
     ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML of such options, e.g. examples/ixi.yaml of the paper's data sets; options "
+            "go before it."
+        ),
+    ] = None,
     series: PreparedSeries = "",
     regular_grid: RegularGrid = False,
     hu_offset: HuOffset = 0.0,
@@ -184,7 +191,7 @@ def prepare(
         chosen["accelerate"] = (accelerate, undersampling, seed)
     elif is_given(context, "undersampling") or is_given(context, "seed"):
         raise OptionError("`undersampling` or `seed` without `accelerate`", "all of them, or none")
-    settings = _settings(chosen, for_model)
+    settings = _settings(chosen, for_model, recipe)
     if write_table is not None:
         return _write_table(raw, write_table, settings)
     if dry_run:
@@ -235,11 +242,19 @@ def _split(text: str) -> Any:
     return parse_split(text) if text else None
 
 
-def _settings(chosen: Mapping[str, Any], for_model: Path | None) -> Settings:
-    """The options that somebody typed, over those of a translator."""
+def _settings(chosen: Mapping[str, Any], for_model: Path | None, recipe: Path | None) -> Settings:
+    """The options that somebody typed, over those of a recipe or a translator."""
+    from syndiff.preparation.recipe_file import read_recipe
     from syndiff.preparation.settings import Settings
 
     fields = {name: FIELDS[name](value) for name, value in chosen.items()}
+    if recipe is not None:
+        if for_model is not None:
+            raise OptionError("`recipe` with --for", "one of them", "the translator says it")
+        written = read_recipe(recipe)
+        if fields.get("split_file") or fields.get("table"):
+            written.pop("split", None)
+        return Settings(**written | fields)
     if for_model is None:
         return Settings(**{"modalities": ("T1", "T2")} | fields)
     for name in OF_THE_TRANSLATOR:

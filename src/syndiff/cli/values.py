@@ -201,6 +201,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "config": _check_there,
     "one_shot": _check_directory,
     "pairs_from": _check_prepared,
+    "recipe": _check_there,
     "what": _check_what,
     "whole_volumes": _check_directory,
 }
