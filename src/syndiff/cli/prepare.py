@@ -18,6 +18,7 @@ from syndiff.cli.console import console_reporter
 from syndiff.cli.dicom import HuOffset, RegularGrid
 from syndiff.cli.outcome import Outcome, unused
 from syndiff.errors import OptionError
+from syndiff.tasks import Workers
 
 if TYPE_CHECKING:
     from syndiff.preparation.settings import Settings
@@ -171,6 +172,12 @@ def prepare(
             "go before it."
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes; each holds one person's scans at a time.")
+    ] = 1,
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a dask scheduler instead: tcp://host:8786.")
+    ] = "",
     series: PreparedSeries = "",
     regular_grid: RegularGrid = False,
     hu_offset: HuOffset = 0.0,
@@ -195,9 +202,9 @@ def prepare(
     if write_table is not None:
         return _write_table(raw, write_table, settings)
     if dry_run:
-        return _dry_run(raw, out, settings)
+        return _dry_run(raw, out, settings, workers)
     assert out is not None  # checked above
-    return _prepare(raw, out, settings, for_model)
+    return _prepare(raw, out, settings, for_model, Workers(workers, scheduler))
 
 
 # Fields of `Settings` that an option of the same name sets, and how its text is read.
@@ -265,13 +272,15 @@ def _settings(chosen: Mapping[str, Any], for_model: Path | None, recipe: Path | 
     return Settings.for_translator(read_config(locate(for_model)), **fields)
 
 
-def _prepare(raw: Path, out: Path, settings: Settings, for_model: Path | None) -> Outcome:
+def _prepare(
+    raw: Path, out: Path, settings: Settings, for_model: Path | None, workers: Workers
+) -> Outcome:
     from syndiff.preparation.official_mat import is_official
     from syndiff.preparation.recipe import prepare_with
     from syndiff.preparation.summary import summary
 
     with console_reporter("preparing") as report:
-        manifest = prepare_with(raw, out, settings, report)
+        manifest = prepare_with(raw, out, settings, report, workers)
     if for_model is None:
         following = _train(out, manifest.modalities)
     else:
@@ -288,12 +297,12 @@ def _prepare(raw: Path, out: Path, settings: Settings, for_model: Path | None) -
     )
 
 
-def _dry_run(raw: Path, out: Path | None, settings: Settings) -> Outcome:
+def _dry_run(raw: Path, out: Path | None, settings: Settings, workers: int) -> Outcome:
     """What would be done; the next command is the same without --dry-run."""
     from syndiff.preparation.dry_run import forecast
 
     with console_reporter("looking") as report:
-        found = forecast(raw, out, settings, report=report)
+        found = forecast(raw, out, settings, workers, report)
     words = [word for word in sys.argv[1:] if word != "--dry-run"]
     if out is None:
         words.insert(words.index(str(raw)) + 1 if str(raw) in words else 1, "data")

@@ -10,6 +10,7 @@ A run that was interrupted goes on where it stopped; a finished folder is left a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,9 +39,12 @@ from syndiff.preparation.scans import Request, ScanFolder
 from syndiff.preparation.settings import Settings
 from syndiff.preparation.source import Fault, Source
 from syndiff.preparation.split import parse_split
+from syndiff.preparation.spread import measured_by_all, written_by_all
 from syndiff.reporting import SILENT, Reporter
+from syndiff.tasks import Workers
 
 __all__ = ["Settings", "job_of", "parse_split", "prepare", "prepare_with"]
+ALONE = Workers()
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Job:
         settings: the options.
         spacing_mm: of the slices to write; None: what the heads need.
         report: receives phases, progress and warnings.
+        workers: who does it.
     """
 
     source: Source
@@ -60,15 +65,26 @@ class Job:
     settings: Settings
     spacing_mm: float | None
     report: Reporter
+    workers: Workers = ALONE
 
 
-def prepare(raw: Path, out: Path, *, report: Reporter = SILENT, **options: Any) -> Manifest:
+def prepare(
+    raw: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    scheduler: str = "",
+    report: Reporter = SILENT,
+    **options: Any,
+) -> Manifest:
     """Convert a folder of scans to the prepared data that training and evaluation read.
 
     Args:
         raw: folder of scans, see `discover` for the layouts; or folder of the official code's
             .mat files, see `official_mat`, which contain their split and are not registered.
         out: the folder to make; an unfinished folder with the same options is continued.
+        workers: number of processes; the prepared data do not depend on it.
+        scheduler: address of a dask scheduler, in place of processes on this machine.
         report: receives phases, the number of finished subjects, and warnings.
         options: the fields of `Settings`: modalities=("T1", "T2"), split={"train": 8, ...}, ...
 
@@ -81,12 +97,20 @@ def prepare(raw: Path, out: Path, *, report: Reporter = SILENT, **options: Any) 
         UserError: scans cannot be used; the message names all of them, and no manifest is
             written.
     """
-    return prepare_with(raw, out, Settings(**options), report)
+    return prepare_with(raw, out, Settings(**options), report, Workers(workers, scheduler))
 
 
-def prepare_with(raw: Path, out: Path, settings: Settings, report: Reporter = SILENT) -> Manifest:
-    """The same as `prepare`, with the options as one object."""
-    job = job_of(Path(raw), Path(out), settings, report)
+def prepare_with(
+    raw: Path,
+    out: Path,
+    settings: Settings,
+    report: Reporter = SILENT,
+    workers: Workers = ALONE,
+) -> Manifest:
+    """The same as `prepare`, with the options as objects."""
+    if not workers.alone:  # which may run in other folders, and on other machines
+        raw, out = Path(os.path.abspath(raw)), Path(os.path.abspath(out))
+    job = replace(job_of(Path(raw), Path(out), settings, report), workers=workers)
     with only_writer(out):
         return run_job(job)
 
@@ -179,21 +203,43 @@ def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
         faults: list[Fault] = []
         total = len(job.source.files)
         job.report.phase("reading and registering")
-        for subject in left:
-            now = f"person {len(records) + 1} of {total}: {subject}"
-            job.report.progress(len(records), total, now)
-            try:
-                records[subject] = job.source.records(subject)
-            except UserError as error:
+        for subject, found, error in _measured(job, left, total - len(left)):
+            if found is not None:
+                records[subject] = found
+            if error is not None:
                 faults += job.source.faults(subject, error)
         if not faults:
             break
+        order = list(job.source.files)
+        faults.sort(key=lambda fault: order.index(fault.subject))  # whoever finished first
         if not job.settings.skip_bad:
             raise _all_in_one(faults)
         source = job.source.without(faults)
         job = replace(job, source=source, folder=replace(job.folder, source=source))
         left = [subject for subject in source.files if subject not in records]
     return job, {subject: records[subject] for subject in job.source.files}
+
+
+def _measured(
+    job: Job, subjects: Sequence[str], done: int
+) -> Iterator[tuple[str, dict[str, dict[str, Any]] | None, UserError | None]]:
+    """Subject, its records, and why there are none; in this process or by all workers."""
+    total = done + len(subjects)
+    if not job.workers.alone and isinstance(job.source, ScanFolder):
+        job.report.progress(done, total)
+        for found in measured_by_all(job.source, subjects, job.workers, job.report):
+            done += 1
+            job.report.progress(done, total, found[0])
+            yield found
+        return
+    for number, subject in enumerate(subjects, start=done):
+        job.report.progress(number, total, f"person {number + 1} of {total}: {subject}")
+        try:
+            records = job.source.records(subject)
+        except UserError as error:
+            yield subject, None, error
+        else:
+            yield subject, records, None
 
 
 def _all_in_one(faults: Sequence[Fault]) -> UserError:
@@ -242,17 +288,35 @@ def _write_all(
     scales: Mapping[str, IntensityScale],
 ) -> list[dict[str, Any]]:
     """The second pass: every scan's slices on disk, and its entry in the manifest."""
-    entries = []
-    done, total = 0, sum(len(of) for of in records.values())
+    entries = {
+        subject: [_entry(job, subject, m, of[m], grids[subject][m], scales) for m in of]
+        for subject, of in records.items()
+    }
     job.report.phase("writing slices")
-    for subject, of in records.items():
-        for modality, record in of.items():
-            job.report.progress(done, total, f"{subject} {modality}")
-            entry = _entry(job, subject, modality, record, grids[subject][modality], scales)
-            _write_scan(job, entry, scales[modality])
-            entries.append(entry)
-            done += 1
-    return entries
+    if not job.workers.alone and isinstance(job.source, ScanFolder):
+        calls = {s: (_only(job, job.source, s), of, scales) for s, of in entries.items()}
+        for done, subject in enumerate(written_by_all(write_subject, calls, job.workers)):
+            job.report.progress(done + 1, len(calls), subject)
+    else:
+        for done, (subject, of_subject) in enumerate(entries.items()):
+            job.report.progress(done, len(entries), subject)
+            write_subject(job, of_subject, scales)
+    return [entry for of_subject in entries.values() for entry in of_subject]
+
+
+def write_subject(
+    job: Job, entries: Sequence[dict[str, Any]], scales: Mapping[str, IntensityScale]
+) -> None:
+    """Write the slices of a subject's scans; runs in a worker, too."""
+    for entry in entries:
+        _write_scan(job, entry, scales[entry["modality"]])
+
+
+def _only(job: Job, source: ScanFolder, subject: str) -> Job:
+    """What a worker needs of a job to write one subject's slices."""
+    alone = replace(source.only(subject), report=SILENT)
+    folder = replace(job.folder, source=alone)
+    return replace(job, source=alone, folder=folder, report=SILENT, workers=ALONE)
 
 
 def _entry(
