@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syndiff.cli import values
-from syndiff.cli.app import Modalities, Seed, app, listed, named, number
+from syndiff.cli.app import Modalities, Seed, app, listed, number
 from syndiff.cli.command import is_given
 from syndiff.cli.completion import folders_of_models
 from syndiff.cli.console import console_reporter
@@ -239,8 +239,8 @@ OF_THE_TRANSLATOR = ("modalities", "size", "spacing_mm", "intensity", "ct_window
 def _accelerate(items: list[str], pattern: str, seed: int) -> Any:
     from syndiff.preparation.kspace import Acceleration
 
-    pairs = named("--accelerate", items, "T1=4x4")
-    return {name: Acceleration.parse(factors, pattern, seed) for name, factors in pairs}
+    factors = values.paths_by_name("--accelerate", items, "T1=4x4")
+    return {name: Acceleration.parse(f"{text}", pattern, seed) for name, text in factors.items()}
 
 
 def _split(text: str) -> Any:
