@@ -131,6 +131,27 @@ def test_prepare_takes_folders_and_zips(syndiff, tmp_path) -> None:
     assert PATIENT_ID not in manifest
 
 
+def test_prepare_chooses_series_by_modality(syndiff, tmp_path) -> None:
+    raw = tmp_path / "raw"
+    for modality, word in (("T1", "mprage"), ("T2", "tse")):
+        for number, name in enumerate((f"{word} sag", "other")):
+            tags = {"SeriesDescription": name, "SeriesNumber": number + 1}
+            series = head_series(
+                head((40, 44, 10 + 2 * number)), uid=f"1.2.3.{modality[1]}.{number}", tags=tags
+            )
+            series.write(raw / "sub-1" / modality, f"{number}-{{}}".format)
+    small = ("--split", "0/0/100", "--no-register", "--size", "32", "--spacing-mm", "7")
+    code, _, err = syndiff("prepare", raw, tmp_path / "no", *small)
+    assert code == 2
+    assert "2 series" in err.splitlines()[-1]
+    chosen = ("--series", "T1=mprage,T2=tse")
+    code, _, err = syndiff("prepare", raw, tmp_path / "data", *small, *chosen)
+    assert code == 0, err
+    content = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert [scan["file_shape"][2] for scan in content["scans"]] == [10, 10]
+    assert content["options"]["series"] == {"T1": "mprage", "T2": "tse"}
+
+
 def test_prepare_notices_synthetic_series(syndiff, tmp_path) -> None:
     for modality in ("T1", "T2"):
         tags = {"SyntheticData": "YES"} if modality == "T2" else {}

@@ -12,8 +12,19 @@ import threading
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom
-from syndiff.cli import node, words
+from syndiff.cli import (
+    data,
+    prepare,
+    training,
+    translation,
+    models,
+    scores,
+    demo,
+    benchmark,
+    dicom,
+    node,
+    words,
+)
 
 # isort: on
 from syndiff.cli.app import app
@@ -30,6 +41,7 @@ __all__ = [
     "main",
     "models",
     "node",
+    "prepare",
     "scores",
     "training",
     "translation",

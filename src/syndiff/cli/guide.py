@@ -73,9 +73,16 @@ GUIDE: dict[str, Entry] = {
         (
             "syndiff prepare YOUR_SCANS data --modalities T1,T2",
             "syndiff prepare raw data --split train=8,val=2,test=2 --size 128 --spacing-mm 1.5",
+            "syndiff prepare YOUR_SCANS --dry-run",
+            "syndiff prepare YOUR_SCANS data --for brain-t1-t2",
+            "syndiff prepare raw data --accelerate T1=4x4",
+            "syndiff prepare IXI data --recipe examples/ixi.yaml",
             "syndiff prepare raw data --write-table scans.tsv",
         ),
-        ("modalities", "split", "split_file", "size", "spacing_mm", "ct_window", "table"),
+        (
+            *("modalities", "split", "split_file", "size", "spacing_mm", "ct_window", "table"),
+            *("dry_run", "for_model"),
+        ),
         "the same step by step; each command names the next",
     ),
     "train": Entry(
@@ -164,6 +171,7 @@ GUIDE: dict[str, Entry] = {
 # Switches and options with named choices need none: they are their own example.
 OPTIONS: dict[str, tuple[str, str]] = {
     "accept": ("AET@HOST", "PACS@127.0.0.1"),
+    "prepare.accelerate": ("MODALITY=FACTORS", "T1=4x4"),
     "accumulate": ("PARTS", "4"),
     "address": ("ADDRESS", "0.0.0.0"),
     "aet": ("TITLE", "SYNDIFF"),
@@ -196,6 +204,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "epochs": ("EPOCHS", "50"),
     "final_lr": ("RATE", "1e-5"),
     "folder": ("FOLDER", "syndiff-node"),
+    "for_model": ("MODEL", "brain-t1-t2"),
     "generator": ("NUMBER", "2"),
     "generator_lr": ("RATE", "1.6e-4"),
     "hu_offset": ("HU", "-1024"),
@@ -235,6 +244,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "seconds": ("SECONDS", "20"),
     "port": ("PORT", "11112"),
     "prefer": ("WORDS", "acq-mprage"),
+    "recipe": ("FILE", "examples/ixi.yaml"),
     "report": ("FILE", "commissioning.html"),
     "quiet_seconds": ("SECONDS", "30"),
     "repeats": ("CALLS", "5"),

@@ -29,6 +29,7 @@ By = Literal["subject", "slice"]
 Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]
 Units = Literal["auto", "HU"]
+Undersampling = Literal["central", "variable"]
 Protocol = Literal["ixi", "mprage", "clinical2d", "random"]
 Scanned = Literal["T1", "T2", "PD", "FLAIR", "CT"]
 Format = Literal["onnx", "torch"]
@@ -215,9 +216,11 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "model": _check_translator,
     "node.model": _check_each_translator,
     "phantom.modalities": _check_scanned,
+    "for_model": _check_translator,
     "config": _check_there,
     "one_shot": _check_directory,
     "pairs_from": _check_prepared,
+    "recipe": _check_there,
     "what": _check_what,
     "whole_volumes": _check_directory,
 }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from syndiff.errors import GeometryError, OptionError, VolumeError
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.kspace import Acceleration
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 
@@ -45,7 +46,12 @@ class Acquired:
 
     @classmethod
     def of(
-        cls, modality: str, volume: Volume, intensity: Mapping[str, Any], frame_mm: float
+        cls,
+        modality: str,
+        volume: Volume,
+        intensity: Mapping[str, Any],
+        frame_mm: float,
+        acceleration: Acceleration | None = None,
     ) -> Acquired:
         """Measure a volume.
 
@@ -54,6 +60,7 @@ class Acquired:
             volume: the volume in acquired units.
             intensity: the modality's entry in `config.json`.
             frame_mm: the shorter side of the training slices in mm.
+            acceleration: how the volume is undersampled; None for one that is taken as it is.
 
         Raises:
             VolumeError: the volume holds no tissue, is a mask or a label map, or its values are
@@ -70,6 +77,10 @@ class Acquired:
                 f"{volume.name}: {error.found}", error.expected, error.remedy
             ) from error
         volume = volume.like(values.array)
+        if acceleration is not None:
+            from syndiff.io.volume import from_slices, to_slices
+
+            volume = volume.like(from_slices(acceleration.undersampled(to_slices(volume))))
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")

@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.inference.options import DEFAULTS, TranslationOptions
@@ -35,11 +34,11 @@ from syndiff.memory import keep_freed
 from syndiff.preparation.discover import counted
 from syndiff.preparation.selection import scans_of
 from syndiff.reporting import SILENT, Remembering, Reporter
+from syndiff.tasks import Workers, run_tasks
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
-MOST_WORKERS = 4096
-RETRIES = 2  # after the death of a worker or an error other than `UserError`
+BEFORE = {"accelerate": False}  # what a side-car means that was written before the option
 _network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
 
@@ -109,8 +108,7 @@ def translate_folder(
     loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
     loaded_model.translator.require_source()
     folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
-    if not 1 <= workers <= MOST_WORKERS:
-        raise OptionError(f"`workers` {workers}", f"1 to {MOST_WORKERS}")
+    Workers(workers, scheduler)  # refuses what is out of range
     jobs = plan(model, folder, out, pattern, modality, report)
     with ExitStack() as stack:
         if not all(finished(job, loaded_model, options) for job in jobs):
@@ -193,7 +191,7 @@ def finished(job: Job, model: Model, options: TranslationOptions) -> bool:
     if record is None:
         return False
     asked = options.deciding()
-    if any(record.get(name) != value for name, value in asked.items()):
+    if any(record.get(name, BEFORE.get(name)) != value for name, value in asked.items()):
         return False
     made_by = record.get("translator")
     mine = {"weights_sha256": model.weights_sha256, "config_sha256": model.config_sha256}
@@ -214,53 +212,11 @@ def _run(
     overwrite: bool,
 ) -> Iterator[Result]:
     """Run the jobs on a local cluster or on a given scheduler; yield results as they finish."""
-    if not jobs:
-        return
-    # Importing dask takes a second, and only the translation of folders needs it.
-    from dask import config
-    from distributed import Client, LocalCluster, as_completed
-
-    # A task may be run again after the death of its worker, `RETRIES` times.
-    config.set({"distributed.scheduler.allowed-failures": RETRIES})
-    workers = min(workers, len(jobs))
-    with ExitStack() as stack:
-        if scheduler:
-            client = stack.enter_context(_given(scheduler))
-        else:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=TASKS_PER_PROCESS,
-                processes=workers > 1,
-                memory_limit=0,
-                # A port of its own: a fixed one may be in use, and dask warns of it.
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                silence_logs=50,
-            )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
-        threads = 0 if scheduler else _threads(workers)
-        how = (options, threads, overwrite)
-        tasks = {
-            client.submit(work, model, job, *how, pure=False, retries=RETRIES): job for job in jobs
-        }
-        for task in as_completed(tasks):
-            problem = task.exception()
-            reason = f"failed {RETRIES + 1} times ({problem!r})"
-            yield task.result() if problem is None else Result(tasks[task], problem=reason)
-            task.release()
-
-
-def _given(scheduler: str) -> Any:
-    """A client of a scheduler that is already running."""
-    from distributed import Client
-
-    try:
-        return Client(scheduler, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise OptionError(
-            f"no dask scheduler answers at {scheduler} ({error})",
-            "an address such as tcp://host:8786",
-            "start one with 'dask scheduler', or leave `scheduler` out and give `workers`",
-        ) from error
+    who = Workers(workers, scheduler)
+    threads = 0 if scheduler else _threads(min(workers, max(len(jobs), 1)))
+    calls = {job: (model, job, options, threads, overwrite) for job in jobs}
+    for done in run_tasks(work, calls, who, TASKS_PER_PROCESS):
+        yield Result(done.item, problem=done.problem) if done.problem else done.result
 
 
 def work(

@@ -27,6 +27,7 @@ from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.io.pairs import write_pair
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.settings import accelerations
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
     CONFIG,
@@ -261,6 +262,10 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: the seed changes the result" if translator.stochastic else "none"),
         ("trained at", f"{translator.spacing_mm:g} mm pixels, {h}×{w}; others are resampled"),
+        *(
+            (f"{m} scans", f"accelerated {a.words}: acquired so, or translated with --accelerate")
+            for m, a in accelerations(config, translator.sources).items()
+        ),
         ("axes", str(config.get("axes", ""))),
         ("output", f"0 to {top:.4g} {target.unit}" if target.unit != "HU" else "HU"),
         ("training", ", ".join(f"{k} {v}" for k, v in training.items())),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy
-from syndiff.errors import GeometryError
+from syndiff.errors import GeometryError, OptionError
 from syndiff.inference.acquired import Acquired, in_order
 from syndiff.inference.doubts import doubts
 from syndiff.inference.frames import Frames, box_of
@@ -21,6 +21,7 @@ from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.slices import translate_slices
 from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.settings import accelerations
 from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import Translator
 
@@ -110,7 +111,17 @@ def _acquired(
         refuse_synthetic(scan, options.allow_synthetic)
     intensity = translator.config["intensity"]
     frame_mm = min(translator.config["size"]) * translator.spacing_mm
-    return [Acquired.of(m, scan, intensity[m], frame_mm) for m, scan in sources.items()]
+    made = accelerations(translator.config, translator.sources)
+    if options.accelerate and not made:
+        raise OptionError(
+            f"`accelerate` with {translator.name}, which was trained on full scans",
+            "a translator that was trained on accelerated ones",
+            "leave it out",
+        )
+    how = made if options.accelerate else {}
+    return [
+        Acquired.of(m, scan, intensity[m], frame_mm, how.get(m)) for m, scan in sources.items()
+    ]
 
 
 def _translated(

@@ -46,11 +46,12 @@ def check_voxels(
     splits: Mapping[str, str],
     records: Mapping[str, Mapping[str, Any]],
     report: Reporter,
+    reading: Callable[[str], Mapping[str, Any]] = lambda modality: {},
 ) -> None:
     """Refuse scans with equal voxels in different splits; warn of equal scans in one split.
 
     This finds copies that were compressed again and so differ in bytes. Only scans with exactly
-    equal measurements are read again and compared.
+    equal measurements are read again and compared; `reading` tells how a modality is read.
 
     Raises:
         DataError: scans in different splits have equal voxels; the message names all of them.
@@ -61,7 +62,10 @@ def check_voxels(
     for held in likely:
         path = {place: raw / files[place[0]][place[1]] for place in held}
         if len({_digest(path[place]) for place in held}) > 1:  # else `check_bytes` reported them
-            groups += _grouped(held, lambda place, path=path: _voxels(path[place]))  # type: ignore[misc]
+            groups += _grouped(
+                held,
+                lambda place, path=path: _voxels(path[place], reading(place[1])),  # type: ignore[misc]
+            )
     _tell(groups, files, splits, report)
 
 
@@ -99,5 +103,6 @@ def _digest(path: Path) -> str:
     return sha256_of(path)
 
 
-def _voxels(path: Path) -> str:
-    return hashlib.sha256(np.ascontiguousarray(read(path).array).tobytes()).hexdigest()
+def _voxels(path: Path, how: Mapping[str, Any]) -> str:
+    array = np.ascontiguousarray(read(path, **how).array)
+    return hashlib.sha256(array.tobytes()).hexdigest()
