@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
+from syndiff.preparation.body import without_couch
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
 from syndiff.preparation.labels import refuse_labels
@@ -69,7 +70,10 @@ class Acquired:
             raise VolumeError(
                 f"{volume.name}: {error.found}", error.expected, error.remedy
             ) from error
-        volume = volume.like(values.array)
+        array, couch = values.array, ""
+        if scale.unit == "HU":  # as `prepare` does it
+            array, couch = without_couch(array, volume.spacing_mm)
+        volume = volume.like(array)
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
@@ -78,7 +82,11 @@ class Acquired:
         # As `prepare` takes it (preparation/measure.py), whatever the size of the frames.
         bright = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit)
         mean = scale.reference_mean(volume.array, bright)
-        notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
+        notes = (
+            *values.notes,
+            *([couch] if couch else []),
+            *field_doubts(volume.array, mask, scale.unit),
+        )
         return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:

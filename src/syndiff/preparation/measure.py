@@ -21,6 +21,7 @@ from syndiff.io.checked import checked
 from syndiff.io.digest import stamp_of
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, to_slices
+from syndiff.preparation.body import without_couch
 from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import (
@@ -40,7 +41,7 @@ from syndiff.preparation.stored import Cached
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 6  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 7  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     try:
         refuse_other_kind(volume.stored.modality, unit)
         values = understood(volume.array, unit, certain=options.units == "HU")
-        volume = volume.like(values.array)
+        array, couch = without_couch(values.array, volume.spacing_mm) if ct else (values.array, "")
+        volume = volume.like(array)
         mask = foreground_mask(volume.array, unit)
         if not mask.any():
             raise VolumeError("it holds nothing that looks like tissue")
@@ -295,7 +297,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)
-    notes = (*volume.stored.notes, *values.notes, *field_doubts(volume.array, mask, unit))
+    found = (*volume.stored.notes, *values.notes, *([couch] if couch else []))
+    notes = (*found, *field_doubts(volume.array, mask, unit))
     return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), marks, notes)
 
 
