@@ -178,8 +178,9 @@ def test_values_at_random(changes: dict[str, object], files: set[int], folder: P
 
 
 @pytest.mark.slow
-def test_a_file_cut_at_every_length(folder: Path) -> None:
-    """Nowhere a traceback; a cut file never passes for a whole one."""
+def test_a_file_cut_at_every_length(tmp_path: Path) -> None:
+    """Nowhere a traceback; a cut file never passes for a whole one, nor its series without it."""
+    folder = VirtualSeries(pattern((4, 5, 5))).write(tmp_path / "in")
     path = folder / "001.dcm"
     whole = path.read_bytes()
     complete = read(folder).array
