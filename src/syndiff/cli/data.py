@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -12,6 +13,8 @@ from syndiff.cli.app import Seed, app, listed
 from syndiff.cli.console import console_reporter
 from syndiff.cli.outcome import Outcome, unused
 from syndiff.errors import OptionError
+
+PELVIS = "pelvis"  # the value of --anatomy that is no folder
 
 
 @app.command()
@@ -24,7 +27,7 @@ def phantom(
     modalities: Annotated[str, typer.Option(help="Any of T1,T2,PD,FLAIR,CT.")] = "T1,T2",
     seed: Seed = 0,
     spacing_mm: Annotated[
-        float | None, typer.Option(help="Voxel size in mm; default: 2, or 1 with --anatomy.")
+        float | None, typer.Option(help="Voxel size in mm; default: 2, or 1 with label maps.")
     ] = None,
     lesions: Annotated[int, typer.Option(min=0, help="White-matter lesions per subject.")] = 0,
     misregistration_mm: Annotated[
@@ -38,43 +41,46 @@ def phantom(
     ] = 0.2,
     anatomy: Annotated[
         Path | None,
-        typer.Option(help="Folder of label maps (BrainWeb's, FreeSurfer's, SynthSeg's) to scan."),
+        typer.Option(
+            help="pelvis, or a folder of label maps (of BrainWeb, FreeSurfer, SynthSeg) to scan."
+        ),
     ] = None,
     protocol: Annotated[
         values.Protocol | None,
-        typer.Option(help="With --anatomy: how the scans are made; default: ixi."),
+        typer.Option(
+            help="With --anatomy: how the scans are made; default: ixi, of a pelvis gold-atlas."
+        ),
     ] = None,
+    organ_motion: Annotated[
+        bool,
+        typer.Option(
+            "--organ-motion", help="In a pelvis: CT of another day: other bladder, rectum and gas."
+        ),
+    ] = False,
 ) -> Outcome:
     """Make virtual subjects with exact ground truth: images, tissue labels."""
     from syndiff.phantom import write_cohort, write_heads
 
-    if anatomy and (lesions or misregistration_mm):
-        raise OptionError("--lesions or --misregistration-mm with --anatomy", "neither")
-    if protocol and not anatomy:
-        raise OptionError(f"--protocol {protocol} without --anatomy", "label maps to scan")
     chosen = listed(modalities)
+    pelvis = anatomy == Path(PELVIS)
+    _check_anatomy(anatomy, protocol, bool(lesions or misregistration_mm), organ_motion)
     with console_reporter("virtual subjects") as report:
-        common: dict[str, Any] = {
-            "modalities": chosen, "seed": seed, "noise": noise, "bias": bias, "report": report,
-        }  # fmt: skip
-        if anatomy:
+        common: dict[str, Any] = {"modalities": chosen, "report": report}
+        scanner: dict[str, Any] = {"seed": seed, "noise": noise, "bias": bias}
+        if spacing_mm is not None:
+            scanner["spacing_mm"] = spacing_mm
+        if pelvis:
+            made = _write_pelves(out, subjects or 12, common, scanner, protocol, organ_motion)
+        elif anatomy:
             made = write_heads(
-                out,
-                anatomy,
-                subjects=subjects or 0,
-                spacing_mm=1.0 if spacing_mm is None else spacing_mm,
-                protocol=protocol or "ixi",
-                **common,
-            )
+                out, anatomy, subjects=subjects or 0, protocol=protocol or "ixi",
+                **common, **scanner,
+            )  # fmt: skip
         else:
             made = write_cohort(
-                out,
-                subjects=subjects or 12,
-                spacing_mm=2.0 if spacing_mm is None else spacing_mm,
-                lesions=lesions,
-                misregistration_mm=misregistration_mm,
-                **common,
-            )
+                out, subjects=subjects or 12, lesions=lesions,
+                misregistration_mm=misregistration_mm, **common, **scanner,
+            )  # fmt: skip
     data = unused(out.parent / "data")
     return Outcome(
         lines=[f"{len(made)} virtual subjects in {out}"],
@@ -82,3 +88,33 @@ def phantom(
         figures={"subjects": len(made), "modalities": chosen},
         next=["prepare", out, data, "--modalities", ",".join(chosen)],
     )
+
+
+def _check_anatomy(
+    anatomy: Path | None, protocol: str | None, of_heads: bool, organ_motion: bool
+) -> None:
+    """Refuse options that the chosen anatomy does not have."""
+    pelvis = anatomy == Path(PELVIS)
+    if anatomy and of_heads:
+        raise OptionError("--lesions or --misregistration-mm with --anatomy", "neither")
+    if organ_motion and not pelvis:
+        raise OptionError("--organ-motion without --anatomy pelvis", "a pelvis, or none of it")
+    if protocol and not anatomy:
+        raise OptionError(f"--protocol {protocol} without --anatomy", "label maps to scan")
+    known = get_args(values.PelvisProtocol if pelvis else values.HeadProtocol)
+    if protocol and protocol not in known:
+        raise OptionError(
+            f"--protocol {protocol} with --anatomy {anatomy}", f"one of {', '.join(known)}"
+        )
+
+
+def _write_pelves(
+    out: Path, subjects: int, common: dict[str, Any], scanner: dict[str, Any],
+    protocol: str | None, organ_motion: bool,
+) -> list[Path]:  # fmt: skip
+    from syndiff.phantom.pelvis import Settings, write_pelves
+
+    settings = Settings(**scanner, organ_motion=organ_motion)
+    if protocol:
+        settings = replace(settings, protocol=protocol)
+    return write_pelves(out, subjects=subjects, settings=settings, **common)

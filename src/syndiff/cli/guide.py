@@ -64,6 +64,7 @@ GUIDE: dict[str, Entry] = {
         (
             "syndiff phantom raw --subjects 6 --modalities T1,T2",
             "syndiff phantom raw --anatomy label_maps/ --protocol mprage",
+            "syndiff phantom raw --anatomy pelvis --modalities T1,T2,CT --organ-motion",
         ),
         ("subjects", "modalities", "seed", "spacing_mm"),
     ),

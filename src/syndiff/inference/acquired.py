@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
+from syndiff.preparation.body import without_couch
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
 from syndiff.preparation.kspace import Acceleration
@@ -76,7 +77,10 @@ class Acquired:
             raise VolumeError(
                 f"{volume.name}: {error.found}", error.expected, error.remedy
             ) from error
-        volume = volume.like(values.array)
+        array, couch = values.array, ""
+        if scale.unit == "HU":  # as `prepare` does it
+            array, couch = without_couch(array, volume.spacing_mm)
+        volume = volume.like(array)
         if acceleration is not None:
             from syndiff.io.volume import from_slices, to_slices
 
@@ -89,7 +93,11 @@ class Acquired:
         # As `prepare` takes it (preparation/measure.py), whatever the size of the frames.
         bright = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit)
         mean = scale.reference_mean(volume.array, bright)
-        notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
+        notes = (
+            *values.notes,
+            *([couch] if couch else []),
+            *field_doubts(volume.array, mask, scale.unit),
+        )
         return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:

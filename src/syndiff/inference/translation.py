@@ -20,6 +20,7 @@ from syndiff.inference.frames import Frames, box_of
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.slices import translate_slices
 from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic
+from syndiff.preparation.body import stored_hu
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.settings import accelerations
 from syndiff.reporting import SILENT, Remembering, Reporter
@@ -87,6 +88,9 @@ def translate_volume(
     output, kept = _translated(
         translator.for_precision(options.precision), acquired, options, heard
     )
+    if scale_of(translator).unit == "HU":
+        body = np.logical_or.reduce([a.mask for a in acquired])
+        output = stored_hu(output, body, acquired[0].volume.spacing_mm)
     anatomy = None
     if options.check:
         heard.phase("checking the anatomy")
@@ -137,7 +141,7 @@ def _translated(
     """
     from syndiff.io.volume import from_slices, to_slices
 
-    scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
+    scale = scale_of(translator)
     volume = acquired[0].volume
     frames = _frames(translator, acquired)
     tissue = np.flatnonzero(acquired[0].mask.any(axis=(0, 1)))
@@ -163,6 +167,11 @@ def _translated(
     if not np.isfinite(output).all():
         raise GeometryError("the translator made values that are not finite", remedy="retrain it")
     return np.ascontiguousarray(from_slices(output)), kept
+
+
+def scale_of(translator: Translator) -> IntensityScale:
+    """The rule of the target's intensities."""
+    return IntensityScale.from_dict(translator.config["intensity"][translator.target])
 
 
 def _frames(translator: Translator, acquired: Sequence[Acquired]) -> Frames:

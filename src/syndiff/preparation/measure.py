@@ -23,6 +23,7 @@ from syndiff.io.dicom import reading
 from syndiff.io.digest import stamp_of
 from syndiff.io.formats import read
 from syndiff.io.volume import Volume, from_slices, to_slices
+from syndiff.preparation.body import without_couch
 from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import (
@@ -44,7 +45,7 @@ from syndiff.preparation.stored import Cached
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 6  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 7  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -312,7 +313,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     try:
         refuse_other_kind(volume.stored.modality, unit)
         values = understood(volume.array, unit, certain=options.units == "HU")
-        whole = volume = volume.like(values.array)
+        array, couch = without_couch(values.array, volume.spacing_mm) if ct else (values.array, "")
+        whole = volume = volume.like(array)
         mask = whole_mask = foreground_mask(volume.array, unit)
         if acceleration := options.accelerate.get(modality):
             volume = whole.like(from_slices(acceleration.undersampled(to_slices(whole))))
@@ -324,7 +326,8 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)
-    notes = (*volume.stored.notes, *values.notes, *field_doubts(volume.array, mask, unit))
+    found = (*volume.stored.notes, *values.notes, *([couch] if couch else []))
+    notes = (*found, *field_doubts(volume.array, mask, unit))
     quantiles = acquired_quantiles(volume.array[mask])
     return Loaded(volume, whole, whole_mask, mean, peak, quantiles, marks, notes)
 
