@@ -13,6 +13,7 @@ import threading
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
 from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom, words
+from syndiff.cli import bids, doctor
 
 # isort: on
 from syndiff.cli.app import app
@@ -23,9 +24,11 @@ from syndiff.memory import keep_freed
 __all__ = [
     "app",
     "benchmark",
+    "bids",
     "data",
     "demo",
     "dicom",
+    "doctor",
     "main",
     "models",
     "scores",

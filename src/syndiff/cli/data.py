@@ -229,7 +229,7 @@ def prepare(
         lines=summary(manifest, out, "files" if is_official(raw) else "subjects"),
         written={"data": out, "manifest": out / "manifest.json"},
         figures=_figures(manifest),
-        next=_train(out, manifest.modalities),
+        next=["doctor", out],
     )
 
 
@@ -251,7 +251,7 @@ def _figures(manifest: Any) -> dict[str, Any]:
     }
 
 
-def _train(data: Path, modalities: Sequence[str]) -> list[str | Path]:
+def train_command(data: Path, modalities: Sequence[str]) -> list[str | Path]:
     """The command that trains on prepared data; small networks where there is no GPU."""
     source, target = modalities[:2] if len(modalities) > 1 else ("none", modalities[0])
     words: list[str | Path] = ["train", data, unused(data.parent / "run")]
