@@ -171,6 +171,7 @@ def test_too_few_people_and_damaged_slices(raw: Path, tmp_path: Path) -> None:
     assert only(few, "unreadable").who == ("p01 T1",)
 
 
+@pytest.mark.slow
 def test_faults_of_raw_scans(raw: Path, tmp_path: Path) -> None:
     bad = shutil.copytree(raw, tmp_path / "raw")
     shutil.copy(bad / "p01/T1.nii.gz", bad / "p02/T1.nii.gz")

@@ -95,7 +95,8 @@ def numbers(e: Examined) -> Iterable[Finding]:
 
 def duplicates(e: Examined) -> Iterable[Finding]:
     """One scan under two names; with a copy in another split the scores are worthless."""
-    across, within = [], []
+    across: list[str] = []
+    within: list[str] = []
     for modality in e.modalities:
         scans = e.of(modality)
         for i, a in enumerate(scans):
