@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_bids_app_takes_labels_and_what_is_missing(
     model: Path, dataset: Path, tmp_path: Path, capsys
 ) -> None:
     app = ("bids", dataset, tmp_path / "out", "participant", "--model", model, "--device", "cpu")
-    assert run(*app, "--participant_label", "sub-02", "01", "--only-missing") == 0
+    assert run(*app, "--participant-label", "sub-02", "01", "--only-missing") == 0
     assert made(tmp_path / "out") == [
         "sub-01/anat/sub-01_desc-synthetic_T2w.nii.gz",
         "sub-02/ses-b/anat/sub-02_ses-b_run-1_desc-synthetic_T2w.nii.gz",
@@ -131,8 +132,8 @@ def test_the_boutiques_descriptor_names_options_that_there_are(tmp_path: Path) -
     assert line.startswith("syndiff bids ")
     for item in content["inputs"]:
         assert item["value-key"] in line
-    shown = subprocess.run(["python", "-m", "syndiff", "bids", "--help"], capture_output=True,
-                           text=True, check=True).stdout  # fmt: skip
+    asked = [sys.executable, "-m", "syndiff", "bids", "--help"]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     for item in content["inputs"]:
         assert item.get("command-line-flag", "") in shown
     if BOSH:

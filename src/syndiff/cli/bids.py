@@ -35,7 +35,6 @@ def bids_(
         list[str] | None,
         typer.Option(
             "--participant-label",
-            "--participant_label",
             help="People to translate, with or without sub-; default: all.",
         ),
     ] = None,
