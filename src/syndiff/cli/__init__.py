@@ -23,6 +23,8 @@ from syndiff.cli import (
     benchmark,
     dicom,
     node,
+    bids,
+    doctor,
     words,
 )
 
@@ -35,9 +37,12 @@ from syndiff.memory import keep_freed
 __all__ = [
     "app",
     "benchmark",
+    "bids",
+    "bids",
     "data",
     "demo",
     "dicom",
+    "doctor",
     "main",
     "models",
     "node",

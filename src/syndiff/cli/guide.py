@@ -86,6 +86,11 @@ GUIDE: dict[str, Entry] = {
         ),
         "the same step by step; each command names the next",
     ),
+    "doctor": Entry(
+        DATA,
+        ("syndiff doctor data", "syndiff doctor raw --modalities T1,T2 --out raw_quality.html"),
+        ("modalities", "out"),
+    ),
     "train": Entry(
         TRAINING,
         (
@@ -127,6 +132,14 @@ GUIDE: dict[str, Entry] = {
         ("mask", "profile", "out", "report"),
     ),
     "methods": Entry(TRAINING, ("syndiff methods", "syndiff methods --size 128"), ("size",)),
+    "bids": Entry(
+        ADVANCED,
+        (
+            "syndiff bids BIDS BIDS/derivatives/syndiff participant --model brain-t1-t2",
+            "syndiff bids BIDS OUT participant --participant-label 01 02 --only-missing",
+        ),
+        ("model", "participant_label", "only_missing", "workers"),
+    ),
     "sample": Entry(
         ADVANCED,
         ("syndiff sample run/translators/T2 slices --count 16",),
@@ -191,6 +204,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "checkpoint": ("NAME", "best"),
     "compare": ("FILE", "before.json"),
     "compare.out": ("FOLDER", "comparison"),
+    "bids.model": ("MODEL", "brain-t1-t2"),
+    "doctor.out": ("FILE", "quality.html"),
     "compare.split": ("", ""),  # of named choices
     "node.config": ("FILE", "node.yaml"),
     "train.config": ("FILE", "run/run.yaml"),
@@ -240,6 +255,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "pair_share": ("FRACTION", "0.5"),
     "paired": ("SPLITS", "val,test"),
     "pairs_from": ("FOLDER", "virtual_data"),
+    "participant_label": ("LABEL", "01"),
     "pattern": ("PATTERN", "'*_0000.nii.gz'"),
     "presets": ("PRESETS", "default,small"),
     "seconds": ("SECONDS", "20"),

@@ -282,7 +282,7 @@ def _prepare(
     with console_reporter("preparing") as report:
         manifest = prepare_with(raw, out, settings, report, workers)
     if for_model is None:
-        following = _train(out, manifest.modalities)
+        following = ["doctor", out]
     else:
         name = "shipped" if str(for_model) == for_model.name else for_model.name
         model = ["--model", f"{name}={for_model}"]
@@ -341,7 +341,7 @@ def _figures(manifest: Any) -> dict[str, Any]:
     }
 
 
-def _train(data: Path, modalities: Sequence[str]) -> list[str | Path]:
+def train_command(data: Path, modalities: Sequence[str]) -> list[str | Path]:
     """The command that trains on prepared data; small networks where there is no GPU."""
     source, target = modalities[:2] if len(modalities) > 1 else ("none", modalities[0])
     words: list[str | Path] = ["train", data, unused(data.parent / "run")]

@@ -122,7 +122,7 @@ def translate(
     if folder:
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
-        return _translate_folder(
+        return translate_folder_outcome(
             model,
             image,
             output,
@@ -201,7 +201,7 @@ def sample(
     )
 
 
-def _translate_folder(
+def translate_folder_outcome(
     model: Path,
     folder: Path,
     out: Path,

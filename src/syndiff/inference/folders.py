@@ -2,6 +2,8 @@
 
     IN/sub-001/anat/sub-001_T1w.nii.gz   →   OUT/sub-001/anat/sub-001_T2w.nii.gz and .json
 
+A BIDS data set becomes a BIDS derivative, see `bids`.
+
 Each volume is one task of dask.distributed. If a worker dies, dask runs its tasks again on another
 worker. Each worker runs three tasks at a time, of which only one may use the network: reading,
 computing and writing overlap, and a worker holds at most three volumes in memory. Finished results
@@ -22,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError, UserError
+from syndiff.inference import bids
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import Model, translate_file
 from syndiff.io.digest import sha256_of_scan
@@ -44,10 +47,17 @@ _network_lock = threading.Lock()  # the network of this process works on one vol
 
 @dataclass(frozen=True)
 class Job:
-    """One translation: source files in the order of the translator's sources, and the output."""
+    """One translation.
+
+    Attributes:
+        inputs: source files in the order of the translator's sources.
+        output: the image to write.
+        dataset: the BIDS data set that the inputs belong to, if they do.
+    """
 
     inputs: tuple[Path, ...]
     output: Path
+    dataset: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ def translate_folder(
     scheduler: str = "",
     pattern: str = "",
     modality: str = "",
+    participant_label: Sequence[str] = (),
+    only_missing: bool = False,
     overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> list[Result]:
@@ -94,6 +106,8 @@ def translate_folder(
             local workers; its workers must see the same files.
         pattern: takes exactly the files whose names match, e.g. "*_0000.nii.gz".
         modality: the word for the source modality in the file names of `folder`.
+        participant_label: of a BIDS data set, the people to translate; all if none is named.
+        only_missing: of a BIDS data set, only visits that have no image of the target.
         overwrite: allow replacing results and side-cars that syndiff did not make.
         report: receives the number of finished volumes, and each error and warning.
 
@@ -109,7 +123,10 @@ def translate_folder(
     loaded_model.translator.require_source()
     folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
     Workers(workers, scheduler)  # refuses what is out of range
-    jobs = plan(model, folder, out, pattern, modality, report)
+    jobs = plan(
+        model, folder, out, pattern, modality, report,
+        participant_label=participant_label, only_missing=only_missing,
+    )  # fmt: skip
     with ExitStack() as stack:
         if not all(finished(job, loaded_model, options) for job in jobs):
             stack.enter_context(only_writer(out))
@@ -122,6 +139,9 @@ def translate_folder(
             overwrite=overwrite,
             expected_bytes=sum(expected_image_bytes(job.inputs[0]) for job in left),
         )
+        if left and left[0].dataset is not None:
+            name, target = loaded_model.translator.name, loaded_model.translator.target
+            bids.describe(left[0].dataset, out, name, target)
         for result in _run(str(model), left, workers, scheduler, options, overwrite):
             results[result.job] = result
             name = result.job.output.name
@@ -138,13 +158,17 @@ def plan(
     pattern: str = "",
     modality: str = "",
     report: Reporter = SILENT,
+    *,
+    participant_label: Sequence[str] = (),
+    only_missing: bool = False,
 ) -> list[Job]:
     """One job per scan of the source modality, or per visit that has every source modality.
 
     `report` receives a warning that counts the files left out (other modalities, masks).
 
     Args:
-        model, folder, out, pattern, modality, report: as in `translate_folder`.
+        model, folder, out, pattern, modality, report, participant_label, only_missing: as in
+            `translate_folder`.
 
     Raises:
         DataError: the folder holds no scan of the source modality, or two results would have the
@@ -160,9 +184,26 @@ def plan(
     selection = scans_of(folder, sources, pattern, modality)
     if selection.left_out:
         report.warn(f"not translated: {counted(selection.left_out)}")
+    dataset = folder if bids.is_bids(folder) else None
+    groups = list(selection.groups)
+    if dataset is not None:
+        bids.check_place(folder, out)
+        groups = bids.of_participants(groups, participant_label)
+        groups = [g for g in groups if not only_missing or bids.lacking(folder, g[0], target)]
+    elif participant_label or only_missing:
+        raise DataError(f"{folder} is no BIDS data set", f"a folder with {bids.DESCRIPTION}")
     jobs = [
-        Job(tuple(folder / name for name in group), out / renamed(group[0], sources[0], target))
-        for group in selection.groups
+        Job(
+            tuple(folder / name for name in group),
+            out
+            / (
+                bids.derivative_name(group[0], target)
+                if dataset
+                else renamed(group[0], sources[0], target)
+            ),
+            dataset,
+        )
+        for group in groups
     ]
     twice = [output for output, count in Counter(j.output for j in jobs).items() if count > 1]
     if twice:
@@ -237,6 +278,7 @@ def work(
             job.output,
             replace(options, device=_device(options.device)),
             also=dict(zip(loaded_model.translator.sources[1:], job.inputs[1:], strict=True)),
+            record=bids.entries(job.dataset, job.inputs) if job.dataset else {},
             overwrite=overwrite,
             lock=_network_lock,
             report=messages,

@@ -161,6 +161,7 @@ def translate_file(
     *,
     also: Mapping[str, str | Path] | None = None,
     dicom: DicomOptions = AS_STORED,
+    record: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     lock: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
@@ -173,6 +174,7 @@ def translate_file(
         output: the image to write (.nii.gz or .nii); for a DICOM source also a folder, for a
             derived series. The side-car lies beside it, with the suffix .json.
         also: modality → file of the other source modalities, on the same grid.
+        record: further entries of the side-car (of NIfTI), plain values.
         overwrite: allow replacing an output or side-car that syndiff did not make.
 
     Returns:
@@ -204,7 +206,7 @@ def translate_file(
     check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
     hashes = [sha256_of_scan(file) for file in inputs]  # first: a later change is noticed
     made = translate(model, image, options, also=also, dicom=dicom, lock=lock, report=report)
-    made = replace(made, record={**made.record, "source_sha256": hashes})
+    made = replace(made, record={**made.record, **(record or {}), "source_sha256": hashes})
     save(made, output, overwrite=overwrite)
     return made
 

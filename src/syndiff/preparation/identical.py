@@ -26,18 +26,22 @@ def check_bytes(raw: Path, files: Found, splits: Mapping[str, str], report: Repo
     Raises:
         DataError: files in different splits have equal bytes; the message names all of them.
     """
+    _tell(same_files(raw, files), files, splits, report)
+
+
+def same_files(raw: Path, files: Found) -> list[list[Place]]:
+    """The groups of two or more files with equal bytes."""
     sizes: dict[int, list[Place]] = defaultdict(list)
     for subject, of in files.items():
         for modality, path in of.items():
             if (raw / path).is_file():
                 sizes[(raw / path).stat().st_size].append((subject, modality))
-    groups = [
+    return [
         group
         for held in sizes.values()
         if len(held) > 1
         for group in _grouped(held, lambda place: _digest(raw / files[place[0]][place[1]]))
     ]
-    _tell(groups, files, splits, report)
 
 
 def check_voxels(
