@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("SYNDIFF_KILLS", "10"))
 LOG = os.environ.get("SYNDIFF_KILLS_LOG", "")
-STEPS, EVERY = 24, 4  # of a run: steps, between two validations
+STEPS, EVERY = 12, 3  # of a run: steps, between two validations
 
 
 def note(kind: str, kills: int, lost: str = "nothing") -> None:
@@ -32,15 +32,20 @@ def note(kind: str, kills: int, lost: str = "nothing") -> None:
 
 @pytest.fixture(scope="module")
 def small() -> None:
-    """The preset `small` as small as it can be, in children, too."""
+    """The preset `small` as small as it can be, in children, too.
+
+    Pictures of a run take most of its time, and nobody reads them again: they are left out.
+    """
     import torch
 
     import syndiff.training.run  # noqa: F401 - so that children need not
-    from syndiff.training import presets
+    from syndiff.training import history, presets, watch
     from tests.helpers.processes import SETTINGS
 
     torch.set_num_threads(1)
     presets.PRESETS["small"] = SETTINGS
+    history.draw = lambda run: None  # type: ignore[assignment]
+    watch.write_preview = lambda run, step, shown: None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
