@@ -56,7 +56,11 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (("evaluate", "{prepared}", "{tmp}/out", "--model", "mine"), "NAME=PATH"),
         (
             ("evaluate", "{prepared}", "{tmp}/out", "--model", "a=x", "--model", "a=y"),
-            "two models",
+            "two of --model named 'a'",
+        ),
+        (
+            ("compare", "a=x", "a=y", "--data", "{prepared}", "--out", "{tmp}/out"),
+            "two of METHOD named 'a'",
         ),
         (("info", "{tmp}/none"), "no translator folder"),
     ],

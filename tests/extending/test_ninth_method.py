@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,22 @@ from torch import Tensor, nn
 from syndiff import losses
 from syndiff.inference import TranslationOptions, translate_file
 from syndiff.networks.patchgan import PatchDiscriminator
+from syndiff.networks.resnet import ResNetSettings
 from syndiff.objectives.base import Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.objectives.methods import METHODS
 from syndiff.training.presets import choose
 from syndiff.training.run import train
 from syndiff.translators import Translator
-from syndiff.translators.one_shot import OneShotTranslator, generator
+from syndiff.translators.one_shot import OneShotTranslator, generator, generator_arguments
 
 
 @dataclass(frozen=True)
 class OneWaySettings:
-    """Hyper-parameters; channels of the generators, weight of the identity."""
+    """Hyper-parameters; weight of the identity, the generators' network."""
 
-    channels: int = 4
     identity: float = 1.0
-
-    @property
-    def network(self) -> dict[str, Any]:
-        return {"name": "resnet", "channels": self.channels, "blocks": 1}
+    generator: ResNetSettings = field(default_factory=lambda: ResNetSettings(channels=4, blocks=1))
 
 
 class OneWay(Objective):
@@ -42,7 +39,8 @@ class OneWay(Objective):
         super().__init__()
         self.settings = settings
         sides = ("source", "target")
-        self.generators = nn.ModuleDict({m: generator(settings.network) for m in sides})
+        network = generator_arguments(settings.generator)
+        self.generators = nn.ModuleDict({m: generator(network) for m in sides})
         self.discriminators = nn.ModuleDict(
             {m: PatchDiscriminator(channels=4, halvings=2) for m in sides}
         )
@@ -71,7 +69,8 @@ class OneWay(Objective):
     def translator(
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
     ) -> Translator:
-        config = {**card, "method": "one_way", "network": self.settings.network}
+        network = generator_arguments(self.settings.generator)
+        config = {**card, "method": "one_way", "network": network}
         return OneShotTranslator(generators[to], config | {"settings": asdict(self.settings)})
 
 

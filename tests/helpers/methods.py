@@ -11,6 +11,12 @@ import torch
 
 from syndiff.benchmark.workloads import BenchmarkSetup, OurStep
 from syndiff.inference import TranslationOptions, translate_slices
+from syndiff.networks.attention_unet import AttentionUNetSettings
+from syndiff.networks.content_style import ContentStyleSettings
+from syndiff.networks.patchgan import CascadeSettings, MultiScaleSettings, PatchSettings
+from syndiff.networks.resnet import AttendingResNetSettings, ResNetSettings
+from syndiff.networks.shared_latent import SharedLatentSettings
+from syndiff.networks.unet import UNetSettings
 from syndiff.objectives.attgan import AttGAN, AttGANSettings
 from syndiff.objectives.base import Batch, Draw, Objective
 from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
@@ -25,27 +31,48 @@ from syndiff.translators import Translator
 from tests.helpers.tiny import TINY
 from tests.helpers.translators import intensity
 
-_PATCH: dict[str, Any] = {"patch_channels": 4, "patch_halvings": 2}
-_CASCADE: dict[str, Any] = {"cascade_channels": 4, "cascade_halvings": 2}
+_PATCH = PatchSettings(channels=4, halvings=2)
 _DIFFUSION: dict[str, Any] = {
     "steps": 6,
-    "channels": 8,
-    "multipliers": (1, 2),
-    "blocks": 1,
-    "attention_levels": (1,),
-    "heads": 2,
-    "one_shot_channels": 4,
-    "one_shot_blocks": 1,
+    "denoiser": UNetSettings(
+        channels=8, multipliers=(1, 2), blocks=1, attention_levels=(1,), heads=2
+    ),
+    "one_shot": ResNetSettings(channels=4, blocks=1),
 }
 
 METHODS: dict[str, tuple[type[Objective], Any]] = {
     "syndiff": (SynDiff, TINY),
-    "cyclegan": (CycleGAN, CycleGANSettings(channels=4, blocks=2, **_PATCH)),
-    "attgan": (AttGAN, AttGANSettings(channels=4, levels=3, **_PATCH)),
-    "sagan": (SAGAN, SAGANSettings(channels=4, blocks=2, **_PATCH)),
-    "unit": (UNIT, UNITSettings(channels=4, blocks=2, **_CASCADE)),
-    "munit": (MUNIT, MUNITSettings(channels=4, blocks=1, hidden=8, scales=2, **_CASCADE)),
-    "ddpm": (DDPM, DDPMSettings(structure=1.0, **_DIFFUSION, **_PATCH)),
+    "cyclegan": (
+        CycleGAN,
+        CycleGANSettings(generator=ResNetSettings(channels=4, blocks=2), discriminator=_PATCH),
+    ),
+    "attgan": (
+        AttGAN,
+        AttGANSettings(
+            generator=AttentionUNetSettings(channels=4, levels=3), discriminator=_PATCH
+        ),
+    ),
+    "sagan": (
+        SAGAN,
+        SAGANSettings(
+            generator=AttendingResNetSettings(channels=4, blocks=2), discriminator=_PATCH
+        ),
+    ),
+    "unit": (
+        UNIT,
+        UNITSettings(
+            generator=SharedLatentSettings(channels=4, blocks=2),
+            discriminator=CascadeSettings(channels=4, halvings=2),
+        ),
+    ),
+    "munit": (
+        MUNIT,
+        MUNITSettings(
+            generator=ContentStyleSettings(channels=4, blocks=1, hidden=8),
+            discriminator=MultiScaleSettings(channels=4, halvings=2, scales=2),
+        ),
+    ),
+    "ddpm": (DDPM, DDPMSettings(structure=1.0, **_DIFFUSION, discriminator=_PATCH)),
     "unit_ddpm": (UnitDDPM, UnitDDPMSettings(**_DIFFUSION)),
 }
 

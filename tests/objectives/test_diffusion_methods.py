@@ -256,7 +256,8 @@ def train(objective: Objective, steps: int, rate: float) -> list[dict[str, float
 def test_tiny_training_lowers_its_own_losses(name: str) -> None:
     method, settings = METHODS[name]
     torch.manual_seed(0)
-    objective = method(replace(settings, steps=1000, one_shot_channels=8, upsampling="resize"))
+    one_shot = replace(settings.one_shot, channels=8, upsampling="resize")
+    objective = method(replace(settings, steps=1000, one_shot=one_shot))
     history = train(objective, steps=30, rate=4e-3)
 
     def mean(term: str, part: slice) -> float:

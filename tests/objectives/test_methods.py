@@ -107,7 +107,8 @@ def test_hyper_parameters_by_name() -> None:
         "multipliers=a": "numbers",
         "generator.chanels=8": "perhaps generator.channels",
         "generator=unknown": "one of ncsnpp",
-        "one_shot=ncsnpp": "resnet",
+        "one_shot=ncsnpp": "expected one of resnet, or a value of its own",
+        "step_discriminator=ncsnpp": r"a value of its own, such as step_discriminator\.stem",
         "spectral_norm=maybe": "spectral_norm",
     }.items():
         with pytest.raises(OptionError, match=words):
@@ -224,6 +225,47 @@ def test_the_flat_settings_of_an_old_run_are_read() -> None:
         from_plain(OLD | {"one_shot_epoch": 1}, method)
     with pytest.raises(OptionError, match=r"generator\.blocks=1\.5"):
         from_plain(OLD | {"blocks": 1.5}, method)
+
+
+_OLD_CYCLE = {
+    "cycle": 2.0, "adversarial": 1.0, "image_pool": 0, "patch_channels": 32, "patch_halvings": 2,
+}  # fmt: skip
+_OLD_RESNET = {"channels": 24, "blocks": 3, "upsampling": "resize"}
+_OLD_DIFFUSION = {
+    "steps": 1000, "cycle": 2.0, "structure": 5.0, "structure_radius_mm": 2.0, "channels": 16,
+    "multipliers": [1, 2, 3, 4], "blocks": 1, "attention_levels": [3], "heads": 2, "dropout": 0.0,
+    "one_shot_channels": 16, "one_shot_blocks": 3, "upsampling": "resize",
+}  # fmt: skip
+OLD_OTHERS = {  # what settings.json held of the other methods' small runs
+    "cyclegan": _OLD_CYCLE | _OLD_RESNET,
+    "unit": {
+        "cycle": 2.0, "adversarial": 1.0, "reconstruction": 2.0, "kl": 0.004, "channels": 20,
+        "blocks": 2, "upsampling": "transposed", "cascade_channels": 32, "cascade_halvings": 4,
+    },
+    "munit": {
+        "image": 10.0, "content": 1.0, "style": 1.0, "adversarial": 1.0, "channels": 16,
+        "blocks": 2, "style_dim": 8, "hidden": 64, "cascade_channels": 24, "cascade_halvings": 4,
+        "scales": 2,
+    },
+    "attgan": _OLD_CYCLE | {"channels": 16, "levels": 4, "finest_gate": False},
+    "sagan": _OLD_CYCLE | _OLD_RESNET | {"attention": 2},
+    "ddpm": _OLD_DIFFUSION
+    | {"variational": 0.001, "adversarial": 1.0, "patch_channels": 48, "patch_halvings": 2},
+    "unit_ddpm": _OLD_DIFFUSION | {"release_time": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(OLD_OTHERS))
+def test_the_flat_settings_of_the_other_methods_are_read(name: str) -> None:
+    method = METHODS[name]
+    assert from_plain(OLD_OTHERS[name], method) == method.small
+    # Each of a network's sizes still has its earlier name, and a value of its own there.
+    for old, now in method.renamed.items():
+        text = str(OLD_OTHERS[name][old]).strip("[]")  # type: ignore[index]
+        typed = choose("paper", method=name, assignments=[f"{old}={text}"]).objective
+        assert typed == choose("paper", method=name, assignments=[f"{now}={text}"]).objective
+    with pytest.raises(OptionError, match="has no channel"):
+        from_plain(OLD_OTHERS[name] | {"channel": 1}, method)
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -201,10 +201,11 @@ def test_a_closed_gate_hides_the_skip_connection() -> None:
 
 def test_the_finest_skip_connection_has_no_gate_and_old_runs_keep_theirs() -> None:
     method = method_named("attgan")
-    assert not method.settings().finest_gate
-    assert not method.small.finest_gate
+    assert not method.settings().generator.finest_gate
+    assert not method.small.generator.finest_gate
     old = from_plain({"channels": 4, "levels": 3}, method)  # of a run that did not know of it
-    assert old.finest_gate
+    assert old.generator.finest_gate
+    assert not from_plain({"channels": 4, "finest_gate": False}, method).generator.finest_gate
     new = AttentionUNet(channels=4, levels=3, finest_gate=False)
     assert len(AttentionUNet(channels=4, levels=3).gates) == 2
     assert [gate.from_x.in_channels for gate in new.gates] == [8]  # twice the finest width

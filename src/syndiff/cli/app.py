@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +59,19 @@ Compile = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files that syndiff did not make.")
 ]
+ReplaceResults = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files in OUT that are no results of ours.")
+]
+Anonymous = Annotated[
+    bool, typer.Option(help="Write no path, file name or command line into the results.")
+]
+Split = Annotated[values.Split, typer.Option(help="Subjects to score: test, val or train.")]
+SourceOfModels = Annotated[str, typer.Option(help="Source modality; default: the models'.")]
+TargetOfModels = Annotated[str, typer.Option(help="Target modality; default: the models'.")]
+PROFILE = typer.Option(
+    help="How to compare: subject (inside the head or body, per subject), paper, github, "
+    "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
+)
 Way = Annotated[
     values.Sampling,
     typer.Option(
@@ -121,15 +133,6 @@ def whole_numbers(option: str, text: str) -> list[int]:
         return [int(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
         raise OptionError(f"{option} {text}", "whole numbers, separated by commas") from error
-
-
-def named(option: str, items: list[str] | None, example: str) -> Iterator[tuple[str, str]]:
-    """Name and path of each NAME=PATH."""
-    for item in items or []:
-        name, mark, path = item.partition("=")
-        if not (mark and name and path):
-            raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
-        yield name, path
 
 
 @cache

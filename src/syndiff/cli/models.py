@@ -10,16 +10,21 @@ import typer
 
 from syndiff.cli import values
 from syndiff.cli.app import (
+    PROFILE,
+    Anonymous,
     BatchSize,
     Device,
     Model,
     Precision,
+    ReplaceResults,
     Samples,
     SamplingSteps,
     Seed,
+    SourceOfModels,
+    Split,
+    TargetOfModels,
     Way,
     app,
-    named,
     numbers,
     whole_numbers,
 )
@@ -42,16 +47,10 @@ def evaluate(
             help="NAME=PATH of a translator; repeat for several.", autocompletion=named_models
         ),
     ] = None,
-    split: Annotated[values.Split, typer.Option(help="Subjects to evaluate on.")] = "test",
-    source: Annotated[str, typer.Option(help="Source modality; default: the models'.")] = "",
-    target: Annotated[str, typer.Option(help="Target modality; default: the models'.")] = "",
-    profile: Annotated[
-        values.Profile | None,
-        typer.Option(
-            help="How to compare: subject (inside the head or body, per subject), paper, github, "
-            "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
-        ),
-    ] = None,
+    split: Split = "test",
+    source: SourceOfModels = "",
+    target: TargetOfModels = "",
+    profile: Annotated[values.Profile | None, PROFILE] = None,
     whole_volumes: Annotated[
         Path | None,
         typer.Option(
@@ -62,12 +61,8 @@ def evaluate(
     allow_synthetic: Annotated[
         bool, typer.Option(help="Score data that hold synthetic scans, too.")
     ] = False,
-    anonymous: Annotated[
-        bool, typer.Option(help="Write no path, file name or command line into the results.")
-    ] = True,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files in OUT that are no results of ours.")
-    ] = False,
+    anonymous: Anonymous = True,
+    overwrite: ReplaceResults = False,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -81,11 +76,7 @@ def evaluate(
     from syndiff.evaluation.evaluate import evaluate as run
     from syndiff.evaluation.report import scores_in_words
 
-    models: dict[str, Path] = {}
-    for name, path in named("--model", model, "mine=run/translators/T1_to_T2"):
-        if name in models:
-            raise OptionError(f"two models named {name!r}", "different names")
-        models[name] = Path(path)
+    models = values.models_by_name(model)
     with console_reporter("evaluating") as report:
         results = run(
             data,

@@ -8,18 +8,23 @@ from typing import Annotated
 import typer
 
 from syndiff.cli import values
-from syndiff.cli.app import BatchSize, Device, Precision, Seed, app, listed, named, numbers
+from syndiff.cli.app import (
+    PROFILE,
+    Anonymous,
+    BatchSize,
+    Device,
+    Precision,
+    ReplaceResults,
+    Seed,
+    SourceOfModels,
+    Split,
+    TargetOfModels,
+    app,
+    listed,
+    numbers,
+)
 from syndiff.cli.console import console_reporter, warn
 from syndiff.cli.outcome import Outcome, scores
-from syndiff.errors import OptionError
-
-ProfileName = Annotated[
-    values.Profile,
-    typer.Option(
-        help="How to compare: subject (inside the head or body, per subject), paper, github, "
-        "selfrdb, synthrad2023, synthrad2025, brasyn or fixed (docs/evaluation.md)."
-    ),
-]
 
 
 @app.command()
@@ -30,7 +35,7 @@ def score(
         Path | None,
         typer.Option(help="Mask or folder of masks; default: body or head are found."),
     ] = None,
-    profile: ProfileName = "subject",
+    profile: Annotated[values.Profile, PROFILE] = "subject",
     unit: Annotated[
         values.Unit,
         typer.Option(help="HU, a.u., or auto: HU where the values are spread like a CT's."),
@@ -109,18 +114,12 @@ def compare(
         values.By,
         typer.Option(help="subject; or slice: the paper's way, which takes slices for people."),
     ] = "subject",
-    split: Annotated[
-        values.Split, typer.Option(help="Subjects to score: test, val or train.")
-    ] = "test",
-    source: Annotated[str, typer.Option(help="Source modality; default: the models'.")] = "",
-    target: Annotated[str, typer.Option(help="Target modality; default: the models'.")] = "",
-    profile: ProfileName = "subject",
-    anonymous: Annotated[
-        bool, typer.Option(help="Write no path, file name or command line into the results.")
-    ] = True,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files in OUT that are no results of ours.")
-    ] = False,
+    split: Split = "test",
+    source: SourceOfModels = "",
+    target: TargetOfModels = "",
+    profile: Annotated[values.Profile, PROFILE] = "subject",
+    anonymous: Anonymous = True,
+    overwrite: ReplaceResults = False,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
@@ -130,11 +129,7 @@ def compare(
     from syndiff.evaluation.candidates import How
     from syndiff.evaluation.compare import compare as run
 
-    methods: dict[str, Path] = {}
-    for name, path in named("METHOD", method, "mine=run"):
-        if name in methods:
-            raise OptionError(f"two methods named {name!r}", "different names")
-        methods[name] = Path(path)
+    methods = values.paths_by_name("METHOD", method, "mine=run")
     with console_reporter("comparing") as report:
         content = run(
             data,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from syndiff.cli import values
 from syndiff.cli.app import (
     BatchSize,
     Compile,
@@ -19,7 +20,6 @@ from syndiff.cli.app import (
     Seed,
     Way,
     app,
-    named,
 )
 from syndiff.cli.completion import folders_of_models
 from syndiff.cli.console import console_reporter
@@ -124,7 +124,7 @@ def translate(
             modality=modality,
             overwrite=overwrite,
         )
-    others = {name: Path(path) for name, path in named("--also", also, "PD=PD.nii.gz")}
+    others = values.paths_by_name("--also", also, "PD=PD.nii.gz")
     with console_reporter("slices") as report:
         made = translate_file(
             model,

@@ -101,14 +101,27 @@ def _check_nothing(name: str, value: Any) -> None:
     """For a name that means something else in another command."""
 
 
+def paths_by_name(option: str, items: list[str] | None, example: str) -> dict[str, Path]:
+    """Name and path of each NAME=PATH; the names differ."""
+    found: dict[str, Path] = {}
+    for item in items or []:
+        name, mark, path = item.partition("=")
+        if not (mark and name and path):
+            raise OptionError(f"{option} {item}", "NAME=PATH", f"e.g. {option} {example}")
+        if name in found:
+            raise OptionError(f"two of {option} named {name!r}", "different names")
+        found[name] = Path(path)
+    return found
+
+
+def models_by_name(items: list[str] | None) -> dict[str, Path]:
+    """The translators of `evaluate --model`."""
+    return paths_by_name("--model", items, "mine=run/translators/T1_to_T2")
+
+
 def _check_translators(name: str, items: list[str]) -> None:
-    pairs = [item.partition("=") for item in items]
-    names = [model for model, _, _ in pairs]
-    for model, mark, path in pairs:
-        if names.count(model) > 1:
-            raise OptionError(f"two models named {model!r}", "different names")
-        if mark and path:  # what is no NAME=PATH is told by the command
-            _check_translator(name, Path(path))
+    for path in models_by_name(items).values():
+        _check_translator(name, path)
 
 
 def _check_prepared(name: str, folder: Path) -> None:

@@ -8,6 +8,7 @@ their Sec. 2.2: its features do not yet say much about the image.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -58,6 +59,16 @@ class AttentionGate(nn.Module):
         """α in (0, 1), one for each pixel: b 1 h w."""
         q = self.score(F.relu(self.from_x(x) + self.from_g(g)))  # Eq. 1: b 1 h/2 w/2
         return F.interpolate(torch.sigmoid(q), scale_factor=2, mode="bilinear")  # Eq. 2
+
+
+@dataclass(frozen=True)
+class AttentionUNetSettings:
+    """The sizes of an `AttentionUNet` that a user chooses, described there."""
+
+    channels: int = 64
+    levels: int = 5
+    finest_gate: bool = False
+    name: str = "attention_unet"
 
 
 class AttentionUNet(nn.Module):

@@ -8,6 +8,7 @@ normalisation; Huang and Belongie, ICCV 2017).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -16,6 +17,16 @@ from torch import Tensor, nn
 
 from syndiff.networks.blocks import Recomputable
 from syndiff.networks.resnet import ResidualBlock, encoding, init_kaiming
+
+
+@dataclass(frozen=True)
+class ContentStyleSettings:
+    """The sizes of encoders and decoders that a user chooses, described in their classes."""
+
+    channels: int = 64
+    blocks: int = 4
+    style_dim: int = 8
+    hidden: int = 256
 
 
 class ContentEncoder(nn.Sequential):

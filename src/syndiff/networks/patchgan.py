@@ -57,6 +57,14 @@ class PatchDiscriminator(nn.Module):
         return self.layers(x)
 
 
+@dataclass(frozen=True)
+class CascadeSettings:
+    """The sizes of a `CascadeDiscriminator` that a user chooses, described there."""
+
+    channels: int = 64
+    halvings: int = 4
+
+
 class CascadeDiscriminator(nn.Sequential):
     """A cascade of halvings without normalisation; b in_channels h w → b 1 h/2^n w/2^n logits.
 
@@ -78,6 +86,13 @@ class CascadeDiscriminator(nn.Sequential):
             ]
         super().__init__(*layers, nn.Conv2d(widths[-1], 1, 1))
         self.apply(init_kaiming)  # without normalisation, N(0, 0.02²) would shrink the signal
+
+
+@dataclass(frozen=True)
+class MultiScaleSettings(CascadeSettings):
+    """The sizes of a `MultiScaleDiscriminator` that a user chooses, described there."""
+
+    scales: int = 3
 
 
 class MultiScaleDiscriminator(nn.Module):

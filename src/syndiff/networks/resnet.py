@@ -72,6 +72,13 @@ class ResNetSettings:
     name: str = "resnet"
 
 
+@dataclass(frozen=True)
+class AttendingResNetSettings(ResNetSettings):
+    """The sizes of a `ResNetGenerator` with self-attention."""
+
+    attention: int = 2
+
+
 class ResNetGenerator(nn.Module):
     """One-shot translator; (b, in_channels, h, w) in [-1, 1] → (b, out_channels, h, w).
 

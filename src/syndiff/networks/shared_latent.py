@@ -12,6 +12,8 @@ The blocks are those of this package's ResNet, with instance normalisation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from syndiff.networks.resnet import ResidualBlock, decoding, encoding, init_normal
@@ -33,6 +35,16 @@ def image_decoder(out_channels: int, channels: int, blocks: int, upsampling: str
     residual = [ResidualBlock(4 * channels) for _ in range(blocks - 1)]
     layers = decoding(out_channels, channels, upsampling)
     return nn.Sequential(*residual, *layers).apply(init_normal)
+
+
+@dataclass(frozen=True)
+class SharedLatentSettings:
+    """The sizes that a user chooses, described in `SharedLatentGenerator.build`."""
+
+    channels: int = 64
+    blocks: int = 4
+    upsampling: str = "transposed"
+    name: str = "shared_latent"
 
 
 class SharedLatentGenerator(nn.Module):

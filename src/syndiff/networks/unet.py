@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +90,18 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """The sizes of a `UNet` that a user chooses, described there."""
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: int = 2
+    attention_levels: tuple[int, ...] = (4, 5)
+    heads: int = 4
+    dropout: float = 0.0
 
 
 class UNet(nn.Module):

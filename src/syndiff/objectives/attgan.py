@@ -17,10 +17,11 @@ AttGAN's adversarial loss; here it is cGAN's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from syndiff.objectives import cyclegan
+from syndiff.networks.attention_unet import AttentionUNetSettings
+from syndiff.networks.patchgan import PatchSettings
+from syndiff.objectives import cyclegan, old_names
 from syndiff.objectives.cyclegan import CycleGAN, CycleSettings
 from syndiff.objectives.method import Method
 
@@ -29,30 +30,19 @@ from syndiff.objectives.method import Method
 TRAINING = cyclegan.TRAINING
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttGANSettings(CycleSettings):
-    """AttGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.5).
+    """AttGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.5)."""
 
-    Attributes:
-        channels, levels, finest_gate: of the generators, see `AttentionUNet`.
-    """
-
-    channels: int = 64
-    levels: int = 5
-    finest_gate: bool = False
-
-    @property
-    def network(self) -> dict[str, Any]:
-        return {
-            "name": "attention_unet",
-            "channels": self.channels,
-            "levels": self.levels,
-            "finest_gate": self.finest_gate,
-        }
+    generator: AttentionUNetSettings = field(default_factory=AttentionUNetSettings)
 
 
 # For two CPU cores at 64×64; λ_cyc as in cGAN's.
-SMALL = AttGANSettings(cycle=2.0, channels=16, levels=4, patch_channels=32, patch_halvings=2)
+SMALL = AttGANSettings(
+    cycle=2.0,
+    generator=AttentionUNetSettings(channels=16, levels=4),
+    discriminator=PatchSettings(channels=32, halvings=2),
+)
 
 
 class AttGAN(CycleGAN):
@@ -71,5 +61,6 @@ METHOD = Method(
     training=TRAINING,
     stochastic=False,
     pairs=True,
-    before={"finest_gate": True},
+    renamed=old_names.ATTENTION_UNET | old_names.PATCH,
+    before={"generator.finest_gate": True},
 )

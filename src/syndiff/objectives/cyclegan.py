@@ -29,19 +29,26 @@ identity term, which Zhu et al. use for paintings only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.networks.patchgan import PatchDiscriminator
+from syndiff.networks.patchgan import PatchDiscriminator, PatchSettings
+from syndiff.networks.resnet import ResNetSettings
+from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import Translator
-from syndiff.translators.one_shot import OneShotTranslator, generator
+from syndiff.translators.one_shot import (
+    GeneratorSettings,
+    OneShotTranslator,
+    generator,
+    generator_arguments,
+)
 
 # SynDiff, Sec. IV-B.2: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
 # epochs"; Sec. IV-C: "Adam optimizer with β1=0.5, β2=0.9". The batch size is Zhu et al.'s.
@@ -55,7 +62,7 @@ TRAINING = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CycleSettings:
     """Settings that the cycle-consistent methods share; the methods differ in the generator.
 
@@ -64,47 +71,33 @@ class CycleSettings:
         adversarial: λ_adv, weight of the adversarial terms.
         image_pool: translations of either modality that are kept; a discriminator sees each new
             one, or half of the time an older one in its place. 0: new ones only.
-        patch_channels, patch_halvings: of the discriminators, see `PatchDiscriminator`.
+        generator: the generators' network, one of `translators.one_shot`.
+        discriminator: the discriminators' network.
     """
 
     cycle: float = 100.0
     adversarial: float = 1.0
     image_pool: int = 0
-    patch_channels: int = 64
-    patch_halvings: int = 3
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """Name and arguments of a generator, without its numbers of channels."""
-        raise NotImplementedError
+    generator: GeneratorSettings
+    discriminator: PatchSettings = field(default_factory=PatchSettings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CycleGANSettings(CycleSettings):
     """cGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.2).
 
     Attributes:
-        channels, blocks, upsampling: of the generators, see `ResNetGenerator`; nine blocks are
-            Zhu et al.'s for 256×256.
+        generator: nine blocks are Zhu et al.'s for 256×256.
     """
 
-    channels: int = 64
-    blocks: int = 9
-    upsampling: str = "transposed"
-
-    @property
-    def network(self) -> dict[str, Any]:
-        return {
-            "name": "resnet",
-            "channels": self.channels,
-            "blocks": self.blocks,
-            "upsampling": self.upsampling,
-        }
+    generator: ResNetSettings = field(default_factory=lambda: ResNetSettings(blocks=9))
 
 
 # For two CPU cores at 64×64; λ_cyc as in SynDiff's small preset.
 SMALL = CycleGANSettings(
-    cycle=2.0, channels=24, blocks=3, upsampling="resize", patch_channels=32, patch_halvings=2
+    cycle=2.0,
+    generator=ResNetSettings(channels=24, blocks=3, upsampling="resize"),
+    discriminator=PatchSettings(channels=32, halvings=2),
 )
 
 
@@ -127,14 +120,15 @@ class CycleGAN(Objective):
         for m, _ in DIRECTIONS:
             self.generators[f"to_{m}"] = generator(self._network(m))
             self.discriminators[m] = PatchDiscriminator(
-                self.channels[m], channels=s.patch_channels, halvings=s.patch_halvings
+                self.channels[m], **asdict(s.discriminator)
             )
 
     def _network(self, to: str) -> dict[str, Any]:
         """Name and arguments of the generator towards a modality."""
         made_from = dict(DIRECTIONS)[to]
-        channels = {"in_channels": self.channels[made_from], "out_channels": self.channels[to]}
-        return self.settings.network | channels
+        return generator_arguments(
+            self.settings.generator, self.channels[made_from], self.channels[to]
+        )
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         G, fakes = self.generators, Fakes()
@@ -213,4 +207,5 @@ METHOD = Method(
     training=TRAINING,
     stochastic=False,
     pairs=True,
+    renamed=old_names.RESNET | old_names.PATCH,
 )

@@ -38,7 +38,7 @@ is 0 except in `SMALL`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
@@ -46,13 +46,15 @@ from torch import Tensor, nn
 
 from syndiff import losses
 from syndiff.diffusion.small_steps import GaussianDiffusion
-from syndiff.networks.patchgan import PatchDiscriminator
-from syndiff.networks.resnet import ResNetGenerator
-from syndiff.networks.unet import UNet
+from syndiff.networks.patchgan import PatchDiscriminator, PatchSettings
+from syndiff.networks.resnet import ResNetSettings
+from syndiff.networks.unet import UNet, UNetSettings
+from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import GaussianDiffusionTranslator, Translator
+from syndiff.translators.one_shot import generator, generator_arguments
 
 # SynDiff, Sec. IV-B.7: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
 # A cosine noise schedule was used as in [74]. Weight for cycle-consistency loss was 1."
@@ -78,11 +80,9 @@ class DDPMSettings:
         adversarial: λ_adv, weight of the one-shot adversarial terms.
         structure: weight of the structure term between an image and its one-shot translation.
         structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
-        channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
-            `UNet`.
-        one_shot_channels, one_shot_blocks, upsampling: of the one-shot generators, see
-            `ResNetGenerator`.
-        patch_channels, patch_halvings: of the one-shot discriminators, see `PatchDiscriminator`.
+        denoiser: the denoisers' network.
+        one_shot: the one-shot generators' network.
+        discriminator: the one-shot discriminators' network.
     """
 
     steps: int = 1000
@@ -91,30 +91,14 @@ class DDPMSettings:
     adversarial: float = 1.0
     structure: float = 0.0
     structure_radius_mm: float = 0.0
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention_levels: tuple[int, ...] = (4, 5)
-    heads: int = 4
-    dropout: float = 0.0
-    one_shot_channels: int = 64
-    one_shot_blocks: int = 6
-    upsampling: str = "transposed"
-    patch_channels: int = 64
-    patch_halvings: int = 3
+    denoiser: UNetSettings = field(default_factory=UNetSettings)
+    one_shot: ResNetSettings = field(default_factory=ResNetSettings)
+    discriminator: PatchSettings = field(default_factory=PatchSettings)
 
     @property
     def network(self) -> dict[str, Any]:
         """Arguments of a denoiser, as a translator's configuration keeps them."""
-        return {
-            "out_channels": 2,  # noise and variance
-            "channels": self.channels,
-            "multipliers": self.multipliers,
-            "blocks": self.blocks,
-            "attention_levels": self.attention_levels,
-            "heads": self.heads,
-            "dropout": self.dropout,
-        }
+        return {"out_channels": 2, **asdict(self.denoiser)}  # noise and variance
 
     @property
     def diffusion(self) -> dict[str, Any]:
@@ -125,16 +109,11 @@ SMALL = DDPMSettings(
     cycle=2.0,
     structure=5.0,
     structure_radius_mm=2.0,
-    channels=16,
-    multipliers=(1, 2, 3, 4),
-    blocks=1,
-    attention_levels=(3,),
-    heads=2,
-    one_shot_channels=16,
-    one_shot_blocks=3,
-    upsampling="resize",
-    patch_channels=48,
-    patch_halvings=2,
+    denoiser=UNetSettings(
+        channels=16, multipliers=(1, 2, 3, 4), blocks=1, attention_levels=(3,), heads=2
+    ),
+    one_shot=ResNetSettings(channels=16, blocks=3, upsampling="resize"),
+    discriminator=PatchSettings(channels=48, halvings=2),
 )
 
 
@@ -147,13 +126,9 @@ class DDPM(Objective):
         self.diffusion = GaussianDiffusion(**s.diffusion)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
         for m, _ in DIRECTIONS:
-            self.generators[f"one_shot_to_{m}"] = ResNetGenerator(
-                channels=s.one_shot_channels, blocks=s.one_shot_blocks, upsampling=s.upsampling
-            )
+            self.generators[f"one_shot_to_{m}"] = generator(generator_arguments(s.one_shot))
             self.generators[f"diffusive_{m}"] = UNet(**s.network)
-            self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(
-                channels=s.patch_channels, halvings=s.patch_halvings
-            )
+            self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(**asdict(s.discriminator))
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         G, q, fakes = self.generators, self.diffusion, Fakes()
@@ -242,4 +217,5 @@ METHOD = Method(
     stochastic=True,
     pairs=True,
     several_sources=False,
+    renamed=old_names.UNET | old_names.ONE_SHOT | old_names.PATCH,
 )

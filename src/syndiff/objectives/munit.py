@@ -34,7 +34,7 @@ text names no decay). The content encoder has the first layers of this package's
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
@@ -42,8 +42,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.networks.content_style import ContentEncoder, StyleDecoder, StyleEncoder
-from syndiff.networks.patchgan import MultiScaleDiscriminator
+from syndiff.networks.content_style import (
+    ContentEncoder,
+    ContentStyleSettings,
+    StyleDecoder,
+    StyleEncoder,
+)
+from syndiff.networks.patchgan import MultiScaleDiscriminator, MultiScaleSettings
+from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.translators import StyleTranslator, Translator
@@ -69,29 +75,23 @@ class MUNITSettings:
         content, style: λ_c and λ_s, weights of the ℓ1 of content and style encoded again from a
             translation.
         adversarial: λ_adv.
-        channels, blocks, style_dim, hidden: of encoders and decoders, see `ContentEncoder`,
-            `StyleEncoder` and `StyleDecoder`.
-        cascade_channels, cascade_halvings, scales: of the discriminators, see
-            `MultiScaleDiscriminator`.
+        generator: the networks of encoders and decoders.
+        discriminator: the discriminators' network.
     """
 
     image: float = 10.0
     content: float = 1.0
     style: float = 1.0
     adversarial: float = 1.0
-    channels: int = 64
-    blocks: int = 4
-    style_dim: int = 8
-    hidden: int = 256
-    cascade_channels: int = 64
-    cascade_halvings: int = 4
-    scales: int = 3
+    generator: ContentStyleSettings = field(default_factory=ContentStyleSettings)
+    discriminator: MultiScaleSettings = field(default_factory=MultiScaleSettings)
 
 
 # For two CPU cores at 64×64; the paper's weights. With three halvings the discriminators see 22
 # pixels; their accuracy stayed at chance.
 SMALL = MUNITSettings(
-    channels=16, blocks=2, hidden=64, cascade_channels=24, cascade_halvings=4, scales=2
+    generator=ContentStyleSettings(channels=16, blocks=2, hidden=64),
+    discriminator=MultiScaleSettings(channels=24, halvings=4, scales=2),
 )
 
 
@@ -111,34 +111,27 @@ class MUNIT(Objective):
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
         for m, c in self.channels.items():
             self.generators[f"content_{m}"] = ContentEncoder(**self._encoder(m))
-            self.generators[f"style_{m}"] = StyleEncoder(c, s.channels, s.style_dim)
-            self.generators[f"decoder_{m}"] = StyleDecoder(**self._decoder(m))
-            self.discriminators[m] = MultiScaleDiscriminator(
-                c, s.cascade_channels, s.cascade_halvings, s.scales
+            self.generators[f"style_{m}"] = StyleEncoder(
+                c, s.generator.channels, s.generator.style_dim
             )
+            self.generators[f"decoder_{m}"] = StyleDecoder(**self._decoder(m))
+            self.discriminators[m] = MultiScaleDiscriminator(c, **asdict(s.discriminator))
 
     def _encoder(self, m: str) -> dict[str, Any]:
         """Arguments of a content encoder, as a translator's configuration keeps them."""
-        s = self.settings
-        return {"in_channels": self.channels[m], "channels": s.channels, "blocks": s.blocks}
+        g = self.settings.generator
+        return {"in_channels": self.channels[m], "channels": g.channels, "blocks": g.blocks}
 
     def _decoder(self, m: str) -> dict[str, Any]:
         """Arguments of a decoder, as a translator's configuration keeps them."""
-        s = self.settings
-        return {
-            "out_channels": self.channels[m],
-            "channels": s.channels,
-            "blocks": s.blocks,
-            "style_dim": s.style_dim,
-            "hidden": s.hidden,
-        }
+        return {"out_channels": self.channels[m], **asdict(self.settings.generator)}
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         G, fakes = self.generators, Fakes()
         for m, o in DIRECTIONS:
             x = batch[m]
             content = G[f"content_{m}"](x)  # c_m
-            style = draw.normal(len(x), self.settings.style_dim)  # s_o ~ N(0, I)
+            style = draw.normal(len(x), self.settings.generator.style_dim)  # s_o ~ N(0, I)
             translated = G[f"decoder_{o}"](content, style)  # x_mo
             fakes["content"][m], fakes["style"][o] = content, style
             fakes["translated"][o] = translated
@@ -159,11 +152,9 @@ class MUNIT(Objective):
         return terms
 
     def at_chance(self) -> dict[str, float]:
-        weight = self.settings.adversarial
-        return {
-            f"adversarial_{m}": weight * self.settings.scales * losses.LEAST_SQUARES_AT_CHANCE
-            for m, _ in DIRECTIONS
-        }
+        s = self.settings
+        at_chance = s.adversarial * s.discriminator.scales * losses.LEAST_SQUARES_AT_CHANCE
+        return {f"adversarial_{m}": at_chance for m, _ in DIRECTIONS}
 
     def generator_losses(self, batch: Batch, fakes: Fakes, draw: Draw) -> dict[str, Tensor]:
         D, s, terms = self.discriminators, self.settings, {}
@@ -215,4 +206,5 @@ METHOD = Method(
     training=TRAINING,
     stochastic=True,
     pairs=True,
+    renamed=old_names.CONTENT_STYLE | old_names.MULTI_SCALE,
 )

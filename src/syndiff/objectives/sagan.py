@@ -17,11 +17,12 @@ normalisation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from syndiff.objectives import cyclegan
-from syndiff.objectives.cyclegan import CycleGAN, CycleGANSettings
+from syndiff.networks.patchgan import PatchSettings
+from syndiff.networks.resnet import AttendingResNetSettings
+from syndiff.objectives import cyclegan, old_names
+from syndiff.objectives.cyclegan import CycleGAN, CycleSettings
 from syndiff.objectives.method import Method
 
 # SynDiff, Sec. IV-B.6: "100 epochs, 2×10^{-4} learning rate linearly decayed to 0 in the last 50
@@ -29,24 +30,24 @@ from syndiff.objectives.method import Method
 TRAINING = cyclegan.TRAINING
 
 
-@dataclass(frozen=True)
-class SAGANSettings(CycleGANSettings):
+@dataclass(frozen=True, kw_only=True)
+class SAGANSettings(CycleSettings):
     """SAGAN's hyper-parameters; the weights are the paper's (Sec. IV-B.6).
 
     Attributes:
-        attention: number of residual blocks, the last ones, that a self-attention layer follows.
+        generator: cGAN's, and the number of its blocks, the last ones, that attention follows.
     """
 
-    attention: int = 2
-
-    @property
-    def network(self) -> dict[str, Any]:
-        return {**super().network, "attention": self.attention}
+    generator: AttendingResNetSettings = field(
+        default_factory=lambda: AttendingResNetSettings(blocks=9)
+    )
 
 
 # For two CPU cores at 64×64; λ_cyc as in cGAN's.
 SMALL = SAGANSettings(
-    cycle=2.0, channels=24, blocks=3, upsampling="resize", patch_channels=32, patch_halvings=2
+    cycle=2.0,
+    generator=AttendingResNetSettings(channels=24, blocks=3, upsampling="resize"),
+    discriminator=PatchSettings(channels=32, halvings=2),
 )
 
 
@@ -66,4 +67,5 @@ METHOD = Method(
     training=TRAINING,
     stochastic=False,
     pairs=True,
+    renamed=old_names.RESNET | {"attention": "generator.attention"} | old_names.PATCH,
 )

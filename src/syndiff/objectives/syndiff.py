@@ -51,7 +51,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, cast
 
 import torch
@@ -76,18 +76,13 @@ from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.translators import AdversarialDiffusionTranslator, OneShotTranslator, Translator
-from syndiff.translators.one_shot import generator
+from syndiff.translators.one_shot import generator, generator_arguments
 
-NOT_NEGATIVE = (
-    "cycle_one_shot",
-    "cycle_diffusive",
-    "adversarial_one_shot",
-    "adversarial_diffusive",
-    "gradient_penalty",
-    "structure",
-    "structure_radius_mm",
-)
-LEAST = {"steps": 1, "gradient_penalty_interval": 1} | dict.fromkeys(NOT_NEGATIVE, 0)
+LEAST = {
+    "steps": 1, "gradient_penalty_interval": 1, "gradient_penalty": 0,
+    "cycle_one_shot": 0, "cycle_diffusive": 0, "adversarial_one_shot": 0,
+    "adversarial_diffusive": 0, "structure": 0, "structure_radius_mm": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -156,9 +151,7 @@ class SynDiffSettings:
                 f"beta_min={self.beta_min} and beta_max={self.beta_max}",
                 "0 or more, and the second one larger",
             )
-        for network in (
-            self.generator, self.one_shot, self.step_discriminator, self.patch_discriminator
-        ):  # fmt: skip
+        for network in filter(is_dataclass, vars(self).values()):
             for name, value in vars(network).items():
                 sizes = value if isinstance(value, tuple) else (value,)
                 if any(isinstance(size, int) and size < 0 for size in sizes):
@@ -252,11 +245,10 @@ class SynDiff(Objective):
 
     def _one_shot_network(self, m: str) -> dict[str, Any]:
         """Name and arguments of G_φ^m."""
-        channels = {
-            "in_channels": self.channels[dict(DIRECTIONS)[m]],
-            "out_channels": self.channels[m],
-        }
-        return channels | asdict(self.settings.one_shot)
+        made_from = dict(DIRECTIONS)[m]
+        return generator_arguments(
+            self.settings.one_shot, self.channels[made_from], self.channels[m]
+        )
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         fakes, learning = Fakes(), self.one_shot_learns(draw.step)

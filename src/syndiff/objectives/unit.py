@@ -42,24 +42,27 @@ so that it is deterministic, as SynDiff's discussion says of UNIT.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from syndiff import losses
-from syndiff.networks.patchgan import CascadeDiscriminator
+from syndiff.networks.patchgan import CascadeDiscriminator, CascadeSettings
 from syndiff.networks.shared_latent import (
     SharedLatentGenerator,
+    SharedLatentSettings,
     image_decoder,
     image_encoder,
     shared_block,
 )
+from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import OneShotTranslator, Translator
+from syndiff.translators.one_shot import generator_arguments
 
 # SynDiff, Sec. IV-B.3: "100 epochs, 10^{-4} learning rate"; Sec. IV-C: "Adam optimizer with
 # β1=0.5, β2=0.9". The batch size is Liu et al.'s: one image of each modality.
@@ -82,29 +85,16 @@ class UNITSettings:
         adversarial: λ_adv.
         reconstruction: λ_rec, weight of the ℓ1 within a modality.
         kl: λ_kl, weight of either divergence from the standard normal.
-        channels, blocks, upsampling: of encoders and decoders, see `SharedLatentGenerator.build`.
-        cascade_channels, cascade_halvings: of the discriminators, see `CascadeDiscriminator`.
+        generator: the network of encoders and decoders.
+        discriminator: the discriminators' network.
     """
 
     cycle: float = 10.0
     adversarial: float = 1.0
     reconstruction: float = 10.0
     kl: float = 0.02
-    channels: int = 64
-    blocks: int = 4
-    upsampling: str = "transposed"
-    cascade_channels: int = 64
-    cascade_halvings: int = 5
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """Name and arguments of one direction, without its numbers of channels."""
-        return {
-            "name": "shared_latent",
-            "channels": self.channels,
-            "blocks": self.blocks,
-            "upsampling": self.upsampling,
-        }
+    generator: SharedLatentSettings = field(default_factory=SharedLatentSettings)
+    discriminator: CascadeSettings = field(default_factory=lambda: CascadeSettings(halvings=5))
 
 
 # For two CPU cores at 64×64. The paper's weights except the adversarial one are divided by five,
@@ -114,10 +104,8 @@ SMALL = UNITSettings(
     cycle=2.0,
     reconstruction=2.0,
     kl=0.004,
-    channels=20,
-    blocks=2,
-    cascade_channels=32,
-    cascade_halvings=4,
+    generator=SharedLatentSettings(channels=20, blocks=2),
+    discriminator=CascadeSettings(channels=32, halvings=4),
 )
 
 
@@ -140,14 +128,13 @@ class UNIT(Objective):
         self.channels = {"source": source_channels, "target": 1}
         self.makes = ("target", "source") if source_channels == 1 else ("target",)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
-        self.generators["shared_encoder"] = shared_block(s.channels)
-        self.generators["shared_decoder"] = shared_block(s.channels)
+        g = s.generator
+        self.generators["shared_encoder"] = shared_block(g.channels)
+        self.generators["shared_decoder"] = shared_block(g.channels)
         for m, c in self.channels.items():
-            self.generators[f"encoder_{m}"] = image_encoder(c, s.channels, s.blocks)
-            self.generators[f"decoder_{m}"] = image_decoder(c, s.channels, s.blocks, s.upsampling)
-            self.discriminators[m] = CascadeDiscriminator(
-                c, channels=s.cascade_channels, halvings=s.cascade_halvings
-            )
+            self.generators[f"encoder_{m}"] = image_encoder(c, g.channels, g.blocks)
+            self.generators[f"decoder_{m}"] = image_decoder(c, g.channels, g.blocks, g.upsampling)
+            self.discriminators[m] = CascadeDiscriminator(c, **asdict(s.discriminator))
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
         fakes = Fakes()
@@ -202,7 +189,6 @@ class UNIT(Objective):
         self, generators: nn.ModuleDict, to: str, card: Mapping[str, Any]
     ) -> Translator:
         made_from = dict(DIRECTIONS)[to]
-        channels = {"in_channels": self.channels[made_from], "out_channels": self.channels[to]}
         network = SharedLatentGenerator(
             generators[f"encoder_{made_from}"],
             generators["shared_encoder"],
@@ -214,7 +200,9 @@ class UNIT(Objective):
             {
                 **card,
                 "method": "unit",
-                "network": self.settings.network | channels,
+                "network": generator_arguments(
+                    self.settings.generator, self.channels[made_from], self.channels[to]
+                ),
                 "settings": asdict(self.settings),
             },
         )
@@ -227,6 +215,7 @@ METHOD = Method(
     objective=UNIT,
     settings=UNITSettings,
     small=SMALL,
+    renamed=old_names.RESNET | old_names.CASCADE,
     before={"kl": 0.01},
     training=TRAINING,
     stochastic=False,

@@ -38,7 +38,7 @@ to denoise, and an invisibly faint trace was enough to restore x_0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
@@ -47,12 +47,14 @@ from torch.func import functional_call
 
 from syndiff import losses
 from syndiff.diffusion.small_steps import GaussianDiffusion
-from syndiff.networks.resnet import ResNetGenerator
-from syndiff.networks.unet import UNet
+from syndiff.networks.resnet import ResNetSettings
+from syndiff.networks.unet import UNet, UNetSettings
+from syndiff.objectives import old_names
 from syndiff.objectives.base import DIRECTIONS, Batch, Draw, Fakes, Objective
 from syndiff.objectives.method import Method
 from syndiff.objectives.pairs import cycle_or_pixel
 from syndiff.translators import ParallelDiffusionTranslator, Translator
+from syndiff.translators.one_shot import generator, generator_arguments
 
 # SynDiff, Sec. IV-B.8: "50 epochs, 10^{-4} learning rate, T=1000, k=1, and 1000 diffusion steps.
 # A cosine noise schedule was used [74]. Weight for cycle-consistency loss was 1, and the release
@@ -79,10 +81,8 @@ class UnitDDPMSettings:
             denoises the source too instead of adding new noise to it.
         structure: weight of the structure term between an image and its translation.
         structure_radius_mm: its radius, see `losses.structure`; 0 is the term of earlier runs.
-        channels, multipliers, blocks, attention_levels, heads, dropout: of the denoisers, see
-            `UNet`.
-        one_shot_channels, one_shot_blocks, upsampling: of the translation functions, see
-            `ResNetGenerator`.
+        denoiser: the denoisers' network.
+        one_shot: the translation functions' network.
     """
 
     steps: int = 1000
@@ -90,28 +90,13 @@ class UnitDDPMSettings:
     release_time: int = 1
     structure: float = 0.0
     structure_radius_mm: float = 0.0
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention_levels: tuple[int, ...] = (4, 5)
-    heads: int = 4
-    dropout: float = 0.0
-    one_shot_channels: int = 64
-    one_shot_blocks: int = 6
-    upsampling: str = "transposed"
+    denoiser: UNetSettings = field(default_factory=UNetSettings)
+    one_shot: ResNetSettings = field(default_factory=ResNetSettings)
 
     @property
     def network(self) -> dict[str, Any]:
         """Arguments of a denoiser, as a translator's configuration keeps them."""
-        return {
-            "out_channels": 1,
-            "channels": self.channels,
-            "multipliers": self.multipliers,
-            "blocks": self.blocks,
-            "attention_levels": self.attention_levels,
-            "heads": self.heads,
-            "dropout": self.dropout,
-        }
+        return {"out_channels": 1, **asdict(self.denoiser)}
 
     @property
     def diffusion(self) -> dict[str, Any]:
@@ -122,14 +107,10 @@ SMALL = UnitDDPMSettings(
     cycle=2.0,
     structure=5.0,
     structure_radius_mm=2.0,
-    channels=16,
-    multipliers=(1, 2, 3, 4),
-    blocks=1,
-    attention_levels=(3,),
-    heads=2,
-    one_shot_channels=16,
-    one_shot_blocks=3,
-    upsampling="resize",
+    denoiser=UNetSettings(
+        channels=16, multipliers=(1, 2, 3, 4), blocks=1, attention_levels=(3,), heads=2
+    ),
+    one_shot=ResNetSettings(channels=16, blocks=3, upsampling="resize"),
 )
 
 
@@ -142,9 +123,7 @@ class UnitDDPM(Objective):
         self.diffusion = GaussianDiffusion(**s.diffusion)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
         for m, _ in DIRECTIONS:
-            self.generators[f"translate_to_{m}"] = ResNetGenerator(
-                channels=s.one_shot_channels, blocks=s.one_shot_blocks, upsampling=s.upsampling
-            )
+            self.generators[f"translate_to_{m}"] = generator(generator_arguments(s.one_shot))
             self.generators[f"denoise_{m}"] = UNet(**s.network)
 
     def generate(self, batch: Batch, draw: Draw) -> Fakes:
@@ -226,4 +205,5 @@ METHOD = Method(
     stochastic=True,
     pairs=True,
     several_sources=False,
+    renamed=old_names.UNET | old_names.ONE_SHOT,
 )

@@ -40,7 +40,7 @@ class Feature:
 
 
 FEATURES = (
-    Feature("q10", 0.15, "its histogram"),  # of what is dark; the voxels' size matters there
+    Feature("q10", 0.15, "its histogram"),  # of dark tissue; it depends on the voxels' size
     *(Feature(f"q{round(100 * q)}", 0.08, "its histogram") for q in QUANTILES[1:]),
     Feature("entropy", 0.15, "its histogram"),
     Feature("scalp", 0.15, "the brightness of its rim"),
@@ -85,10 +85,10 @@ def fingerprint(
 
 
 def _without_rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask without its outermost voxels, which are half air: more so where they are large."""
+    """The mask without its outermost voxels, which are partly air."""
     inner = mask
     for axis, length in enumerate(mask.shape):
-        if length >= FEWEST_SLICES:  # thick slices are few; none is to be lost
+        if length >= FEWEST_SLICES:  # else the slices are thick and few, and all of them stay
             line = np.moveaxis(np.ones((3, 1, 1), bool), 0, axis)
             inner = inner & ndimage.binary_erosion(mask, line, border_value=1)
     return inner if inner.any() else mask
@@ -97,22 +97,27 @@ def _without_rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _coarse(
     values: NDArray[np.float32], mask: NDArray[np.bool_], spacing_mm: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, ...]]:
-    """Values and mask as means of blocks of about 4 mm; with the blocks' size."""
+    """Values and mask on a grid of blocks of about 4 mm.
+
+    Returns:
+        Mean of each block's values inside the mask, 0 without any; the blocks of which more than
+        half is inside the mask; the blocks' sides in mm. The axes are those of `values`.
+    """
     blocks = [
         min(max(round(GRID_MM / mm), 1), n) for mm, n in zip(spacing_mm, values.shape, strict=True)
     ]
     inside = _block_mean(mask.astype(np.float32), blocks)
     weighted = _block_mean(np.where(mask, values, 0), blocks)
     head = inside > 0.5
-    if not head.any():  # a sliver: take what there is
+    if not head.any():  # a thin mask: every block that it touches
         head = inside > 0
-    # Only what lies inside counts, so that a block on the rim is as bright as its tissue.
+    # The mean is that of the mask alone, so that a block on the rim is as bright as its tissue.
     coarse = np.asarray(weighted / np.where(inside > 0, inside, 1), np.float32)
     return coarse, head, tuple(mm * n for mm, n in zip(spacing_mm, blocks, strict=True))
 
 
 def _block_mean(values: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
-    """Means over blocks; what remains at the far ends is left out."""
+    """Mean of each block; voxels at the far ends that do not fill a block are left out."""
     for axis, size in enumerate(blocks):
         if size == 1:
             continue
@@ -124,6 +129,7 @@ def _block_mean(values: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[n
 
 
 def _tissue(coarse: NDArray[np.float32], head: NDArray[np.bool_]) -> dict[str, float]:
+    """Quantiles and entropy of the head's brightness."""
     tissue = coarse[head]
     quantiles = np.quantile(tissue, QUANTILES)
     share = np.histogram(np.clip(tissue, 0, 4), bins=40, range=(0, 4))[0] / tissue.size
@@ -135,8 +141,9 @@ def _tissue(coarse: NDArray[np.float32], head: NDArray[np.bool_]) -> dict[str, f
 def _shells(
     coarse: NDArray[np.float32], head: NDArray[np.bool_], spacing: Sequence[float]
 ) -> dict[str, float]:
-    """Mean brightness at several depths below the surface, and what the centre looks like."""
-    # Cut surfaces (a neck at the edge of the field of view) are no rim: mirror, not air, beyond.
+    """Brightness at several depths below the surface, contrast of the centre, and edges."""
+    # Where the field of view cuts the body, as at the neck, the cut is no surface: the padding
+    # continues the body there.
     depth = ndimage.distance_transform_edt(np.pad(head, 2, mode="edge"), sampling=spacing)[
         2:-2, 2:-2, 2:-2
     ]
@@ -165,7 +172,10 @@ def _shells(
 
 
 def _counts(array: NDArray[Any], mask: NDArray[np.bool_]) -> dict[str, float]:
-    """What only raw values tell: exact zeros, negative ones, how many different ones."""
+    """Shares of zeros and negative values, and log10 of the number of different values.
+
+    All are counted in the acquired values, because scaling and averaging remove them.
+    """
     inside, outside = (_some(array[where]) for where in (mask, ~mask))
     return {
         "zeros_inside": float((inside == 0).mean()),
@@ -176,12 +186,12 @@ def _counts(array: NDArray[Any], mask: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _some(values: NDArray[Any]) -> NDArray[Any]:
-    """At most about SAMPLES of them, evenly spread."""
+    """Fewer than 2·SAMPLES of the values, at equal steps."""
     return values[:: max(len(values) // SAMPLES, 1)]
 
 
 def _extent(head: NDArray[np.bool_], spacing: Sequence[float]) -> dict[str, float]:
-    """Logarithms of the head's width, length and height in mm, and how it fills that box."""
+    """Logarithms of the head's sides in mm, and the share of its bounding box that it fills."""
     sides = [
         int(np.ptp(np.flatnonzero(head.any(axis=others)))) + 1
         for others in ((1, 2), (0, 2), (0, 1))

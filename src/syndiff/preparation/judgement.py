@@ -1,8 +1,8 @@
 """Checks that compare a subject with the cohort: scans that are not pairs, different anatomy.
 
-Two aligned scans of one person share about as much information as those of the other people do.
-Scans of two people, of a mirrored head, or with a wrong alignment share clearly less: 0.14 to 0.49
-nats, compared with 0.83 to 0.89 nats for pairs.
+Two aligned scans of one person share about as much information as the two scans of any other
+person. Scans of two people, of a mirrored head, or with a wrong alignment share clearly less: 0.14
+to 0.49 nats, compared with 0.83 to 0.89 nats for pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syndiff.preparation.source import Source
 from syndiff.reporting import SILENT, Reporter
 
 Records = Mapping[str, Mapping[str, Mapping[str, Any]]]  # subject → modality → record
-LESS, SPREADS = 0.2, 4.0  # of the usual information, and of its spread: this much less is wrong
+LESS, SPREADS = 0.2, 4.0  # of the usual information, of its spread: no pair shares so much less
 DEEPER_MM = 30.0  # more of the body below the top of the head than in the other modality
 LARGER = 0.25  # relative difference of the areas of tissue
 
@@ -26,12 +26,16 @@ LARGER = 0.25  # relative difference of the areas of tissue
 def judged(
     records: Mapping[str, dict[str, dict[str, Any]]], source: Source, report: Reporter = SILENT
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The records of the first pass, with scans separated that the cohort shows not to be pairs.
+    """The records of the first pass, after each pair was compared with the cohort.
+
+    A subject is measured again if the comparison separates other scans than its records do:
+    records may come from an earlier preparation, with another cohort.
 
     Args:
         records: of the first pass, of all subjects.
-        source: measures a subject again whose scans are parted.
-        report: told what is no pair and why, and where modalities show different anatomy.
+        source: where subjects are measured again.
+        report: receives the warnings: scans that are no pairs, and modalities that show different
+            anatomy.
     """
     wrong, result = misfits(records), dict(records)
     for subject, of in records.items():
@@ -43,13 +47,13 @@ def judged(
 
 
 def misfits(records: Records) -> dict[str, dict[str, str]]:
-    """Scans that share clearly less with their reference than those of other subjects do.
+    """Scans that share clearly less information with their reference than other subjects' scans.
 
     Args:
         records: of the first pass, of all subjects.
 
     Returns:
-        subject → modality → why the scan is no pair with the subject's first one.
+        subject → modality → reason why the scan is no pair with the subject's reference.
     """
     shared: dict[tuple[str, str], dict[str, float]] = {}
     for subject, of in records.items():
@@ -64,9 +68,9 @@ def misfits(records: Records) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for (onto, modality), of_subject in shared.items():
         values = np.sort(list(of_subject.values()))
-        usual = float(values[len(values) // 2])  # of two the better one
+        usual = float(values[len(values) // 2])  # the upper median: the larger one of two
         apart = np.sort(np.abs(values - usual))
-        spread = 1.4826 * float(apart[(len(apart) - 1) // 2])  # the lower median: 0 of two
+        spread = 1.4826 * float(apart[(len(apart) - 1) // 2])  # the lower median: 0 for two
         least = usual - max(LESS * usual, SPREADS * spread)
         for subject, information in of_subject.items():
             if information < least:
@@ -79,7 +83,7 @@ def misfits(records: Records) -> dict[str, dict[str, str]]:
 
 
 def tell_unpaired(records: Records, report: Reporter = SILENT) -> None:
-    """Name the scans that are no pairs, and why."""
+    """Warn of each scan that is no pair, with the reason."""
     for subject, of in records.items():
         for modality, record in of.items():
             if why := record.get("unpaired_because"):
@@ -90,7 +94,7 @@ def tell_unpaired(records: Records, report: Reporter = SILENT) -> None:
 
 
 def tell_profiles(records: Records, report: Reporter = SILENT) -> None:
-    """Say where the modalities' chosen slices show different parts of the body."""
+    """Warn where the chosen slices of two modalities show different parts of the body."""
     profiles: dict[str, list[list[float]]] = {}
     for of in records.values():
         for modality, record in of.items():
@@ -117,7 +121,7 @@ def tell_profiles(records: Records, report: Reporter = SILENT) -> None:
 
 
 def _usual(profiles: list[list[float]]) -> np.ndarray:
-    """The median profile, as deep as half of the subjects reach."""
+    """Median of the profiles that are at least as deep as the median depth, up to that depth."""
     depth = int(np.median([len(profile) for profile in profiles]))
     deep = [profile[:depth] for profile in profiles if len(profile) >= depth]
     return np.median(np.array(deep), axis=0)

@@ -9,7 +9,7 @@ is the `orientation`; they are turned to our (z, y, x) without interpolation.
 The files do not state the person of a slice, its position, its pixel size, or whether slices with
 equal indices in two files are pairs. Each file therefore counts as one subject, two files are a
 pair only if the user says so, and the user must give the pixel size. The values are kept: 1 stays
-1. The mean of the training file gives the scale between these values and those of other scans.
+1. The mean of the training file relates these values to the values of other scans.
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ def is_official(raw: Path) -> bool:
 
 @dataclass(frozen=True)
 class MatFolder:
-    """A folder of such files; see `source.Source` for what it offers.
+    """A folder of the official code's data files, as a `source.Source`.
 
     Attributes:
+        raw: the folder.
+        files: subject → modality → file, relative to the folder.
+        splits: subject → "train", "val" or "test".
+        unused: subjects in no split; always empty.
         spacing_mm: pixel size.
-        orientation: where rows and columns of what the official code shows grow to.
-        paired: splits whose slices of one index belong together.
-        rule: "robust" or "paper": the mean over the head or over everything.
-        report: told in one line each what a person should know.
+        orientation: directions in which rows and columns of the official pictures grow.
+        paired: splits in which slices of equal indices are pairs.
+        rule: "robust" or "paper": the scale is the mean over the head or over all pixels.
+        report: receives the warnings.
     """
 
     raw: Path
@@ -82,11 +86,11 @@ class MatFolder:
         rule: str,
         report: Reporter = SILENT,
     ) -> MatFolder:
-        """Look for the files of some modalities.
+        """The files of some modalities in a folder; the arguments are the attributes.
 
         Raises:
-            OptionError: no spacing, or options that make no sense.
-            DataError: a modality has no training file, or a paired split lacks one.
+            OptionError: the spacing is missing, `paired` names no split, or a modality is CT.
+            DataError: a modality has no training file, or a paired split lacks a file.
         """
         if spacing_mm is None:
             raise OptionError(
@@ -170,8 +174,9 @@ class MatFolder:
             yield self.orientation.to_ours(part)
 
     def _record(self, path: Path, modality: str) -> dict[str, Any]:
+        """The manifest's record of a file."""
         here = self._measure(path)
-        # Of the training file, whichever this is: values are kept, so that 1 stays 1.
+        # The training file's mean scales the files of all splits, so that 1 stays 1 in each.
         mean = self._measure(Path(f"data_train_{modality}.mat")).mean[self.rule]
         n, y, x = here.shape
         rows, columns = (x, y) if self.orientation.transposed else (y, x)
@@ -192,6 +197,7 @@ class MatFolder:
         }
 
     def _measure(self, path: Path) -> Measured:
+        """Measurements of a file, made at the first call; warns of values outside 0 to 1."""
         if path not in self._measured:
             self._measured[path] = measure(self._parts(path), str(self.raw / path))
             low, high = self._measured[path].range
@@ -205,10 +211,10 @@ class MatFolder:
 
 @dataclass(frozen=True)
 class Measured:
-    """One file: what a pass over all its slices finds."""
+    """Measurements of one file, from one pass over its slices."""
 
     shape: tuple[int, int, int]  # n y x
-    mean: dict[str, float]  # by rule: over the head, over everything
+    mean: dict[str, float]  # by rule: over the head, over all pixels
     box_yx: list[list[int]]
     quantiles: list[float]  # of the head
     range: tuple[float, float]
@@ -222,7 +228,7 @@ def measure(parts: Iterator[NDArray[np.float32]], name: str) -> Measured:
         name: of the file, for the message.
 
     Raises:
-        DataError: nothing in it looks like tissue.
+        DataError: no part of the file looks like tissue.
     """
     n, low, high = 0, np.inf, -np.inf
     everything, tissue = np.zeros(2), np.zeros(2)  # sum and count
@@ -254,7 +260,7 @@ def measure(parts: Iterator[NDArray[np.float32]], name: str) -> Measured:
 
 
 def _tell(report: Reporter, orientation: str | None, apart: set[str]) -> None:
-    """Warn of assumptions about the slices."""
+    """Warn which orientation is assumed and which splits cannot be compared."""
     if orientation is None:
         report.warn(
             f"the slices are taken to lie {DEFAULT_ORIENTATION}: anterior at the top, the "
@@ -270,7 +276,11 @@ def _tell(report: Reporter, orientation: str | None, apart: set[str]) -> None:
 
 
 def _subjects(raw: Path, split: str, modalities: Sequence[str], paired: bool) -> Found:
-    """The files of a split: one subject for all if they are pairs, else one for each."""
+    """The subjects of a split: one with all files if these are pairs, else one for each file.
+
+    Raises:
+        DataError: a file of the training split, or of a paired split, is missing.
+    """
     of = {m: Path(f"data_{split}_{m}.mat") for m in modalities}
     there = {m: path for m, path in of.items() if (raw / path).is_file()}
     missing = [str(path) for m, path in of.items() if m not in there]
@@ -286,7 +296,8 @@ def read_parts(path: Path) -> Iterator[NDArray[np.float32]]:
     """The slices of a file as the official code shows them, (n, rows, columns), some at a time.
 
     Raises:
-        DataError: it is damaged, is another kind of file, or holds other things.
+        DataError: the file is damaged or of another format, or its `data_fs` is not three axes of
+            finite numbers from 0 to 1.
     """
     with _opened(path) as data:
         for start in range(0, len(data), CHUNK):
@@ -300,7 +311,7 @@ def read_parts(path: Path) -> Iterator[NDArray[np.float32]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The data set of a file, its kind and shape checked."""
+    """Open a file and check type and shape of its `data_fs`; yields the h5py.Dataset."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -334,6 +345,7 @@ def _damaged(path: Path) -> DataError:
 
 
 def _check_values(part: NDArray[np.float32], path: Path, start: int) -> None:
+    """Raise DataError unless the values are finite and within TOLERANCE of 0 to 1."""
     finite = np.isfinite(part).all(axis=(1, 2))
     if not finite.all():
         index = start + int(np.argmin(finite))

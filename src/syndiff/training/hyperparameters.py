@@ -89,7 +89,7 @@ def _put(settings: Any, path: list[str], value: Any, name: str) -> Any:
     try:
         new = _network(present, value) if is_dataclass(present) else read_like(present, value)
     except (ValueError, TypeError) as error:
-        raise OptionError(f"{name}={value}", _example(present)) from error
+        raise OptionError(f"{name}={value}", _example(present, name)) from error
     return replace(settings, **{first: new})
 
 
@@ -104,11 +104,12 @@ def _network(present: Any, value: Any) -> Any:
     return DENOISERS[value].settings()
 
 
-def _example(present: Any) -> str:
+def _example(present: Any, name: str) -> str:
     if is_dataclass(present):
         kinds = {kind.settings for kind in DENOISERS.values()}
         known = list(DENOISERS) if type(present) in kinds else [getattr(present, "name", "")]
-        return f"one of {', '.join(known)}, or a value of its own, such as NAME.channels"
+        kind = f"one of {', '.join(known)}, or " if known != [""] else ""
+        return f"{kind}a value of its own, such as {name}.{fields(present)[0].name}"
     return "numbers, such as 1,2,2" if isinstance(present, tuple) else f"such as {present}"
 
 

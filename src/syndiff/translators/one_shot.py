@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from dataclasses import Field, asdict
+from typing import Any, ClassVar, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -20,6 +21,26 @@ GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "context_unet": ContextUNet,
     "shared_latent": SharedLatentGenerator.build,
 }
+
+
+class GeneratorSettings(Protocol):
+    """Size of a one-shot generator; a frozen dataclass of numbers and strings.
+
+    Attributes:
+        name: name of the network, a key of GENERATORS.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def name(self) -> str: ...
+
+
+def generator_arguments(
+    settings: GeneratorSettings, in_channels: int = 1, out_channels: int = 1
+) -> dict[str, Any]:
+    """Name and arguments of a generator, as a translator's configuration keeps them."""
+    return {"in_channels": in_channels, "out_channels": out_channels, **asdict(settings)}
 
 
 def generator(network: Mapping[str, Any]) -> nn.Module:
