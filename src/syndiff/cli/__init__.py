@@ -38,7 +38,6 @@ __all__ = [
     "app",
     "benchmark",
     "bids",
-    "bids",
     "data",
     "demo",
     "dicom",

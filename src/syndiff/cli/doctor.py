@@ -9,8 +9,8 @@ import typer
 
 from syndiff.cli.app import Modalities, app, listed
 from syndiff.cli.console import console_reporter
-from syndiff.cli.prepare import train_command
 from syndiff.cli.outcome import Outcome
+from syndiff.cli.prepare import train_command
 
 
 @app.command()

@@ -282,7 +282,7 @@ def _prepare(
     with console_reporter("preparing") as report:
         manifest = prepare_with(raw, out, settings, report, workers)
     if for_model is None:
-        following = ["doctor", out]
+        following: list[str | Path] = ["doctor", out]
     else:
         name = "shipped" if str(for_model) == for_model.name else for_model.name
         model = ["--model", f"{name}={for_model}"]

@@ -4,9 +4,10 @@
 
 A BIDS data set becomes a BIDS derivative, see `bids`.
 
-Each volume is one task of dask.distributed. If a worker dies, dask runs its tasks again on another
-worker. Each worker runs three tasks at a time, of which only one may use the network: reading,
-computing and writing overlap, and a worker holds at most three volumes in memory. Finished results
+Each volume is one task: of a thread of this process, or, with several workers or a scheduler, of
+dask.distributed. If a worker dies, dask runs its tasks again on another worker. Each process runs
+three tasks at a time, of which only one may use the network: reading, computing and writing
+overlap, and a process holds at most three volumes in memory. Finished results
 are skipped: those whose side-car belongs to the image and names the same sources, translator and
 options by their hashes. Only one process at a time may write to the folder of results.
 """
@@ -18,13 +19,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.inference import bids
+from syndiff.inference.here import Leaving, run_here
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import Model, translate_file
 from syndiff.io.digest import sha256_of_scan
@@ -36,8 +38,8 @@ from syndiff.io.pairs import record_of
 from syndiff.memory import keep_freed
 from syndiff.preparation.discover import counted
 from syndiff.preparation.selection import scans_of
-from syndiff.reporting import SILENT, Remembering, Reporter
-from syndiff.tasks import Workers, run_tasks
+from syndiff.reporting import SILENT, Reporter
+from syndiff.tasks import RETRIES, Workers, run_tasks
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
@@ -252,23 +254,51 @@ def _run(
     options: TranslationOptions,
     overwrite: bool,
 ) -> Iterator[Result]:
-    """Run the jobs on a local cluster or on a given scheduler; yield results as they finish."""
-    who = Workers(workers, scheduler)
-    threads = 0 if scheduler else _threads(min(workers, max(len(jobs), 1)))
+    """Run the jobs here, by local workers or a given scheduler; yield results as they finish."""
+    who = Workers(min(workers, max(len(jobs), 1)), scheduler)
+    if who.alone:
+        yield from _run_here(model, jobs, options, overwrite)
+        return
+    threads = 0 if scheduler else _threads(who.count)
     calls = {job: (model, job, options, threads, overwrite) for job in jobs}
     for done in run_tasks(work, calls, who, TASKS_PER_PROCESS):
         yield Result(done.item, problem=done.problem) if done.problem else done.result
 
 
+def _run_here(
+    model: str, jobs: Sequence[Job], options: TranslationOptions, overwrite: bool
+) -> Iterator[Result]:
+    """Run the jobs in threads of this process; yield results as they finish."""
+
+    def once(job: Job, stopped: threading.Event) -> Result:
+        for _ in range(RETRIES):
+            with suppress(Exception):
+                return work(model, job, options, 0, overwrite, stopped)
+        return work(model, job, options, 0, overwrite, stopped)
+
+    for job, ended in run_here(once, jobs, TASKS_PER_PROCESS):
+        if isinstance(ended, MemoryError):
+            yield Result(job, problem="there is not enough memory")
+        elif isinstance(ended, Exception):
+            yield Result(job, problem=f"failed {RETRIES + 1} times ({ended!r})")
+        else:
+            yield ended
+
+
 def work(
-    model: str, job: Job, options: TranslationOptions, threads: int, overwrite: bool = False
+    model: str,
+    job: Job,
+    options: TranslationOptions,
+    threads: int,
+    overwrite: bool = False,
+    stopped: threading.Event | None = None,
 ) -> Result:
-    """Translate one volume; runs in a worker.
+    """Translate one volume; runs in a worker, or in a thread that leaves it once it is stopped.
 
     A `UserError` becomes the problem of the result. Any other error is raised, so that dask runs
     the task again.
     """
-    started, messages = time.monotonic(), Remembering()
+    started, messages = time.monotonic(), Leaving(stopped)
     problem = ""
     try:
         loaded_model = loaded(model, threads, options.precision, _stamp(model))

@@ -248,6 +248,12 @@ def _check_training(cohort: Cohort, modalities: Sequence[str], splits: Mapping[s
     """Each modality needs a scan, and where anybody trains a training scan."""
     training = [s for s, split in splits.items() if split == "train"]
     for modality in modalities:
+        if not any(modality in scans for scans in cohort.files.values()):
+            raise DataError(
+                f"nobody has a {modality} scan, of {len(cohort.files)} subjects",
+                "at least one",
+                "name modalities as the scans' files or folders do, e.g. T1, T2, FLAIR, CT",
+            )
         if not any(modality in cohort.files[s] for s in training or splits):
             raise DataError(
                 f"no {'training ' if training else ''}subject has a {modality} scan",
