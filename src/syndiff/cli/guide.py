@@ -171,6 +171,15 @@ GUIDE: dict[str, Entry] = {
         ),
         ("source", "target", "contrast1", "data"),
     ),
+    "study": Entry(
+        ADVANCED,
+        (
+            "syndiff study list",
+            "syndiff study table8 --out study8 --tiny",
+            "syndiff study table2 --out study2 --budget 10m --workers 2",
+        ),
+        ("out", "data", "budget", "seeds", "workers", "tiny"),
+    ),
     "benchmark": Entry(
         ADVANCED,
         (
@@ -204,6 +213,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "checkpoint": ("NAME", "best"),
     "compare": ("FILE", "before.json"),
     "compare.out": ("FOLDER", "comparison"),
+    "budget": ("BUDGET", "10m"),
+    "study.out": ("FOLDER", "study8"),
+    "seeds": ("TRAININGS", "3"),
     "bids.model": ("MODEL", "brain-t1-t2"),
     "doctor.out": ("FILE", "quality.html"),
     "compare.split": ("", ""),  # of named choices
