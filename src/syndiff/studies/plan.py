@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from syndiff.errors import OptionError
-from syndiff.studies.definitions import Column, Study, names, study_named
+from syndiff.studies.definitions import Column, Row, Study, names, study_named
 
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)(m|steps)")
+TINY_ROWS = 3
 SHOWN_MINUTES = 10  # of a cell, in the list of studies
 
 
@@ -61,7 +62,7 @@ class Options:
         people: split → number of virtual people; empty: as many as the paper has.
         max_slices: of a scan; 0: all.
         samples: of unconditional synthesis.
-        tiny: smallest networks and data, the first column alone.
+        tiny: smallest networks and data, few rows, one column.
         device: "auto", "cpu" or "cuda".
 
     Raises:
@@ -147,6 +148,14 @@ def columns_of(study: Study, options: Options, modalities: set[str] | None) -> t
             )
         found = kept
     return found[:1] if options.tiny else found
+
+
+def rows_of(study: Study, options: Options) -> tuple[Row, ...]:
+    """The rows that are computed; of a tiny study of trainings a few, spread over the table."""
+    rows = study.trainings
+    if not options.tiny or study.kind == "cost":
+        return rows
+    return rows[:: -(-len(rows) // TINY_ROWS)]
 
 
 def listed() -> list[str]:

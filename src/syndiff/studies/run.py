@@ -85,9 +85,11 @@ def study(
         same_options(out / "study.json", asked, "a study")
         cells = _cells(chosen, columns, options, out, data, report)
         left = [cell for cell in cells if not (cell.folder / RESULT).exists()]
-        problems = _compute(left, len(cells), people, report)
-        results = [_result(cell) for cell in cells if (cell.folder / RESULT).exists()]
-        table = write_table(chosen, columns, options, results, len(cells), out, data)
+        try:
+            problems = _compute(left, len(cells), people, report)
+        finally:  # stopped or not, what is finished can be read
+            results = [_result(cell) for cell in cells if (cell.folder / RESULT).exists()]
+            table = write_table(chosen, columns, options, results, len(cells), out, data)
     return Finished(table, len(cells), len(left) - len(problems), problems)
 
 
@@ -112,7 +114,7 @@ def _cells(
         )
         for seed in range(options.seeds)
         for column in columns
-        for row in study.trainings
+        for row in plan.rows_of(study, options)
     ]  # fmt: skip
 
 

@@ -214,8 +214,8 @@ def _notes(
         notes.append("Rows with the same settings are one training.")
     if options.tiny:
         notes.append(
-            "Warning: made with --tiny, networks of a few weights after two steps: the figures "
-            "mean nothing."
+            "Warning: a tiny study: a few rows of one column, networks of a few weights after two "
+            "steps. The figures mean nothing."
         )
     if finished < cells:
         notes.append(f"Warning: {finished} of {cells} cells are finished.")
@@ -228,9 +228,9 @@ def _data_note(
     """That our figures and the paper's are of different data."""
     if study.kind == "cost":
         return (
-            f"The paper's figures (Table {study.table}) are of 256×256 pixels on an RTX 3090, ours "
-            f"of {options.size}×{options.size} pixels on this machine with the networks of preset "
-            f"{options.preset}: compare ratios between rows, not the figures."
+            f"The paper's figures (Table {study.table}) are of 256×256 pixels on an RTX 3090, "
+            f"ours of {options.size}×{options.size} pixels on this machine with the networks of "
+            f"the preset {options.preset}: compare ratios between rows, not the figures."
         )
     cohorts = [cohort_named(name) for name in dict.fromkeys(c.cohort for c in columns)]
     if data:
