@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syndiff.io import formats
-from tests.cli.test_app import call
+from tests.helpers.cli import call
 
 PAGE = (Path(__file__).parents[2] / "docs" / "radiotherapy.md").read_text(encoding="utf-8")
 SMALLER = {
