@@ -102,7 +102,7 @@ def _counts(split: Counts | Shares, cohort: Cohort, modalities: Sequence[str]) -
         wanted = max(1, round(n * share / 100)) if share and n > len(held) + 1 else 0
         held[name] = min(wanted, max(whole - sum(held.values()), 0))
     if split[0] == 0:  # nobody is to train: what rounding left goes to the larger part
-        held["test" if split[2] >= split[1] else "val"] += n - sum(held.values())
+        held["test" if split[2] >= split[1] else "val"] += whole - sum(held.values())
         return {"train": 0, **held}
     return {"train": n - sum(held.values()), **held}
 
