@@ -12,7 +12,7 @@ from syndiff.studies.definitions import Cohort
 from syndiff.studies.plan import Options, people_of
 
 SPACING_MM = {"brain": 3.0, "pelvis": 4.0}  # of the scans, for slices of 64 pixels
-TINY_SPACING_MM = {"brain": 5.0, "pelvis": 8.0}
+TINY_SPACING_MM = {"brain": 7.0, "pelvis": 8.0}
 SEED = 18  # of the people; the seeds of a study are those of the trainings
 
 

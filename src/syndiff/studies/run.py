@@ -103,9 +103,10 @@ def _cells(
 ) -> list[Cell]:
     """All cells, seed by seed, with their data: a stopped study has whole tables of few seeds."""
     found: dict[str, Path | None] = {"": None}
+    told = SILENT if options.tiny else report  # too few people for what preparation looks for
     for name in dict.fromkeys(column.cohort for column in columns if column.cohort):
         if data is None:
-            prepared_cohort(cohort_named(name), out / "cohorts", options, report)
+            prepared_cohort(cohort_named(name), out / "cohorts", options, told)
         found[name] = data or out / "cohorts" / name
     return [
         Cell(

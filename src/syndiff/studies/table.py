@@ -214,7 +214,7 @@ def _notes(
         notes.append("Rows with the same settings are one training.")
     if options.tiny:
         notes.append(
-            "Warning: a tiny study: a few rows of one column, networks of a few weights after two "
+            "Warning: a tiny study: two rows of one column, networks of a few weights after two "
             "steps. The figures mean nothing."
         )
     if finished < cells:
