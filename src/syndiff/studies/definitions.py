@@ -121,7 +121,7 @@ SCORES = (
 COSTS = (
     Measure("training_s", "training (s)", 3, "lower"),
     Measure("inference_s", "inference (s)", 3, "lower"),
-    Measure("memory_gb", "memory (GB)", 2, "lower"),
+    Measure("memory_gb", "memory (GB)", 3, "lower"),
 )
 FID = (Measure("fid", "FID", 2, "lower"),)
 MEASURES = {"translation": SCORES, "cost": COSTS, "unconditional": FID}
