@@ -50,7 +50,7 @@ GUIDE: dict[str, Entry] = {
             "syndiff translate brain-t1-t2 T1w.nii.gz T2w.nii.gz",
             "syndiff translate run/translators/T1_to_T2 scans/ results/ --workers 2",
             "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz "
-            "--sampling expectation --samples 8",
+            "--samples 8",
             "syndiff translate brain-t1-t2 DICOM_FOLDER T2_SERIES --series 3",
         ),
         ("seed", "device", "batch_size", "sampling", "overwrite", "workers"),
