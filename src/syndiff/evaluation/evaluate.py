@@ -24,6 +24,7 @@ from syndiff.evaluation.pairs import (
 )
 from syndiff.evaluation.persons import beside
 from syndiff.evaluation.scoring import Evaluation, Predict, Slices, evaluate_predictions
+from syndiff.evaluation.trusted import measured
 from syndiff.evaluation.whole import whole_volume
 from syndiff.io.locks import only_writer
 from syndiff.preparation.manifest import Manifest, read_manifest
@@ -47,6 +48,7 @@ def evaluate(
     whole_volumes: Path | None = None,
     allow_synthetic: bool = False,
     anonymous: bool = True,
+    trust: int = 0,
     overwrite: bool = False,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
@@ -68,6 +70,8 @@ def evaluate(
             slices lie. Otherwise the prepared slices are translated.
         allow_synthetic: accept data with synthetic scans; the results state it.
         anonymous: write no path, no command line and no file name into the results.
+        trust: chains per slice for the trust map of each model (trusted.py), which is calibrated
+            on the validation people and kept in the model's folder; 0: none.
         overwrite: allow replacing files with the results' names that no evaluation wrote.
         how: how the models translate.
         report: receives the progress.
@@ -91,6 +95,7 @@ def evaluate(
             whole_volumes=whole_volumes,
             allow_synthetic=allow_synthetic,
             anonymous=anonymous,
+            trust=trust,
             how=how,
             report=report,
         )
@@ -112,6 +117,7 @@ def measure(
     whole_volumes: Path | None = None,
     allow_synthetic: bool = False,
     anonymous: bool = True,
+    trust: int = 0,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
 ) -> tuple[dict[str, Any], Evaluation]:
@@ -122,7 +128,7 @@ def measure(
         order: names of models and folders in the order of the results.
         regression: with the baseline `regression`, where the training subjects have pairs.
         data, models, split, source, target, profile, whole_volumes, allow_synthetic, anonymous,
-            how, report: see `evaluate`.
+            trust, how, report: see `evaluate`.
 
     Raises:
         UserError: the data, a model or an option cannot be used.
@@ -140,6 +146,14 @@ def measure(
     chosen = profiles.get_profile(profile or profiles.DEFAULT)
     profiles.check_unit(chosen, scale.unit)
 
+    trusted = {
+        name: measured(
+            paths[name], t, manifest, how,
+            split=split, samples=trust, keep=paths[name].is_dir(), report=report,
+        )
+        for name, t in translators.items()
+        if trust
+    }  # fmt: skip
     of_subject = _whole_volumes(translators, manifest, split, whole_volumes, how, allow_synthetic)
     of_subject |= {
         name: slices_of(folder, manifest, split, sources[0], target)
@@ -171,6 +185,7 @@ def measure(
     found |= results.scores(evaluation, scale, spacing_mm)
     for name, path in paths.items():
         found["models"][name] |= results.origin(path, translators[name], anonymous)
+        found["models"][name]["trust"] = trusted.get(name)
     for name, folder in folders.items():
         where = "a folder of images" if anonymous else str(folder)
         found["models"][name] |= {"path": where, "config": None}

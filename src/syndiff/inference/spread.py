@@ -38,9 +38,8 @@ def require_noise(translator: Translator, samples: int) -> None:
         OptionError: the translator draws no noise.
     """
     if samples and not translator.stochastic:
-        method = translator.config.get("method", translator.kind)
         raise OptionError(
-            f"`samples` with {method}, which draws no noise: every sample is the same image",
+            f"`samples` with {translator.name}, which has no noise: all samples are equal",
             "a method with noise (`syndiff methods` lists them)",
             "leave it out",
         )
