@@ -6,6 +6,7 @@ evaluate_predictions  (scoring.py) the same from any functions of slices; needs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,8 @@ def measure(
         where = "a folder of images" if anonymous else str(folder)
         found["models"][name] |= {"path": where, "config": None}
     found["whole_volumes"] = whole_volumes is not None
+    found["spacing_mm"] = spacing_mm
+    found["slice_spacing_mm"] = _slice_spacing_mm(manifest, split, target)
     found["synthetic_scans"] = len(synthetic)
     found["warnings"] = (
         results.synthetic_warnings(synthetic)
@@ -200,6 +203,12 @@ def measure(
     )
     found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
     return found, evaluation
+
+
+def _slice_spacing_mm(manifest: Manifest, split: str, target: str) -> float | None:
+    """The distance of neighbouring slices of the first scan; None where it is not recorded."""
+    affine = next((s.record.get("native_affine") for s in manifest.scans(split, target)), None)
+    return None if affine is None else math.sqrt(sum(row[2] ** 2 for row in affine[:3]))
 
 
 def _check_names(names: Sequence[str]) -> None:
