@@ -70,9 +70,9 @@
     stage.append(figure);
     const nv = new Niivue({
       isRadiologicalConvention: true, isSliceMM: true, isColorbar: false, dragAndDropEnabled: false,
-      backColor: [0, 0, 0, 1], crosshairColor: [0.36, 0.78, 1, 0.8], crosshairWidth: 1,
+      backColor: [0, 0, 0, 1], crosshairColor: [0.36, 0.78, 1, 0.8], crosshairWidth: 0.4, crosshairWidthUnit: "percent",
       fontColor: [0.75, 0.8, 0.85, 1], show3Dcrosshair: true, dragMode: DRAG_MODE.contrast,
-      multiplanarShowRender: SHOW_RENDER.ALWAYS, multiplanarLayout: MULTIPLANAR_TYPE.GRID,
+      multiplanarShowRender: SHOW_RENDER.ALWAYS, multiplanarLayout: MULTIPLANAR_TYPE.AUTO,
       multiplanarPadPixels: 4, loadingText: "", logLevel: "error",
       viewModeHotKey: "none", clipPlaneHotKey: "none", cycleClipPlaneHotKey: "none",
     });
@@ -153,7 +153,7 @@
     const axis = (value, positive, negative) =>
       `${Math.abs(value).toFixed(1)} ${value < 0 ? negative : positive}`;
     byId("place").textContent =
-      `${axis(mm[0], "R", "L")}  ${axis(mm[1], "A", "P")}  ${axis(mm[2], "S", "I")} mm`;
+      `${axis(mm[0], "R", "L")} · ${axis(mm[1], "A", "P")} · ${axis(mm[2], "S", "I")} mm`;
     const rows = panes.map(({ image, volume }) =>
       [image.synthetic ? `Synthetic ${image.title}` : `${ROLES[image.role]} ${image.title}`,
         inWords(valueAt(volume, mm), image.unit)]);
@@ -179,20 +179,22 @@
     return [below, panes[above]];
   }
 
-  /** Images on other grids are drawn in the frame of the lower image where one lies on the other. */
-  async function framed(pane, frame) {
-    if (pane.frame === frame) return;
-    if (pane.frame) pane.nv.removeVolume(pane.frame.copy);
-    pane.frame = null;
-    if (!frame) return;
-    const copy = frame.volume.clone();
-    copy.opacity = 0;
-    pane.nv.addVolume(copy);
-    pane.nv.setVolume(copy, 0);
-    pane.frame = Object.assign(frame, { copy });
+  /** Stacked, both are drawn in the frame of the first image's grid: an unseen copy of it. */
+  function framed(pane, stacked) {
+    const wanted = stacked && !pane.image.sameGrid;
+    if (wanted === Boolean(pane.frame)) return;
+    if (pane.frame) {
+      pane.nv.removeVolume(pane.frame);
+      pane.frame = null;
+    } else {
+      pane.frame = panes[0].volume.clone();
+      pane.frame.opacity = 0;
+      pane.nv.addVolume(pane.frame);
+      pane.nv.setVolume(pane.frame, 0);
+    }
   }
 
-  async function arrange() {
+  function arrange() {
     const stacked = state.mode !== "side";
     const [below, above] = panes.length > 1 ? pairOf() : [];
     stage.dataset.mode = state.mode;
@@ -201,6 +203,7 @@
       pane.figure.classList.toggle("above", stacked && pane === above);
       pane.picture.style.opacity = "";
       pane.picture.style.clipPath = "";
+      framed(pane, stacked);
       pane.nv.setSliceType(PLANES[state.plane][1]);
     }
     if (stacked) mixed(above);
@@ -367,7 +370,7 @@
     }
     for (const [number, image] of shown.images.entries()) await addPane(image, number);
     connect();
-    await arrange();
+    arrange();
     follow(panes[0]);
     byId("state").remove();
     document.body.dataset.ready = "yes";
