@@ -7,14 +7,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 
 from syndiff import cli
 from syndiff.io import formats
-from syndiff.io.volume import Volume, same_grid, to_slices
-from tests.helpers.dicom import PATIENT, PATIENT_ID, VirtualSeries
+from syndiff.io.volume import same_grid
+from tests.helpers.dicom import PATIENT, PATIENT_ID, head_series
 from tests.helpers.translators import build
 from tests.helpers.volumes import head
 
@@ -37,16 +36,6 @@ def syndiff(monkeypatch, capsys):
         return int(end.value.code or 0), out, err
 
     return run
-
-
-def head_series(volume: Volume | None = None, **how: object) -> VirtualSeries:
-    """A head as an axial series: columns to the left, rows to the back, slices upwards."""
-    volume = volume or head()
-    noise = np.random.default_rng(volume.array.shape[2]).normal(20, 5, volume.array.shape)
-    noisy = to_slices(volume.like(np.abs(volume.array + noise)))
-    values = np.rint(noisy[:, ::-1, ::-1]).astype(np.int16).transpose(2, 1, 0)
-    x, y, z = volume.spacing_mm
-    return VirtualSeries(values, spacing=(y, x, z), **how)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +129,27 @@ def test_prepare_takes_folders_and_zips(syndiff, tmp_path) -> None:
     assert "sub-1/T2.zip" in manifest
     assert PATIENT not in manifest
     assert PATIENT_ID not in manifest
+
+
+def test_prepare_chooses_series_by_modality(syndiff, tmp_path) -> None:
+    raw = tmp_path / "raw"
+    for modality, word in (("T1", "mprage"), ("T2", "tse")):
+        for number, name in enumerate((f"{word} sag", "other")):
+            tags = {"SeriesDescription": name, "SeriesNumber": number + 1}
+            series = head_series(
+                head((40, 44, 10 + 2 * number)), uid=f"1.2.3.{modality[1]}.{number}", tags=tags
+            )
+            series.write(raw / "sub-1" / modality, f"{number}-{{}}".format)
+    small = ("--split", "0/0/100", "--no-register", "--size", "32", "--spacing-mm", "7")
+    code, _, err = syndiff("prepare", raw, tmp_path / "no", *small)
+    assert code == 2
+    assert "2 series" in err.splitlines()[-1]
+    chosen = ("--series", "T1=mprage,T2=tse")
+    code, _, err = syndiff("prepare", raw, tmp_path / "data", *small, *chosen)
+    assert code == 0, err
+    content = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert [scan["file_shape"][2] for scan in content["scans"]] == [10, 10]
+    assert content["options"]["series"] == {"T1": "mprage", "T2": "tse"}
 
 
 def test_prepare_notices_synthetic_series(syndiff, tmp_path) -> None:

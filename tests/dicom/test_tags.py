@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,51 @@ def test_frames_without_a_group_of_their_own(tmp_path: Path) -> None:
     del data.PerFrameFunctionalGroupsSequence[1]
     save(data, tmp_path / "one.dcm")
     assert "3 frames and says of 2" in str(outcome(tmp_path))
+
+
+ANYTHING = st.one_of(
+    st.text(max_size=20),
+    st.integers(-(2**40), 2**40),
+    st.floats(),
+    st.lists(st.floats(-1e6, 1e6), max_size=7),
+    st.binary(max_size=12),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@given(
+    changes=st.dictionaries(st.sampled_from(sorted(READ)), ANYTHING, min_size=1, max_size=4),
+    files=st.sets(st.integers(0, 2), min_size=1),
+)
+def test_values_at_random(changes: dict[str, object], files: set[int], folder: Path) -> None:
+    """Any value in any tag that is read, in one file or in all of them."""
+    before = {k: (folder / f"{k:03d}.dcm").read_bytes() for k in range(3)}
+    try:
+        for k in files:
+            data = pydicom.dcmread(folder / f"{k:03d}.dcm")
+            for keyword, value in changes.items():
+                with contextlib.suppress(Exception):  # what pydicom itself cannot write
+                    data.add_new(keyword, dictionary_VR(keyword), value)
+            with contextlib.suppress(Exception):
+                save(data, folder / f"{k:03d}.dcm")
+        outcome(folder)
+    finally:
+        for k, content in before.items():
+            (folder / f"{k:03d}.dcm").write_bytes(content)
+
+
+@pytest.mark.slow
+def test_a_file_cut_at_every_length(tmp_path: Path) -> None:
+    """Nowhere a traceback; a cut file never passes for a whole one, nor its series without it."""
+    folder = VirtualSeries(pattern((4, 5, 5))).write(tmp_path / "in")
+    path = folder / "001.dcm"
+    whole = path.read_bytes()
+    complete = read(folder).array
+    try:
+        for length in range(0, len(whole), 7):
+            path.write_bytes(whole[:length])
+            found = outcome(folder)
+            assert isinstance(found, str) or np.array_equal(found.array, complete)
+    finally:
+        path.write_bytes(whole)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from syndiff.io.volume import Volume, to_slices
+from tests.helpers.volumes import head
+
 MR, CT, ENHANCED_MR = (
     "1.2.840.10008.5.1.4.1.1.4",
     "1.2.840.10008.5.1.4.1.1.2",
@@ -86,6 +89,16 @@ class VirtualSeries:
         for k, data in enumerate(self.slices):
             save(data, folder / names(k))
         return folder
+
+
+def head_series(volume: Volume | None = None, **how: object) -> VirtualSeries:
+    """A head as an axial series: columns to the left, rows to the back, slices upwards."""
+    volume = volume or head()
+    noise = np.random.default_rng(volume.array.shape[2]).normal(20, 5, volume.array.shape)
+    noisy = to_slices(volume.like(np.abs(volume.array + noise)))
+    values = np.rint(noisy[:, ::-1, ::-1]).astype(np.int16).transpose(2, 1, 0)
+    x, y, z = volume.spacing_mm
+    return VirtualSeries(values, spacing=(y, x, z), **how)  # type: ignore[arg-type]
 
 
 def set_pixels(data: Dataset, values: NDArray[np.integer]) -> None:

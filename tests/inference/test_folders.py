@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from syndiff.errors import DataError, ModelError, OptionError
 from syndiff.inference import TranslationOptions, requests, sidecar, translate_file
 from syndiff.inference.folders import TASKS_PER_PROCESS, plan, renamed, translate_folder
+from syndiff.inference.here import Leaving, Left, run_here
 from syndiff.io import formats as volumes
 from syndiff.io.atomic import read_json, write_json
 from syndiff.io.locks import only_writer
@@ -246,3 +248,30 @@ def test_acquired_scans_are_never_replaced(model: Path, scans: Path, tmp_path: P
 def test_a_pattern_chooses_one_modality_only(scans: Path) -> None:
     with pytest.raises(OptionError, match=r"`pattern` .* together"):
         scans_of(scans, ["T1", "PD"], pattern="*T1w*")
+
+
+def test_jobs_that_are_stopped_are_left_and_a_lost_crew_is_noticed() -> None:
+    begun: list[int] = []
+
+    def work(job: int, stopped: threading.Event) -> int:
+        begun.append(job)
+        if job == 0:
+            return job
+        assert stopped.wait(20)
+        Leaving(stopped).progress(1, 2)
+        raise AssertionError("it was not left")
+
+    running = run_here(work, range(50), threads=2)
+    assert next(running) == (0, 0)
+    running.close()
+    assert len(begun) <= 3
+
+    def die(job: int, stopped: threading.Event) -> int:
+        raise Left
+
+    with pytest.raises(MemoryError):
+        list(run_here(die, [1, 2], threads=2))
+    assert [type(found) for _, found in run_here(lambda job, _: 1 // job, [0, 1], 1)] == [
+        ZeroDivisionError,
+        int,
+    ]

@@ -405,7 +405,7 @@ def record(extent: int, spacing: float, first: int = 20, shape: int = 200) -> di
 def test_automatic_spacing() -> None:
     def spacing(size: int, *records: dict) -> float:
         people = {str(i): {"T1": r} for i, r in enumerate(records)}
-        return choose_spacing(people, size)
+        return choose_spacing(people, (size, size))
 
     assert spacing(256, record(200, 0.9)) == 0.9  # all alike and fitting: not interpolated
     assert spacing(256, record(256, 0.9)) == 0.9  # without a margin, but fitting
@@ -418,11 +418,11 @@ def test_automatic_spacing() -> None:
 @pytest.mark.parametrize("spacing_mm", [1.0, 1.7])
 def test_an_off_centre_head_is_moved_not_cut(first: int, spacing_mm: float) -> None:
     scan = record(80, 1.0, first)
-    grid = place(scan, scan["box_yx"], 84, spacing_mm, "sub-1")
+    grid = place(scan, scan["box_yx"], (84, 84), spacing_mm, "sub-1")
     for axis, (low, high) in enumerate(scan["box_yx"]):
         assert grid.training_index(axis, low - 0.5) >= -0.5 - 1e-6
         assert grid.training_index(axis, high + 0.5) <= 83.5 + 1e-6
-    centred = place(record(80, 1.0, 60), [[60, 139]] * 2, 84, spacing_mm, "sub-1")
+    centred = place(record(80, 1.0, 60), [[60, 139]] * 2, (84, 84), spacing_mm, "sub-1")
     assert centred.shift == (0, 0)
 
 

@@ -60,6 +60,8 @@ def test_impossible_splits(counts, message) -> None:
 def test_every_modality_needs_a_training_subject() -> None:
     with pytest.raises(DataError, match="no training subject has a B"):
         assign(cohort(a="A", b="A", c="A B"), ("A", "B"), {"train": 2, "val": 1}, None)
+    with pytest.raises(DataError, match="nobody has a C scan, of 3 subjects"):
+        assign(cohort(a="A", b="A", c="A B"), ("A", "B", "C"), {"train": 2, "val": 1}, None)
 
 
 @pytest.mark.parametrize("separator", ["\t", ",", "; "])

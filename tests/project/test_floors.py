@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HOUSE = ROOT / "src" / "syndiff"
-NUMPY_ONLY = {"phantom", "preparation", "dicom", "io", "memory", "errors", "reporting"}
+NUMPY_ONLY = {
+    *("phantom", "preparation", "dicom", "page", "quality"),
+    *("io", "memory", "errors", "reporting", "tasks"),
+}
 AT_INFERENCE = {"inference", "translators", "networks", "diffusion", "anatomy", "losses"}
 SLOW_TO_IMPORT = {"torch", "lightning", "nibabel", "SimpleITK", "scipy", "matplotlib", "pydicom"}
 

@@ -44,12 +44,18 @@ TWO_PHASES = replace(TINY, one_shot_first=0.5)
 def test_the_one_shot_module_is_alone_first() -> None:
     torch.manual_seed(0)
     objective = SynDiff(TWO_PHASES)
-    objective.planned_steps = 4
+    objective.second_phase = 2
     terms = {step: losses_of(objective, batch(), step) for step in (0, 1, 2)}
     for step in (0, 1):
         assert not any("diffusive" in name or "penalty" in name for name in terms[step])
         assert any("one_shot" in name for name in terms[step])
     assert set(terms[2]) == set(losses_of(SynDiff(TINY), batch(), 2))
+    objective.settings = replace(TWO_PHASES, one_shot_frozen=True)
+    frozen = set(losses_of(objective, batch(), 2))
+    assert frozen == {
+        name for name in terms[2] if "one_shot" not in name and "structure" not in name
+    }
+    assert set(losses_of(objective, batch(), 1)) == set(terms[1])
     assert [objective.is_final(step) for step in (1, 2, 3)] == [False, False, True]
     assert PRESETS["paper"].objective.one_shot_first == 0
     assert PRESETS["github"].objective.one_shot_first == 0
@@ -71,15 +77,46 @@ def test_two_phases_are_one_run_that_resumes_exactly(data: Path, tmp_path: Path)
         assert isinstance(made, AdversarialDiffusionTranslator)
         assert made.config["training"]["steps"] > 2  # the first phase has no best checkpoint
     prolonged = run_of(data, part, settings=replace(chosen, max_steps=5), resume=True)
-    assert load_state(prolonged / "checkpoints/last.pt")["planned_steps"] == 4
+    assert load_state(prolonged / "checkpoints/last.pt")["second_phase"] == 2
 
 
-def test_two_phases_need_both_modules() -> None:
-    for broken in ({"one_shot_epochs": 0.0}, {"diffusive": False}):
-        with pytest.raises(OptionError, match="one_shot_first"):
-            SynDiff(replace(TWO_PHASES, **broken))
+def test_a_run_with_one_module_has_one_phase() -> None:
+    for alone in ({"one_shot_epochs": 0.0}, {"diffusive": False}):
+        objective = SynDiff(replace(TWO_PHASES, **alone))
+        assert objective.in_last_phase(0)
+        assert set(losses_of(objective, batch(), 0)) == set(
+            losses_of(SynDiff(replace(TINY, **alone)), batch(), 0)
+        )
     with pytest.raises(OptionError, match="one_shot_first"):
         replace(TINY, one_shot_first=1.0)
+
+
+def test_each_phase_has_its_own_decay_and_average() -> None:
+    chosen = settings(objective=TWO_PHASES, final_lr=0.0, ema_decay=0.999, ema_warmup=10)
+    module = TranslationModule(SynDiff(TWO_PHASES), chosen, 1000)
+    rates = []
+    for step in (0, 250, 499, 500, 750, 999):
+        module.step = step
+        module._begin_phase()
+        rates.append(module.rate(1.0))
+    assert rates == pytest.approx([1, 0.5, 0, 1, 0.5, 0], abs=1e-4)
+    assert module.objective.second_phase == 500
+    before = {name: value.clone() for name, value in module.ema.state_dict().items()}
+    with torch.no_grad():
+        for value in module.objective.generators.parameters():
+            value.add_(1)
+    module.step = 500
+    module._update_ema()  # as at a run's first step: a tenth of what the average was
+    for name, value in module.ema.named_parameters():
+        torch.testing.assert_close(value, before[name] + 0.9)
+
+
+def test_the_second_phase_begins_with_the_minutes() -> None:
+    chosen = settings(objective=TWO_PHASES, decay_minutes=10.0)
+    module = TranslationModule(SynDiff(TWO_PHASES), chosen, 1000)
+    for module.step, module.minutes in ((3, 4.9), (4, 5.1), (5, 5.2)):
+        module._begin_phase()
+    assert module.objective.second_phase == 4
 
 
 # --- decay ----------------------------------------------------------------------------------

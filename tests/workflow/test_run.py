@@ -18,7 +18,7 @@ from syndiff.training import need, pace, presets
 from syndiff.training.need import Need
 from syndiff.training.pace import Pace
 from syndiff.workflow import run as walk
-from syndiff.workflow.plan import PresetPlan, in_time, plan, table
+from syndiff.workflow.plan import PresetPlan, in_time, plan, suggested, table
 from syndiff.workflow.stages import Teller, options_of, same_options
 from tests.helpers.tiny import TINY
 
@@ -84,7 +84,11 @@ def test_an_interrupted_walk_goes_on_with_what_was_decided(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(walk, "train_stage", train)
-    scores = {"models": {"mine": {"verdict": {"sentence": "mine beats copying"}}}, "warnings": []}
+    mine = {
+        "verdict": {"sentence": "mine beats copying"},
+        "config": {"training": {"steps": walk.STEPS - 1}},
+    }
+    scores = {"models": {"mine": mine}, "warnings": []}
     monkeypatch.setattr(walk, "evaluate_stage", lambda *a, **k: scores)
     asked: dict[str, Any] = {"source": "T1", "target": "T2", "minutes": 10.0}
 
@@ -101,6 +105,7 @@ def test_an_interrupted_walk_goes_on_with_what_was_decided(
     assert go() == scores
     assert len(trained) == 2  # done before
     assert "mine beats copying" in said
+    assert any(f"{walk.STEPS - 1} steps only" in line for line in said)
     assert said[-1].startswith("report: ")
     with pytest.raises(OptionError, match="holds a run"):
         go(seed=1)
@@ -138,6 +143,10 @@ def test_a_plan_multiplies_steps_and_seconds(prepared: Path, tiny: None) -> None
     assert isinstance(short, PresetPlan)
     assert "`batch_size` 1 fits" in short.remark
     assert "timed at 16×16" in short.remark
+    assert "a single step" in short.remark
+    year, minute = replace(found, steps=10**9), replace(found, pace=Pace(1e-6, 32, 9))
+    assert suggested([year, minute]) is minute
+    assert suggested([short, year]) is year  # what does not fit is not suggested
     assert [in_time(h) for h in (0.001, 0.5, 3.44, 240)] == ["1 min", "30 min", "3.4 h", "10 days"]
     with pytest.raises(OptionError, match="PD"):
         plan(prepared, source="PD", presets=["small"])
@@ -155,6 +164,7 @@ def test_from_scans_to_a_report(cohort: Path, tmp_path: Path, tiny: None) -> Non
     assert (out / "report" / "report.html").is_file()
     assert (out / "run" / "preview.png").is_file()
     assert json.loads((out / "run.json").read_text())["trained"]
+    assert walk.a_scan(cohort, out, "T1").is_file()
     assert [words[1] for words in commands(said)] == ["prepare", "train", "evaluate"]
     exist(said)
     assert any("split 80/10/10 by person" in line for line in said)

@@ -12,7 +12,21 @@ import threading
 
 # isort: off
 # Importing them registers their commands; their order here is that of `syndiff --help`.
-from syndiff.cli import data, training, translation, models, scores, demo, benchmark, dicom, words
+from syndiff.cli import (
+    data,
+    prepare,
+    training,
+    translation,
+    models,
+    scores,
+    demo,
+    benchmark,
+    dicom,
+    node,
+    bids,
+    doctor,
+    words,
+)
 
 # isort: on
 from syndiff.cli.app import app
@@ -23,11 +37,15 @@ from syndiff.memory import keep_freed
 __all__ = [
     "app",
     "benchmark",
+    "bids",
     "data",
     "demo",
     "dicom",
+    "doctor",
     "main",
     "models",
+    "node",
+    "prepare",
     "scores",
     "training",
     "translation",

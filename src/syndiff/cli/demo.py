@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from syndiff.cli import values
-from syndiff.cli.app import Device, Precision, Seed, app, listed
+from syndiff.cli.app import Device, Precision, Seed, app, listed, option_of
 from syndiff.cli.command import is_quiet
 from syndiff.cli.console import console_reporter
 from syndiff.cli.outcome import Outcome, scores
 from syndiff.cli.training_console import training_console
+from syndiff.errors import spelled
 
 
 @app.command()
@@ -77,6 +78,7 @@ def run(
     The same command continues what was interrupted. A longer run gives a better translator: see
     'syndiff plan'.
     """
+    from syndiff.workflow.run import a_scan
     from syndiff.workflow.run import run as walk
     from syndiff.workflow.stages import Teller
 
@@ -94,10 +96,11 @@ def run(
     )
     model = out / "run" / "translators" / f"{source}_to_{target}"
     report = {"report": out / "report" / "report.html"} if results else {}
+    scan = a_scan(raw, out, source)
     return Outcome(
         written={"translator": model, **report},
         figures={"models": scores(results)} if results else {},
-        next=["translate", model, f"{source}.nii.gz", f"{target}_synthetic.nii.gz"],
+        next=["translate", model, scan, f"{target}_synthetic{'' if scan.is_dir() else '.nii.gz'}"],
     )
 
 
@@ -125,7 +128,7 @@ def plan(
     """
     with console_reporter("planning") as report:
         from syndiff.workflow.plan import plan as measure
-        from syndiff.workflow.plan import table
+        from syndiff.workflow.plan import suggested, table
 
         plans = measure(
             data,
@@ -139,12 +142,12 @@ def plan(
             report=report,
         )
     return Outcome(
-        lines=table(plans),
+        lines=[spelled(line, option_of) for line in table(plans)],
         figures={
             plan.preset: {"steps": plan.steps, "seconds_a_step": _step_seconds(plan)}
             for plan in plans
         },
-        next=["train", data, "RUN", "--preset", plans[0].preset],
+        next=["train", data, "RUN", "--preset", suggested(plans).preset],
     )
 
 

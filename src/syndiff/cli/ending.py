@@ -132,8 +132,10 @@ def _misused(error: Any) -> int:
 
 def _of_memory(error: Exception) -> bool:
     """Whether an error is one of those that torch raises when memory runs out."""
-    words = ("out of memory", "can't allocate memory", "Unable to allocate")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    words = ("out of memory", "can't allocate memory", "Unable to allocate",
+             "failed to map segment", "can't start new thread")  # fmt: skip
+    kinds = (RuntimeError, ImportError)  # a library that finds no room cannot be imported
+    return isinstance(error, kinds) and any(word in str(error) for word in words)
 
 
 def _frames(error: BaseException) -> list[str]:

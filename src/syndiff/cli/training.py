@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,9 +126,12 @@ def train(
         int, typer.Option(min=0, help="Both rates fall to 0 over these last epochs instead.")
     ] = 0,
     decay_with_minutes: Annotated[
-        bool,
-        typer.Option("--decay-with-minutes", help="The decay ends with --max-minutes, at latest."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--decay-with-minutes/--decay-with-steps",
+            help="What ends decay and phases; default: minutes, where they alone are the limit.",
+        ),
+    ] = None,
     augment: Annotated[
         bool, typer.Option("--augment/--no-augment", help="Mirror and shift slices at random.")
     ] = True,
@@ -150,6 +154,12 @@ def train(
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep the average of every validation.")
     ] = False,
+    one_shot_frozen: Annotated[
+        bool | None,
+        typer.Option(
+            "--one-shot-frozen/--one-shot-learns", help="What SynDiff's one-shot module does then."
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -207,14 +217,20 @@ def train(
         augment=given("augment", augment),
         image_pool=given("image_pool", image_pool),
         one_shot_first=given("one_shot_first", one_shot_first),
+        one_shot_frozen=one_shot_frozen,
         pair_share=given("pair_share", pair_share),
         keep_checkpoints=given("keep_checkpoints", keep_checkpoints),
         shared_subjects=False if disjoint_subjects else None,
         validate_every=validate_every or None,
         seed=given("seed", seed),
     )
-    from syndiff.training.run import train as fit  # slow; the options are checked by now
+    from syndiff.training.processes import is_alone  # slow; the options are checked by now
+    from syndiff.training.run import train as fit
 
+    limits = max_steps, epochs, linear_decay_epochs, resume, config
+    if decay_with_minutes is None and max_minutes and not any(limits) and is_alone(devices, nodes):
+        # The clock alone ends this run, so decay and phases end with it.
+        settings = replace(settings, decay_minutes=max_minutes)
     if written:
         if not given("source", source):
             source = written.get("source", source).replace("+", ",") or "none"

@@ -69,6 +69,14 @@ def translate(
     allow_synthetic: Annotated[
         bool, typer.Option("--allow-synthetic", help="Take a synthetic image as INPUT, too.")
     ] = False,
+    accelerate: Annotated[
+        bool,
+        typer.Option(
+            "--accelerate",
+            help="Undersample INPUT, a full scan, as MODEL's training scans were; default: as it "
+            "is.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes for a folder; with GPUs one per GPU.")
@@ -108,12 +116,13 @@ def translate(
         compiled=compiled,
         check=check,
         allow_synthetic=allow_synthetic,
+        accelerate=accelerate,
     )
     dicom = DicomOptions(series, regular_grid, hu_offset)
     if folder:
         if also:
             raise OptionError("--also with a folder", "the sources side by side in the folder")
-        return _translate_folder(
+        return translate_folder_outcome(
             model,
             image,
             output,
@@ -192,7 +201,7 @@ def sample(
     )
 
 
-def _translate_folder(
+def translate_folder_outcome(
     model: Path,
     folder: Path,
     out: Path,

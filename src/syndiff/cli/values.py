@@ -29,7 +29,10 @@ By = Literal["subject", "slice"]
 Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]
 Units = Literal["auto", "HU"]
-Protocol = Literal["ixi", "mprage", "clinical2d", "random"]
+Undersampling = Literal["central", "variable"]
+HeadProtocol = Literal["ixi", "mprage", "clinical2d", "random"]
+PelvisProtocol = Literal["gold-atlas", "gold-atlas-spin-echo", "gold-atlas-gradient-echo"]
+Protocol = Literal[HeadProtocol, PelvisProtocol]
 Scanned = Literal["T1", "T2", "PD", "FLAIR", "CT"]
 Format = Literal["onnx", "torch"]
 Part = Literal["chain", "step"]
@@ -124,6 +127,11 @@ def _check_translators(name: str, items: list[str]) -> None:
         _check_translator(name, path)
 
 
+def _check_each_translator(name: str, items: list[str]) -> None:
+    for item in items:
+        _check_translator(name, Path(item))
+
+
 def _check_prepared(name: str, folder: Path) -> None:
     remedy = "prepare the data with 'syndiff prepare'"
     if not folder.is_dir():
@@ -208,10 +216,13 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "export.model": _check_translator_or_run,
     "image": _check_image,
     "model": _check_translator,
+    "node.model": _check_each_translator,
     "phantom.modalities": _check_scanned,
+    "for_model": _check_translator,
     "config": _check_there,
     "one_shot": _check_directory,
     "pairs_from": _check_prepared,
+    "recipe": _check_there,
     "what": _check_what,
     "whole_volumes": _check_directory,
 }

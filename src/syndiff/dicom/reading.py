@@ -78,14 +78,14 @@ def read_series(series: Series, path: Path, options: DicomOptions = AS_STORED) -
     return _volume(values, affine, series, path, (*series.notes, *notes))
 
 
-def mark_of(path: Path) -> str:
+def mark_of(path: Path, options: DicomOptions = AS_STORED) -> str:
     """The text that marks the DICOM at a path as synthetic; empty for an acquired scan.
 
     A folder with acquired series beside synthetic ones is not marked: `choose` never takes the
     synthetic one for the only usable one.
     """
     try:
-        chosen = choose(series_of(path), path, AS_STORED)
+        chosen = choose(series_of(path), path, options)
     except VolumeError:
         return ""
     return _mark(chosen)

@@ -10,6 +10,7 @@ The folder is made under a temporary name and renamed, so it is whole or absent.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -172,11 +173,11 @@ class _Task:
 
 def _write(task: _Task, folder: Path, uid: Callable[[], str], report: Reporter) -> list[Path]:
     folder = folder.resolve()
-    temporary = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
+    temporary = folder.with_name(_hidden("partial", folder))
     n = len(task.stored.values)
     names = [f"{k + 1:0{max(4, len(str(n)))}d}.dcm" for k in range(n)]
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _clear_abandoned(folder)
         temporary.mkdir(parents=True)
         for k, name in enumerate(names):
             _slice(task, k, uid()).save_as(temporary / name, enforce_file_format=True)
@@ -192,13 +193,42 @@ def _write(task: _Task, folder: Path, uid: Callable[[], str], report: Reporter) 
     return [folder / name for name in names]
 
 
+def _hidden(what: str, folder: Path) -> str:
+    """The name beside a folder of what this process makes or takes away."""
+    return f".{what}-{platform.node()}-{os.getpid()}-{folder.name}"
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what writers of this machine that are no more left beside a folder."""
+    if not folder.parent.is_dir():
+        return
+    start, end = f"-{platform.node()}-", f"-{folder.name}"
+    for path in list(folder.parent.iterdir()):
+        kind = next((k for k in (".partial", ".old") if path.name.startswith(k + start)), None)
+        if kind is None or not path.name.endswith(end):
+            continue
+        pid = path.name.removeprefix(kind + start).removesuffix(end)
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
 def _swap(temporary: Path, folder: Path) -> None:
     """Put a finished folder in its place; an earlier series of ours goes."""
     if not folder.exists():
         temporary.rename(folder)
         return
     check_series_folder(folder)  # something may have come since the first look
-    old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
+    old = folder.with_name(_hidden("old", folder))
     folder.rename(old)
     try:
         temporary.rename(folder)

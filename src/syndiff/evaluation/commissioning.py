@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from syndiff.evaluation import figures
 from syndiff.evaluation.files import NAME, Scored
 from syndiff.evaluation.persons import TISSUES_HU, limits_in_words
 from syndiff.evaluation.scoring import Picture, mean_and_deviation
+from syndiff.page.html import filled
+from syndiff.page.pictures import grey_png
 from syndiff.preparation.intensity import HU_WINDOW
 
 MOST_PICTURES = 3
@@ -71,15 +72,11 @@ def commissioning_page(scored: Scored) -> str:
     Raises:
         OptionError: the images are not in HU.
     """
-    from jinja2 import Environment, StrictUndefined
-
     check(scored.results["unit"])
     pictures = scored.evaluation.pictures[:MOST_PICTURES]
-    template = files("syndiff.evaluation").joinpath("commissioning.html.j2")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return filled(
+        "syndiff.evaluation",
+        "commissioning.html.j2",
         results=scored.results,
         rows=[_row(line, scored.results["scores"]["subjects"]) for line in LINES],
         panels=[_panel(picture, scored.results) for picture in pictures],
@@ -113,7 +110,7 @@ def _panel(picture: Picture, results: Mapping[str, Any]) -> dict[str, str]:
     bottom, top = SHOWN_HU
     return {
         "title": f"{picture.subject}, slice {picture.slice_index}",
-        "acquired": figures.grey_png(real - bottom, top - bottom),
-        "synthetic": figures.grey_png(made - bottom, top - bottom),
+        "acquired": grey_png(real - bottom, top - bottom),
+        "synthetic": grey_png(made - bottom, top - bottom),
         "error": figures.error_png(made - real, ERROR_HU),
     }

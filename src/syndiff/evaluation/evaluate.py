@@ -32,6 +32,8 @@ from syndiff.reporting import SILENT, Reporter
 if TYPE_CHECKING:  # torch is imported only when a translator is read
     from syndiff.translators import Translator
 
+NO_TRAINING = "no training subjects: the baseline histogram, which learns from them, is left out"
+
 
 def evaluate(
     data: Path,
@@ -176,6 +178,7 @@ def measure(
     found["synthetic_scans"] = len(synthetic)
     found["warnings"] = (
         results.synthetic_warnings(synthetic)
+        + ([] if _has_training(manifest, sources[0], target) else [NO_TRAINING])
         + results.anatomy_warnings(evaluation)
         + results.spacing_warnings(translators, spacing_mm)
         + results.score_warnings(found)
@@ -223,8 +226,14 @@ def _whole_volumes(
     if raw is None:
         return {}
     options = {
-        name: replace(how.options(translator), allow_synthetic=allow_synthetic)
+        name: replace(
+            how.options(translator),
+            allow_synthetic=allow_synthetic,
+            # The scans are full ones; the prepared ones that they stand for were undersampled.
+            accelerate=bool(manifest.content.get("accelerate") and config.get("accelerate")),
+        )
         for name, translator in translators.items()
+        for config in (translator.config,)
     }
     return {
         name: whole_volume(translator, manifest, split, Path(raw), options[name])
@@ -232,14 +241,17 @@ def _whole_volumes(
     }
 
 
+def _has_training(manifest: Manifest, source: str, target: str) -> bool:
+    return all(manifest.scans("train", modality) for modality in (source, target))
+
+
 def _baselines(
     manifest: Manifest, source: str, target: str, regression: bool
 ) -> dict[str, Predict]:
-    """The baselines, which use only the first source."""
-    found: dict[str, Predict] = {
-        "copy": baselines.copy,
-        "histogram": histogram_baseline(manifest, source, target),
-    }
+    """The baselines, which use only the first source; those that learn need training subjects."""
+    found: dict[str, Predict] = {"copy": baselines.copy}
+    if _has_training(manifest, source, target):
+        found["histogram"] = histogram_baseline(manifest, source, target)
     curve = regression_baseline(manifest, source, target) if regression else None
     if curve is not None:
         found["regression"] = curve

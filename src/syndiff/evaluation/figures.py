@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
 
-from syndiff.io.volume import radiological
+from syndiff.page.pictures import data_uri, image_uri
 
 ERROR_MAP = "RdBu_r"
 INK, GRID = "#1f2933", "#dde3e8"
@@ -25,7 +23,6 @@ INK, GRID = "#1f2933", "#dde3e8"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#5b3a8c", "#000000")
 BASELINE_COLOURS = ("#7b8794", "#a3adb8", "#52606d")
 MARKERS = "osD^vPXp"
-MIN_PIXELS = 192  # smaller slices are enlarged here, because browsers would blur them
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,9 @@ def looks(models: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
     return result
 
 
-def grey_png(image: NDArray[Any], top: float) -> str:
-    """A slice (h, w) in greys from 0 to `top`, as a data URI."""
-    return _image_uri(image, 0.0, top, "gray")
-
-
 def error_png(difference: NDArray[Any], limit: float) -> str:
     """A signed difference (h, w) from -limit (blue) by 0 (white) to limit (red)."""
-    return _image_uri(difference, -limit, limit, ERROR_MAP)
+    return image_uri(difference, -limit, limit, ERROR_MAP)
 
 
 def colour_bar_png() -> str:
@@ -120,11 +112,6 @@ def legend_png(name: str, look: Mapping[str, Look]) -> str:
     return _figure_uri(figure, tight=False)
 
 
-def data_uri(png: bytes) -> str:
-    """PNG bytes as a `data:` URI, so that a page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
 def _plot(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure (inches) in the report's look."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -146,14 +133,4 @@ def _figure_uri(figure: Figure, tight: bool = True) -> str:
     figure.savefig(
         buffer, format="png", dpi=150, metadata={"Software": None}, transparent=not tight
     )
-    return data_uri(buffer.getvalue())
-
-
-def _image_uri(image: NDArray[Any], low: float, high: float, colours: str) -> str:
-    image = radiological(np.asarray(image, dtype=np.float64))
-    factor = -(-MIN_PIXELS // min(image.shape))
-    if factor > 1:
-        image = zoom(image, factor, order=1, grid_mode=True, mode="nearest")
-    buffer = io.BytesIO()
-    imsave(buffer, image, vmin=low, vmax=max(high, low + 1e-6), cmap=colours, format="png")
     return data_uri(buffer.getvalue())

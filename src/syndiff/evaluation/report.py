@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from syndiff.evaluation.metrics import METRICS
 from syndiff.evaluation.persons import TISSUES_HU, limits_in_words
 from syndiff.evaluation.scoring import Evaluation, Picture, of_person
 from syndiff.evaluation.verdict import verdicts
+from syndiff.page.html import filled
+from syndiff.page.pictures import grey_png
 
 OFFSET_WARNING_PX = WARN_PX
 MOST_CURVES = 24  # subjects; a report of hundreds would be unreadable and huge
@@ -39,18 +40,12 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         results: the content of `metrics.json`.
         evaluation: the scores and pictures of the evaluation.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = _number
-    environment.filters["percent"] = _percent
-    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
-    template = files("syndiff.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     look = figures.looks(evaluation.models, BASELINES)
     limit = error_limit(evaluation.pictures)
-    return environment.from_string(template).render(
+    return filled(
+        "syndiff.evaluation",
+        "report.html.j2",
+        {"number": _number, "percent": _percent, "pretty": _pretty},
         results=results,
         columns=columns(results["unit"]),
         metrics=METRICS,
@@ -162,11 +157,11 @@ def _panel(picture: Picture, limit: float) -> dict[str, Any]:
     return {
         "subject": picture.subject,
         "slice_index": picture.slice_index,
-        "source": figures.grey_png(picture.source, source_top),
-        "reference": figures.grey_png(picture.reference, top),
+        "source": grey_png(picture.source, source_top),
+        "reference": grey_png(picture.reference, top),
         "models": {
             name: {
-                "synthetic": figures.grey_png(image, top),
+                "synthetic": grey_png(image, top),
                 "error": figures.error_png(image - picture.reference, limit),
                 "scores": scores_in_words(picture.scores[name]),
             }
@@ -224,6 +219,11 @@ def _subject_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _number(value: float | None, digits: int = 2) -> str:
     """A number with a fixed count of digits; a dash for what could not be measured."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _pretty(value: Any) -> str:
+    """Plain values as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _percent(fraction: float | None) -> str:

@@ -8,10 +8,10 @@ acquired scan: by the recorded registration, to the recorded slices and grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,9 +58,9 @@ def whole_volume(
         first, *others = (scans[modality][subject] for modality in translator.sources)
         result = translate_volume(
             translator,
-            _acquired(first, raw),
+            _acquired(first, raw, manifest.content),
             how,
-            also={scan.modality: _acquired(scan, raw) for scan in others},
+            also={scan.modality: _acquired(scan, raw, manifest.content) for scan in others},
         ).volume
         placed = on_reference(result, first, float(own.restore(np.zeros(1))[0]))
         chosen = to_slices(placed)[list(first.slice_indices)]
@@ -70,8 +70,9 @@ def whole_volume(
     return translated
 
 
-def _acquired(scan: Scan, raw: Path) -> Volume:
+def _acquired(scan: Scan, raw: Path, content: Mapping[str, Any]) -> Volume:
     """The scan's file, which must be the one that was prepared."""
+    from syndiff.io.dicom import reading
     from syndiff.io.digest import stamp_of
     from syndiff.io.formats import read
 
@@ -89,7 +90,10 @@ def _acquired(scan: Scan, raw: Path) -> Volume:
             "the scans that they were prepared from",
             "give their folder to `whole_volumes`, or prepare them anew",
         )
-    return read(path)
+    options = content.get("options", {})
+    series = (options.get("series") or {}).get(scan.modality, "")
+    how = reading(series, bool(options.get("regular_grid")), options.get("hu_offset") or 0.0)
+    return read(path, **how)
 
 
 def on_reference(volume: Volume, scan: Scan, fill: float) -> Volume:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.errors import GeometryError, OptionError, VolumeError
+from syndiff.preparation.body import without_couch
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import IntensityScale, foreground_mask
+from syndiff.preparation.kspace import Acceleration
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 
@@ -45,7 +47,12 @@ class Acquired:
 
     @classmethod
     def of(
-        cls, modality: str, volume: Volume, intensity: Mapping[str, Any], frame_mm: float
+        cls,
+        modality: str,
+        volume: Volume,
+        intensity: Mapping[str, Any],
+        frame_mm: float,
+        acceleration: Acceleration | None = None,
     ) -> Acquired:
         """Measure a volume.
 
@@ -54,6 +61,7 @@ class Acquired:
             volume: the volume in acquired units.
             intensity: the modality's entry in `config.json`.
             frame_mm: the shorter side of the training slices in mm.
+            acceleration: how the volume is undersampled; None for one that is taken as it is.
 
         Raises:
             VolumeError: the volume holds no tissue, is a mask or a label map, or its values are
@@ -69,7 +77,14 @@ class Acquired:
             raise VolumeError(
                 f"{volume.name}: {error.found}", error.expected, error.remedy
             ) from error
-        volume = volume.like(values.array)
+        array, couch = values.array, ""
+        if scale.unit == "HU":  # as `prepare` does it
+            array, couch = without_couch(array, volume.spacing_mm)
+        volume = volume.like(array)
+        if acceleration is not None:
+            from syndiff.io.volume import from_slices, to_slices
+
+            volume = volume.like(from_slices(acceleration.undersampled(to_slices(volume))))
         mask = foreground_mask(volume.array, scale.unit)
         if not mask.any():
             raise VolumeError(f"{volume.name} holds nothing that looks like tissue")
@@ -78,7 +93,11 @@ class Acquired:
         # As `prepare` takes it (preparation/measure.py), whatever the size of the frames.
         bright = upper_tissue(volume.array, mask, volume.spacing_mm, scale.unit)
         mean = scale.reference_mean(volume.array, bright)
-        notes = (*values.notes, *field_doubts(volume.array, mask, scale.unit))
+        notes = (
+            *values.notes,
+            *([couch] if couch else []),
+            *field_doubts(volume.array, mask, scale.unit),
+        )
         return cls(modality, volume, scale, mask, head, mean, notes)
 
     def normal(self, chosen: NDArray[Any]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ The translation is the one of `requests.translate`; only what is written differs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,7 @@ def save_series(
     *,
     also: Sequence[Volume] = (),
     overwrite: bool = False,
+    uid: Callable[[], str] | None = None,
     report: Reporter | None = None,
 ) -> None:
     """Write a translation of a DICOM series as a derived series with its side-car.
@@ -106,17 +107,21 @@ def save_series(
         folder: the folder to make.
         also: the further sources, which the images reference if they are DICOM.
         overwrite: allow replacing a side-car that syndiff did not make.
+        uid: makes the UIDs of the series and of its images; None: new ones.
         report: receives the number of files written.
 
     Raises:
         OptionError: the folder or the side-car holds something that syndiff did not make.
         UserError: the folder cannot be written.
     """
-    from syndiff.dicom.writing import write_series
+    from syndiff.dicom.writing import new_uid, write_series
     from syndiff.reporting import SILENT
 
     _check(folder, overwrite)
-    write_series(made.volume, folder, _derivation(made), also, report=report or SILENT)
+    write_series(
+        made.volume, folder, _derivation(made), also,
+        uid=uid or new_uid, report=report or SILENT,
+    )  # fmt: skip
     write_json(series_sidecar(folder), dict(made.record))
 
 

@@ -2,9 +2,12 @@
 
     IN/sub-001/anat/sub-001_T1w.nii.gz   →   OUT/sub-001/anat/sub-001_T2w.nii.gz and .json
 
-Each volume is one task of dask.distributed. If a worker dies, dask runs its tasks again on another
-worker. Each worker runs three tasks at a time, of which only one may use the network: reading,
-computing and writing overlap, and a worker holds at most three volumes in memory. Finished results
+A BIDS data set becomes a BIDS derivative, see `bids`.
+
+Each volume is one task: of a thread of this process, or, with several workers or a scheduler, of
+dask.distributed. If a worker dies, dask runs its tasks again on another worker. Each process runs
+three tasks at a time, of which only one may use the network: reading, computing and writing
+overlap, and a process holds at most three volumes in memory. Finished results
 are skipped: those whose side-car belongs to the image and names the same sources, translator and
 options by their hashes. Only one process at a time may write to the folder of results.
 """
@@ -16,13 +19,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from syndiff.errors import DataError, OptionError, UserError
+from syndiff.inference import bids
+from syndiff.inference.here import Leaving, run_here
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.requests import Model, translate_file
 from syndiff.io.digest import sha256_of_scan
@@ -34,21 +38,28 @@ from syndiff.io.pairs import record_of
 from syndiff.memory import keep_freed
 from syndiff.preparation.discover import counted
 from syndiff.preparation.selection import scans_of
-from syndiff.reporting import SILENT, Remembering, Reporter
+from syndiff.reporting import SILENT, Reporter
+from syndiff.tasks import RETRIES, Workers, run_tasks
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
-MOST_WORKERS = 4096
-RETRIES = 2  # after the death of a worker or an error other than `UserError`
+BEFORE = {"accelerate": False}  # what a side-car means that was written before the option
 _network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
 
 @dataclass(frozen=True)
 class Job:
-    """One translation: source files in the order of the translator's sources, and the output."""
+    """One translation.
+
+    Attributes:
+        inputs: source files in the order of the translator's sources.
+        output: the image to write.
+        dataset: the BIDS data set that the inputs belong to, if they do.
+    """
 
     inputs: tuple[Path, ...]
     output: Path
+    dataset: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ def translate_folder(
     scheduler: str = "",
     pattern: str = "",
     modality: str = "",
+    participant_label: Sequence[str] = (),
+    only_missing: bool = False,
     overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> list[Result]:
@@ -95,6 +108,8 @@ def translate_folder(
             local workers; its workers must see the same files.
         pattern: takes exactly the files whose names match, e.g. "*_0000.nii.gz".
         modality: the word for the source modality in the file names of `folder`.
+        participant_label: of a BIDS data set, the people to translate; all if none is named.
+        only_missing: of a BIDS data set, only visits that have no image of the target.
         overwrite: allow replacing results and side-cars that syndiff did not make.
         report: receives the number of finished volumes, and each error and warning.
 
@@ -109,9 +124,11 @@ def translate_folder(
     loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
     loaded_model.translator.require_source()
     folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
-    if not 1 <= workers <= MOST_WORKERS:
-        raise OptionError(f"`workers` {workers}", f"1 to {MOST_WORKERS}")
-    jobs = plan(model, folder, out, pattern, modality, report)
+    Workers(workers, scheduler)  # refuses what is out of range
+    jobs = plan(
+        model, folder, out, pattern, modality, report,
+        participant_label=participant_label, only_missing=only_missing,
+    )  # fmt: skip
     with ExitStack() as stack:
         if not all(finished(job, loaded_model, options) for job in jobs):
             stack.enter_context(only_writer(out))
@@ -124,6 +141,9 @@ def translate_folder(
             overwrite=overwrite,
             expected_bytes=sum(expected_image_bytes(job.inputs[0]) for job in left),
         )
+        if left and left[0].dataset is not None:
+            name, target = loaded_model.translator.name, loaded_model.translator.target
+            bids.describe(left[0].dataset, out, name, target)
         for result in _run(str(model), left, workers, scheduler, options, overwrite):
             results[result.job] = result
             name = result.job.output.name
@@ -140,13 +160,17 @@ def plan(
     pattern: str = "",
     modality: str = "",
     report: Reporter = SILENT,
+    *,
+    participant_label: Sequence[str] = (),
+    only_missing: bool = False,
 ) -> list[Job]:
     """One job per scan of the source modality, or per visit that has every source modality.
 
     `report` receives a warning that counts the files left out (other modalities, masks).
 
     Args:
-        model, folder, out, pattern, modality, report: as in `translate_folder`.
+        model, folder, out, pattern, modality, report, participant_label, only_missing: as in
+            `translate_folder`.
 
     Raises:
         DataError: the folder holds no scan of the source modality, or two results would have the
@@ -162,9 +186,26 @@ def plan(
     selection = scans_of(folder, sources, pattern, modality)
     if selection.left_out:
         report.warn(f"not translated: {counted(selection.left_out)}")
+    dataset = folder if bids.is_bids(folder) else None
+    groups = list(selection.groups)
+    if dataset is not None:
+        bids.check_place(folder, out)
+        groups = bids.of_participants(groups, participant_label)
+        groups = [g for g in groups if not only_missing or bids.lacking(folder, g[0], target)]
+    elif participant_label or only_missing:
+        raise DataError(f"{folder} is no BIDS data set", f"a folder with {bids.DESCRIPTION}")
     jobs = [
-        Job(tuple(folder / name for name in group), out / renamed(group[0], sources[0], target))
-        for group in selection.groups
+        Job(
+            tuple(folder / name for name in group),
+            out
+            / (
+                bids.derivative_name(group[0], target)
+                if dataset
+                else renamed(group[0], sources[0], target)
+            ),
+            dataset,
+        )
+        for group in groups
     ]
     twice = [output for output, count in Counter(j.output for j in jobs).items() if count > 1]
     if twice:
@@ -193,7 +234,7 @@ def finished(job: Job, model: Model, options: TranslationOptions) -> bool:
     if record is None:
         return False
     asked = options.deciding()
-    if any(record.get(name) != value for name, value in asked.items()):
+    if any(record.get(name, BEFORE.get(name)) != value for name, value in asked.items()):
         return False
     made_by = record.get("translator")
     mine = {"weights_sha256": model.weights_sha256, "config_sha256": model.config_sha256}
@@ -213,65 +254,51 @@ def _run(
     options: TranslationOptions,
     overwrite: bool,
 ) -> Iterator[Result]:
-    """Run the jobs on a local cluster or on a given scheduler; yield results as they finish."""
-    if not jobs:
+    """Run the jobs here, by local workers or a given scheduler; yield results as they finish."""
+    who = Workers(min(workers, max(len(jobs), 1)), scheduler)
+    if who.alone:
+        yield from _run_here(model, jobs, options, overwrite)
         return
-    # Importing dask takes a second, and only the translation of folders needs it.
-    from dask import config
-    from distributed import Client, LocalCluster, as_completed
+    threads = 0 if scheduler else _threads(who.count)
+    calls = {job: (model, job, options, threads, overwrite) for job in jobs}
+    for done in run_tasks(work, calls, who, TASKS_PER_PROCESS):
+        yield Result(done.item, problem=done.problem) if done.problem else done.result
 
-    # A task may be run again after the death of its worker, `RETRIES` times.
-    config.set({"distributed.scheduler.allowed-failures": RETRIES})
-    workers = min(workers, len(jobs))
-    with ExitStack() as stack:
-        if scheduler:
-            client = stack.enter_context(_given(scheduler))
+
+def _run_here(
+    model: str, jobs: Sequence[Job], options: TranslationOptions, overwrite: bool
+) -> Iterator[Result]:
+    """Run the jobs in threads of this process; yield results as they finish."""
+
+    def once(job: Job, stopped: threading.Event) -> Result:
+        for _ in range(RETRIES):
+            with suppress(Exception):
+                return work(model, job, options, 0, overwrite, stopped)
+        return work(model, job, options, 0, overwrite, stopped)
+
+    for job, ended in run_here(once, jobs, TASKS_PER_PROCESS):
+        if isinstance(ended, MemoryError):
+            yield Result(job, problem="there is not enough memory")
+        elif isinstance(ended, Exception):
+            yield Result(job, problem=f"failed {RETRIES + 1} times ({ended!r})")
         else:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=TASKS_PER_PROCESS,
-                processes=workers > 1,
-                memory_limit=0,
-                # A port of its own: a fixed one may be in use, and dask warns of it.
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                silence_logs=50,
-            )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
-        threads = 0 if scheduler else _threads(workers)
-        how = (options, threads, overwrite)
-        tasks = {
-            client.submit(work, model, job, *how, pure=False, retries=RETRIES): job for job in jobs
-        }
-        for task in as_completed(tasks):
-            problem = task.exception()
-            reason = f"failed {RETRIES + 1} times ({problem!r})"
-            yield task.result() if problem is None else Result(tasks[task], problem=reason)
-            task.release()
-
-
-def _given(scheduler: str) -> Any:
-    """A client of a scheduler that is already running."""
-    from distributed import Client
-
-    try:
-        return Client(scheduler, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise OptionError(
-            f"no dask scheduler answers at {scheduler} ({error})",
-            "an address such as tcp://host:8786",
-            "start one with 'dask scheduler', or leave `scheduler` out and give `workers`",
-        ) from error
+            yield ended
 
 
 def work(
-    model: str, job: Job, options: TranslationOptions, threads: int, overwrite: bool = False
+    model: str,
+    job: Job,
+    options: TranslationOptions,
+    threads: int,
+    overwrite: bool = False,
+    stopped: threading.Event | None = None,
 ) -> Result:
-    """Translate one volume; runs in a worker.
+    """Translate one volume; runs in a worker, or in a thread that leaves it once it is stopped.
 
     A `UserError` becomes the problem of the result. Any other error is raised, so that dask runs
     the task again.
     """
-    started, messages = time.monotonic(), Remembering()
+    started, messages = time.monotonic(), Leaving(stopped)
     problem = ""
     try:
         loaded_model = loaded(model, threads, options.precision, _stamp(model))
@@ -281,6 +308,7 @@ def work(
             job.output,
             replace(options, device=_device(options.device)),
             also=dict(zip(loaded_model.translator.sources[1:], job.inputs[1:], strict=True)),
+            record=bids.entries(job.dataset, job.inputs) if job.dataset else {},
             overwrite=overwrite,
             lock=_network_lock,
             report=messages,

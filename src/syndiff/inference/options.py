@@ -30,6 +30,8 @@ class TranslationOptions:
         compiled: compile the networks with torch at the first batch, which takes minutes.
         check: measure whether the anatomy stayed in place.
         allow_synthetic: accept a source that is marked as synthetic.
+        accelerate: undersample the sources as the training scans were; otherwise they are taken
+            as acquired with that acceleration.
 
     Raises:
         OptionError: a value is out of range or unknown; the message names the field.
@@ -44,6 +46,7 @@ class TranslationOptions:
     compiled: bool = False
     check: bool = True
     allow_synthetic: bool = False
+    accelerate: bool = False
 
     def __post_init__(self) -> None:
         _whole_number("seed", self.seed, 0, MOST_SEED)

@@ -27,6 +27,7 @@ from syndiff.io.marks import sidecar
 from syndiff.io.outputs import check_outputs, expected_image_bytes
 from syndiff.io.pairs import write_pair
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.settings import accelerations
 from syndiff.reporting import SILENT, Reporter
 from syndiff.translators import (
     CONFIG,
@@ -160,6 +161,7 @@ def translate_file(
     *,
     also: Mapping[str, str | Path] | None = None,
     dicom: DicomOptions = AS_STORED,
+    record: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     lock: AbstractContextManager[Any] | None = None,
     report: Reporter = SILENT,
@@ -172,6 +174,7 @@ def translate_file(
         output: the image to write (.nii.gz or .nii); for a DICOM source also a folder, for a
             derived series. The side-car lies beside it, with the suffix .json.
         also: modality → file of the other source modalities, on the same grid.
+        record: further entries of the side-car (of NIfTI), plain values.
         overwrite: allow replacing an output or side-car that syndiff did not make.
 
     Returns:
@@ -203,7 +206,7 @@ def translate_file(
     check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
     hashes = [sha256_of_scan(file) for file in inputs]  # first: a later change is noticed
     made = translate(model, image, options, also=also, dicom=dicom, lock=lock, report=report)
-    made = replace(made, record={**made.record, "source_sha256": hashes})
+    made = replace(made, record={**made.record, **(record or {}), "source_sha256": hashes})
     save(made, output, overwrite=overwrite)
     return made
 
@@ -261,6 +264,10 @@ def describe(model: str | Path) -> list[tuple[str, str]]:
         ("parameters", f"{translator.parameter_count / 1e6:.2f} M"),
         ("noise", "yes: the seed changes the result" if translator.stochastic else "none"),
         ("trained at", f"{translator.spacing_mm:g} mm pixels, {h}×{w}; others are resampled"),
+        *(
+            (f"{m} scans", f"accelerated {a.words}: acquired so, or translated with --accelerate")
+            for m, a in accelerations(config, translator.sources).items()
+        ),
         ("axes", str(config.get("axes", ""))),
         ("output", f"0 to {top:.4g} {target.unit}" if target.unit != "HU" else "HU"),
         ("training", ", ".join(f"{k} {v}" for k, v in training.items())),

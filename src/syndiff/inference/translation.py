@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.anatomy.check import AnatomyCheck, SpreadSlices, check_anatomy
-from syndiff.errors import GeometryError
+from syndiff.errors import GeometryError, OptionError
 from syndiff.inference.acquired import Acquired, in_order
 from syndiff.inference.doubts import doubts
 from syndiff.inference.frames import Frames, box_of
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.slices import translate_slices
 from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic
+from syndiff.preparation.body import stored_hu
 from syndiff.preparation.intensity import IntensityScale
+from syndiff.preparation.settings import accelerations
 from syndiff.reporting import SILENT, Remembering, Reporter
 from syndiff.translators import Translator
 
@@ -86,6 +88,9 @@ def translate_volume(
     output, kept = _translated(
         translator.for_precision(options.precision), acquired, options, heard
     )
+    if scale_of(translator).unit == "HU":
+        body = np.logical_or.reduce([a.mask for a in acquired])
+        output = stored_hu(output, body, acquired[0].volume.spacing_mm)
     anatomy = None
     if options.check:
         heard.phase("checking the anatomy")
@@ -110,7 +115,17 @@ def _acquired(
         refuse_synthetic(scan, options.allow_synthetic)
     intensity = translator.config["intensity"]
     frame_mm = min(translator.config["size"]) * translator.spacing_mm
-    return [Acquired.of(m, scan, intensity[m], frame_mm) for m, scan in sources.items()]
+    made = accelerations(translator.config, translator.sources)
+    if options.accelerate and not made:
+        raise OptionError(
+            f"`accelerate` with {translator.name}, which was trained on full scans",
+            "a translator that was trained on accelerated ones",
+            "leave it out",
+        )
+    how = made if options.accelerate else {}
+    return [
+        Acquired.of(m, scan, intensity[m], frame_mm, how.get(m)) for m, scan in sources.items()
+    ]
 
 
 def _translated(
@@ -126,7 +141,7 @@ def _translated(
     """
     from syndiff.io.volume import from_slices, to_slices
 
-    scale = IntensityScale.from_dict(translator.config["intensity"][translator.target])
+    scale = scale_of(translator)
     volume = acquired[0].volume
     frames = _frames(translator, acquired)
     tissue = np.flatnonzero(acquired[0].mask.any(axis=(0, 1)))
@@ -152,6 +167,11 @@ def _translated(
     if not np.isfinite(output).all():
         raise GeometryError("the translator made values that are not finite", remedy="retrain it")
     return np.ascontiguousarray(from_slices(output)), kept
+
+
+def scale_of(translator: Translator) -> IntensityScale:
+    """The rule of the target's intensities."""
+    return IntensityScale.from_dict(translator.config["intensity"][translator.target])
 
 
 def _frames(translator: Translator, acquired: Sequence[Acquired]) -> Frames:

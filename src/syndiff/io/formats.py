@@ -39,7 +39,7 @@ class Format:
     suffixes: tuple[str, ...]
     reader: Reader | None
     writer: Writer | None = None
-    mark: Callable[[Path], str] | None = None
+    mark: Callable[..., str] | None = None
     recognises: Callable[[Path], bool] | None = None
 
 
@@ -136,10 +136,16 @@ def read(path: str | Path, **options: Any) -> Volume:
     return kind.reader(Path(path), **(options if kind.recognises is not None else {}))
 
 
-def mark_of(path: str | Path) -> str:
-    """The text that marks an image as synthetic; empty for an acquired or an unreadable one."""
+def mark_of(path: str | Path, **options: Any) -> str:
+    """The text that marks an image as synthetic; empty for an acquired or an unreadable one.
+
+    Args:
+        path, options: as for `read`.
+    """
     kind = format_at(path)
-    return kind.mark(Path(path)) if kind is not None and kind.mark is not None else ""
+    if kind is None or kind.mark is None:
+        return ""
+    return kind.mark(Path(path), **(options if kind.recognises is not None else {}))
 
 
 def write(volume: Volume, path: str | Path, description: str = "") -> None:

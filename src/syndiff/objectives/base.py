@@ -149,7 +149,10 @@ class Objective(nn.Module, ABC):
         steps_per_epoch: steps of an epoch, set by training; a method may change what it trains
             after some epochs.
         spacing_mm: pixel size, set by training.
-        planned_steps: steps of the whole run, set by training when it begins.
+        first_phase: share of the run that its first phase takes; 0: the run has one phase.
+        second_phase: the step at which the last phase began, part of a checkpoint; None before
+            it, which training sets. An objective outside of a run is in its last phase.
+        phases: names of both, for messages.
         kept: what a method remembers from step to step, by name; part of a checkpoint.
     """
 
@@ -158,12 +161,20 @@ class Objective(nn.Module, ABC):
     makes: tuple[str, ...] = ("target", "source")
     steps_per_epoch: int = 1
     spacing_mm: float = 1.0
-    planned_steps: int = 0
+    first_phase: float = 0.0
+    second_phase: int | None = 0
+    phases: tuple[str, ...] = ()
     kept: Mapping[str, Tensor] = MappingProxyType({})
 
     def is_final(self, step: int) -> bool:
         """Whether the translators after so many steps are what the run is for."""
-        return True
+        return not step or self.in_last_phase(step - 1)
+
+    def in_last_phase(self, step: int) -> bool:
+        """Whether this step belongs to the run's last phase."""
+        return not self.first_phase or (
+            self.second_phase is not None and step >= self.second_phase
+        )
 
     @abstractmethod
     def generate(self, batch: Batch, draw: Draw) -> Fakes:

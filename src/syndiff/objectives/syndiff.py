@@ -101,8 +101,9 @@ class SynDiffSettings:
         diffusive: whether there is a diffusive module; otherwise the one-shot module translates.
         one_shot_epochs: n_ND, number of epochs after which the one-shot module is frozen; 0: from
             the start, negative: never.
-        one_shot_first: share of the run's steps in which the one-shot module is trained alone;
-            until then the translators are its generators.
+        one_shot_first: share of the run in which the one-shot module is trained alone. Until then
+            the translators are its generators; then rates and averages begin anew.
+        one_shot_frozen: the one-shot module is frozen after its share (Table IX, in one run).
         detach_one_shot: the guess conditions G_θ as a constant. Otherwise λ_1θ trains G_φ as well,
             to keep x_0 readable in its guess, which hinders the change of contrast. The official
             code does not detach.
@@ -131,6 +132,7 @@ class SynDiffSettings:
     diffusive: bool = True
     one_shot_epochs: float = -1.0
     one_shot_first: float = 0.0
+    one_shot_frozen: bool = False
     detach_one_shot: bool = False
     generator: DenoiserSettings = field(default_factory=NCSNppSettings)
     one_shot: ResNetSettings = field(default_factory=ResNetSettings)
@@ -191,6 +193,7 @@ class SynDiff(Objective):
         self.supervised = supervised or not source_channels  # then there is nothing to guess
         self.makes = ("target", "source") if source_channels == 1 else ("target",)
         self.diffuses = self.makes if s.diffusive else ()
+        self.first_phase = s.one_shot_first if self.diffuses and self.has_one_shot() else 0.0
         self._check_losses()
         self.schedule = Schedule(**s.schedule)
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
@@ -199,7 +202,7 @@ class SynDiff(Objective):
                 self.generators[f"one_shot_to_{m}"] = generator(self._one_shot_network(m))
             if m in self.diffuses:
                 self.generators[f"diffusive_{m}"] = build_denoiser(self._network(m))
-            if s.adversarial_one_shot and self.one_shot_learns(0):
+            if s.adversarial_one_shot and self.has_one_shot():
                 self.discriminators[f"one_shot_{m}"] = PatchDiscriminator(
                     self.channels[m], **asdict(s.patch_discriminator)
                 )
@@ -210,31 +213,31 @@ class SynDiff(Objective):
         if s.spectral_norm:
             normalise_spectrally(self.discriminators)
 
+    phases = ("the one-shot module", "the diffusive module")
+
+    def has_one_shot(self) -> bool:
+        """Whether the one-shot module is trained at some step."""
+        return not self.supervised and self.settings.one_shot_epochs != 0
+
     def one_shot_learns(self, step: int) -> bool:
         """Whether the one-shot module is trained at this step."""
         epochs = self.settings.one_shot_epochs
-        return not self.supervised and (epochs < 0 or step < epochs * self.steps_per_epoch)
+        frozen = self.settings.one_shot_frozen and self.first_phase and self.in_last_phase(step)
+        return (
+            self.has_one_shot() and not frozen and not 0 <= epochs * self.steps_per_epoch <= step
+        )
 
     def _diffuses_at(self, step: int) -> tuple[str, ...]:
         """The modalities whose diffusive pair is trained at this step."""
-        return self.diffuses if step >= self._first_phase() else ()
-
-    def _first_phase(self) -> int:
-        """Steps of the one-shot module alone, before all of SynDiff is trained."""
-        return round(self.settings.one_shot_first * self.planned_steps) if self.diffuses else 0
-
-    def is_final(self, step: int) -> bool:
-        return not 0 < step <= self._first_phase()
+        return self.diffuses if self.in_last_phase(step) else ()
 
     def _check_losses(self) -> None:
         """Raise OptionError unless every module has a loss."""
-        s, one_shot = self.settings, self.one_shot_learns(0)
+        s, one_shot = self.settings, self.has_one_shot()
         if not self.diffuses and not one_shot:
             raise OptionError("diffusive=false", "a one-shot module that is trained, unpaired")
         if self.diffuses and not (s.cycle_diffusive or s.adversarial_diffusive):
             raise OptionError("no loss for the diffusive module", "a weight above 0")
-        if s.one_shot_first and not (one_shot and self.diffuses):
-            raise OptionError("`one_shot_first` without both modules in training", "0")
         if one_shot and not (s.cycle_one_shot or s.adversarial_one_shot or s.structure):
             raise OptionError("no loss for the one-shot module", "a weight above 0")
 
@@ -329,7 +332,6 @@ class SynDiff(Objective):
         D, s, terms = self.discriminators, self.settings, {}
         learning, diffuses = self.one_shot_learns(draw.step), self._diffuses_at(draw.step)
         for m, o in DIRECTIONS:
-            x_0 = batch[m]
             if f"diffusive_{m}" in D and m in diffuses:
                 x_t, t = fakes["x_t"][m], fakes["t"][m]
                 logits = D[f"diffusive_{m}"](fakes["denoised_prev"][m], x_t, t)
@@ -345,11 +347,11 @@ class SynDiff(Objective):
                 terms |= self._one_shot_distances(batch, fakes, m, o)
             if s.cycle_diffusive and m in diffuses:
                 terms[f"cycle_diffusive_{m}"] = s.cycle_diffusive * losses.cycle(
-                    fakes["denoised"][m], x_0
+                    fakes["denoised"][m], batch[m]
                 )  # Eq. 22; with an acquired condition this is a pixel-wise loss
             if s.structure and learning:
                 terms[f"structure_{m}"] = s.structure * losses.structure(
-                    *losses.by_channel(x_0, fakes["guess"][m]),
+                    *losses.by_channel(batch[m], fakes["guess"][m]),
                     s.structure_radius_mm,
                     self.spacing_mm,
                 )

@@ -53,28 +53,36 @@ class Grid:
         return points
 
 
-def smooth_field(rng: np.random.Generator, grid: Grid, knots_mm: float) -> Array:
+def smooth_field(
+    rng: np.random.Generator, grid: Grid, knots_mm: float, half_mm: float = LATTICE_HALF_MM
+) -> Array:
     """A random field of zero mean and unit variance, smooth on the scale of `knots_mm`.
 
     f(p) = Σ_j c_j β³(p_x/h − j_x) β³(p_y/h − j_y) β³(p_z/h − j_z), c_j ~ N(0, 1), h = `knots_mm`
 
+    Args:
+        rng: generator of the coefficients c.
+        grid: where the field is evaluated.
+        knots_mm: distance of neighbouring knots.
+        half_mm: the knots cover ± this along each axis; the field is 0 far outside.
+
     Returns:
         (nx, ny, nz) values on `grid`.
     """
-    count = int(2 * LATTICE_HALF_MM / knots_mm) + 4
+    count = int(2 * half_mm / knots_mm) + 4
     field = rng.standard_normal((count, count, count), dtype=np.float32)
     for axis_mm in grid.axes_mm():  # separable: contract the first axis, append the new one
-        weights = _bspline_weights(axis_mm, knots_mm, count)
+        weights = _bspline_weights(axis_mm, knots_mm, count, half_mm)
         field = np.tensordot(field, weights, axes=(0, 1))
     # variance of Σ β³(u − j)² averaged over u is 151/315 per axis
     return np.asarray(field / (151 / 315) ** 1.5, dtype=np.float32)
 
 
-def _bspline_weights(axis_mm: NDArray[np.float64], knots_mm: float, count: int) -> Array:
+def _bspline_weights(
+    axis_mm: NDArray[np.float64], knots_mm: float, count: int, half_mm: float
+) -> Array:
     """Cubic B-spline weights (points, knots) of one axis."""
-    distance = np.abs(
-        (axis_mm[:, None] + LATTICE_HALF_MM) / knots_mm - (np.arange(count) - 1.0)[None]
-    )
+    distance = np.abs((axis_mm[:, None] + half_mm) / knots_mm - (np.arange(count) - 1.0)[None])
     inner = 2 / 3 - distance**2 + distance**3 / 2
     outer = np.maximum(2 - distance, 0) ** 3 / 6
     return np.where(distance < 1, inner, outer).astype(np.float32)

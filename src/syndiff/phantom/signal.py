@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Equation = Callable[[Floats, Floats, Floats], Floats]  # (T1, T2, PD) → signal
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Protocol:
     """
 
     bids_suffix: str
-    signal: Callable[[Floats, Floats, Floats], Floats] | None
+    signal: Equation | None
 
 
 # The position of a modality selects its stream of random numbers: add new ones at the end.
@@ -175,14 +176,16 @@ PROTOCOLS: dict[str, Protocol] = {
 MODALITIES = tuple(PROTOCOLS)
 
 
-def tissues_of(rng: np.random.Generator, spread: float = 0.03) -> tuple[Tissue, ...]:
+def tissues_of(
+    rng: np.random.Generator, spread: float = 0.03, tissues: tuple[Tissue, ...] = TISSUES
+) -> tuple[Tissue, ...]:
     """The tissues of one person, whose properties vary randomly.
 
     Relaxation times and the HU of bone and marrow are multiplied by N(1, `spread`), clipped at
     three standard deviations. Proton density varies by a third of `spread`. The HU of soft tissue
     varies by 50 HU times `spread`.
     """
-    factors = np.clip(rng.normal(1.0, spread, (len(TISSUES), 4)), 1 - 3 * spread, 1 + 3 * spread)
+    factors = np.clip(rng.normal(1.0, spread, (len(tissues), 4)), 1 - 3 * spread, 1 + 3 * spread)
     return tuple(
         replace(
             tissue,
@@ -194,7 +197,7 @@ def tissues_of(rng: np.random.Generator, spread: float = 0.03) -> tuple[Tissue, 
         )
         if tissue.name != "background"
         else tissue
-        for tissue, f in zip(TISSUES, factors, strict=True)
+        for tissue, f in zip(tissues, factors, strict=True)
     )
 
 
@@ -209,8 +212,12 @@ def signal_table(modality: str, tissues: tuple[Tissue, ...]) -> Floats:
         (tissues, 3): S, ∂S/∂ln T1, ∂S/∂ln T2. For CT: HU, and 10 and 0 HU in place of the
         derivatives (0 for air).
     """
+    return table_of(PROTOCOLS[modality].signal, tissues)
+
+
+def table_of(signal: Equation | None, tissues: tuple[Tissue, ...]) -> Floats:
+    """As `signal_table`, for a signal equation; None for CT."""
     t1, t2, pd, hu = (np.array([getattr(t, n) for t in tissues]) for n in _PROPERTIES)
-    signal = PROTOCOLS[modality].signal
     if signal is None:
         return np.stack([hu, 10.0 * (pd > 0), 0.0 * hu], axis=1)
     up, down = np.exp(0.02), np.exp(-0.02)

@@ -48,20 +48,21 @@ def extent_mm(box_yx: Sequence[Sequence[int]], spacing_yx_mm: Sequence[float]) -
     return max((last - first + 1) * spacing for (first, last), spacing in pairs)
 
 
-def choose_spacing(records: Records, size: int, report: Reporter = SILENT) -> float:
-    """The finest pixel size at which every head fits into `size` pixels, in mm.
+def choose_spacing(records: Records, shape: tuple[int, int], report: Reporter = SILENT) -> float:
+    """The finest pixel size at which every head fits into the shorter side, in mm.
 
     If all scans have the same isotropic pixel size and fit, this size is chosen, and nothing is
     interpolated. The result is never finer than the finest scan.
 
     Args:
         records: the records of the first pass.
-        size: side of the training slices in pixels.
+        shape: (height, width) of the training slices in pixels.
         report: receives a warning if a single scan determines the pixel size.
 
     Raises:
         OptionError: `size` is too small.
     """
+    size = min(shape)
     names, extents, native = [], [], []
     for subject, of in records.items():
         for modality, box in shared_boxes(of).items():
@@ -92,7 +93,7 @@ def _fits(extents: Sequence[float], spacing_mm: float, size: int) -> bool:
 def place(
     record: Mapping[str, Any],
     box_yx: Sequence[Sequence[int]],
-    size: int,
+    shape: tuple[int, int],
     spacing_mm: float,
     name: str,
 ) -> SliceGrid:
@@ -101,23 +102,21 @@ def place(
     Args:
         record: of the first pass.
         box_yx: [[first y, last y], [first x, last x]] of the head in native pixels.
-        size: pixels of the training grid.
+        shape: (height, width) of the training grid in pixels.
         spacing_mm: their size.
         name: of the scan, for the message.
 
     Raises:
         OptionError: the head is larger than the grid.
     """
-    x, y, _ = record["native_shape"]
-    sy, sx = record["spacing_yx_mm"]
-    grid = SliceGrid((int(y), int(x)), (sy, sx), (size, size), spacing_mm)
+    grid = _grid(record, shape, spacing_mm)
     shift = []
-    for axis, (first, last) in enumerate(box_yx):
-        low = grid.training_index(axis, first - 0.5) + 0.5
-        high = grid.training_index(axis, last + 0.5) - 0.5
+    for axis, (low, high) in enumerate(_box_on(grid, box_yx)):
+        size = shape[axis]
         if high - low > size - 1 + 0.02:
             raise OptionError(
-                f"the head of {name} measures {extent_mm(box_yx, (sy, sx)):.0f} mm, more than the "
+                f"the head of {name} measures "
+                f"{extent_mm(box_yx, grid.native_spacing_mm):.0f} mm, more than the "
                 f"{size * spacing_mm:.0f} mm of {size} pixels of {spacing_mm:g} mm",
                 "a grid that holds it",
                 "use a `spacing_mm` of auto, or a larger `size` or `spacing_mm`",
@@ -126,6 +125,48 @@ def place(
         up, down = math.ceil(-low - 1e-6), math.ceil(high - (size - 1) - 1e-6)
         shift.append(max(up, 0) or -max(down, 0))
     return replace(grid, shift=(shift[0], shift[1]))
+
+
+def place_centre(
+    record: Mapping[str, Any],
+    box_yx: Sequence[Sequence[int]],
+    shape: tuple[int, int],
+    spacing_mm: float,
+) -> tuple[SliceGrid, str]:
+    """As `place`, but where a head is larger than the grid, its middle is kept.
+
+    Returns:
+        The grid, and in words what is cut; empty if nothing is.
+    """
+    grid = _grid(record, shape, spacing_mm)
+    shift, lost = [], []
+    for axis, (low, high) in enumerate(_box_on(grid, box_yx)):
+        size, along = shape[axis], ("front to back", "left to right")[axis]
+        over = high - low - (size - 1)
+        if over > 0.02:
+            shift.append(round((size - 1) / 2 - (low + high) / 2))
+            lost.append(
+                f"{over * spacing_mm:.0f} of {(high - low + 1) * spacing_mm:.0f} mm {along}"
+            )
+            continue
+        up, down = math.ceil(-low - 1e-6), math.ceil(high - (size - 1) - 1e-6)
+        shift.append(max(up, 0) or -max(down, 0))
+    return replace(grid, shift=(shift[0], shift[1])), " and ".join(lost)
+
+
+def _grid(record: Mapping[str, Any], shape: tuple[int, int], spacing_mm: float) -> SliceGrid:
+    """The centred grid of a scan."""
+    x, y, _ = record["native_shape"]
+    sy, sx = record["spacing_yx_mm"]
+    return SliceGrid((int(y), int(x)), (sy, sx), shape, spacing_mm)
+
+
+def _box_on(grid: SliceGrid, box_yx: Sequence[Sequence[int]]) -> list[tuple[float, float]]:
+    """The outermost training pixels, y and x, of a box in native pixels."""
+    return [
+        (grid.training_index(axis, a - 0.5) + 0.5, grid.training_index(axis, b + 0.5) - 0.5)
+        for axis, (a, b) in enumerate(box_yx)
+    ]
 
 
 def choose_scales(

@@ -75,12 +75,35 @@ class OutFolder:
             begun = read_json(options_path, "note of options", AGAIN)
             self._check_same(checked(Begun, begun, options_path, AGAIN).root)
         elif any(not self._is_begun(path) for path in self.out.iterdir()):
-            raise OptionError(
-                f"the folder {self.out} holds other files",
-                "a new or empty folder for prepared data",
-            )
+            raise self._foreign()
         write_json(options_path, self.options)
         return None
+
+    def look(self) -> str:
+        """ "new", "begun" or "finished": what `take_up` would find; nothing is written.
+
+        Raises:
+            OptionError: as `take_up`.
+        """
+        options_path = self.work / "options.json"
+        if (self.out / FILE_NAME).is_file():
+            manifest = read_manifest(self.out)
+            self._check_same(manifest.content.get("options", {}))
+            self._check_same_scans(manifest)
+            whole = all(_in_order(scan.slices_path, scan.record) for scan in manifest.all_scans())
+            return "finished" if whole else "begun"
+        if options_path.is_file():
+            begun = read_json(options_path, "note of options", AGAIN)
+            self._check_same(checked(Begun, begun, options_path, AGAIN).root)
+            return "begun"
+        if self.out.is_dir() and any(not self._is_begun(path) for path in self.out.iterdir()):
+            raise self._foreign()
+        return "new"
+
+    def _foreign(self) -> OptionError:
+        return OptionError(
+            f"the folder {self.out} holds other files", "a new or empty folder for prepared data"
+        )
 
     def _is_begun(self, path: Path) -> bool:
         """Whether it is what a call that was killed at once has left."""

@@ -26,18 +26,22 @@ def check_bytes(raw: Path, files: Found, splits: Mapping[str, str], report: Repo
     Raises:
         DataError: files in different splits have equal bytes; the message names all of them.
     """
+    _tell(same_files(raw, files), files, splits, report)
+
+
+def same_files(raw: Path, files: Found) -> list[list[Place]]:
+    """The groups of two or more files with equal bytes."""
     sizes: dict[int, list[Place]] = defaultdict(list)
     for subject, of in files.items():
         for modality, path in of.items():
             if (raw / path).is_file():
                 sizes[(raw / path).stat().st_size].append((subject, modality))
-    groups = [
+    return [
         group
         for held in sizes.values()
         if len(held) > 1
         for group in _grouped(held, lambda place: _digest(raw / files[place[0]][place[1]]))
     ]
-    _tell(groups, files, splits, report)
 
 
 def check_voxels(
@@ -46,11 +50,12 @@ def check_voxels(
     splits: Mapping[str, str],
     records: Mapping[str, Mapping[str, Any]],
     report: Reporter,
+    reading: Callable[[str], Mapping[str, Any]] = lambda modality: {},
 ) -> None:
     """Refuse scans with equal voxels in different splits; warn of equal scans in one split.
 
     This finds copies that were compressed again and so differ in bytes. Only scans with exactly
-    equal measurements are read again and compared.
+    equal measurements are read again and compared; `reading` tells how a modality is read.
 
     Raises:
         DataError: scans in different splits have equal voxels; the message names all of them.
@@ -61,7 +66,10 @@ def check_voxels(
     for held in likely:
         path = {place: raw / files[place[0]][place[1]] for place in held}
         if len({_digest(path[place]) for place in held}) > 1:  # else `check_bytes` reported them
-            groups += _grouped(held, lambda place, path=path: _voxels(path[place]))  # type: ignore[misc]
+            groups += _grouped(
+                held,
+                lambda place, path=path: _voxels(path[place], reading(place[1])),  # type: ignore[misc]
+            )
     _tell(groups, files, splits, report)
 
 
@@ -99,5 +107,6 @@ def _digest(path: Path) -> str:
     return sha256_of(path)
 
 
-def _voxels(path: Path) -> str:
-    return hashlib.sha256(np.ascontiguousarray(read(path).array).tobytes()).hexdigest()
+def _voxels(path: Path, how: Mapping[str, Any]) -> str:
+    array = np.ascontiguousarray(read(path, **how).array)
+    return hashlib.sha256(array.tobytes()).hexdigest()

@@ -250,7 +250,7 @@ def foreground_mask(
     cut = ndimage.binary_erosion(tissue, iterations=1)
     head = _largest_piece(cut if cut.any() else tissue)
     head = ndimage.binary_dilation(head, iterations=2, mask=tissue)
-    return _without_holes(head)
+    return without_holes(head)
 
 
 def _air_threshold(smooth: NDArray[np.float32]) -> float:
@@ -294,7 +294,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(labels == sizes.argmax())
 
 
-def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill what is enclosed in any plane along any axis: sinuses, dark skull, ventricles."""
     filled = mask
     plane = ndimage.generate_binary_structure(2, 1)

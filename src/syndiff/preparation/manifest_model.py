@@ -58,6 +58,16 @@ class Intensity(Checked):
         return self
 
 
+class Accelerated(Checked):
+    """See `kspace.Acceleration`."""
+
+    factors: Annotated[
+        list[Annotated[float, Field(ge=1, le=64)]], Field(min_length=2, max_length=2)
+    ]
+    pattern: Literal["central", "variable"] = "central"
+    seed: Count = 0
+
+
 class Grid(Checked):
     """See `geometry.SliceGrid`."""
 
@@ -167,6 +177,7 @@ class ManifestModel(Checked):
     intensity: dict[ModalityName, Intensity]
     scans: Annotated[list[ScanEntry], Field(max_length=MOST)]
 
+    accelerate: dict[ModalityName, Accelerated] = Field(default_factory=dict)
     made_by: Text = ""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     unused_subjects: list[FileName] = Field(default_factory=list)

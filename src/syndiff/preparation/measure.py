@@ -7,8 +7,9 @@ and the second pass only read this cache, with at most one scan in memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from syndiff.errors import UserError, VolumeError
 from syndiff.io.atomic import read_json, whole_file, write_json
 from syndiff.io.checked import checked
+from syndiff.io.dicom import reading
 from syndiff.io.digest import stamp_of
 from syndiff.io.formats import read
-from syndiff.io.volume import Volume, to_slices
+from syndiff.io.volume import Volume, from_slices, to_slices
+from syndiff.preparation.body import without_couch
 from syndiff.preparation.fingerprint import fingerprint
 from syndiff.preparation.head import upper_tissue
 from syndiff.preparation.intensity import (
@@ -33,14 +36,16 @@ from syndiff.preparation.intensity import (
     peak_value,
     reference_mean,
 )
+from syndiff.preparation.kspace import Acceleration
 from syndiff.preparation.labels import refuse_labels
 from syndiff.preparation.registration import Alignment, align
+from syndiff.preparation.resampling import resample
 from syndiff.preparation.slices import area_profile, choose_slices, head_box
 from syndiff.preparation.stored import Cached
 from syndiff.preparation.values import field_doubts, refuse_other_kind, understood
 from syndiff.reporting import SILENT, Reporter
 
-MEASURE_VERSION = 6  # raise it when cached measurements are no longer what this code would make
+MEASURE_VERSION = 7  # raise it when cached measurements are no longer what this code would make
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ class MeasureOptions:
         max_slices: most slices per scan; the uppermost slices are kept.
         units: "HU" if the user states that CT is in HU although no air is in view; else "auto".
         ct_window: a name, "LO,HI" or "paper"; only "paper" needs measurements of each scan.
+        series: modality → the DICOM series to read, where a folder holds several.
+        regular_grid, hu_offset: how DICOM is read, see `dicom.options`.
+        accelerate: modality → how its scans are undersampled; the others stay as they are.
     """
 
     modalities: tuple[str, ...]
@@ -64,6 +72,14 @@ class MeasureOptions:
     max_slices: int | None
     units: str = "auto"
     ct_window: str = "full"
+    series: Mapping[str, str] = field(default_factory=dict)
+    regular_grid: bool = False
+    hu_offset: float = 0.0
+    accelerate: Mapping[str, Acceleration] = field(default_factory=dict)
+
+    def reading(self, modality: str) -> dict[str, Any]:
+        """What `io.formats.read` is to be told besides the path of a scan."""
+        return reading(self.series.get(modality, ""), self.regular_grid, self.hu_offset)
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,8 @@ class Loaded:
     """A scan on its native grid, and its measurements."""
 
     volume: Volume
-    mask: NDArray[np.bool_]  # (x, y, z) the head
+    whole: Volume  # before it was undersampled, by which it is registered; else the same
+    mask: NDArray[np.bool_]  # (x, y, z) the head in `whole`: ringing looks like tissue
     mean: float  # what intensities are divided by; 1 for CT
     peak: float  # value / mean that counts as bright
     quantiles: list[float]  # of the foreground, in acquired units
@@ -161,7 +178,7 @@ def _fingerprint(
 ) -> dict[str, Any]:
     """What a subject's measurements depend on, as plain JSON values."""
     stamps = {m: {"file": p.as_posix(), **stamp_of(raw / p)} for m, p in files.items()}
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(options).items()}
+    settings = json.loads(json.dumps(asdict(options)))
     return {
         "version": MEASURE_VERSION,
         "evaluated": split != "train",  # validation and test are treated alike
@@ -227,9 +244,15 @@ def _measure_group(
 def _aligned(first: Loaded, other: Loaded, modality: str, search: bool) -> Alignment:
     """A scan on the first one's grid."""
     fill = HU_WINDOW[0] if is_ct(modality) else 0.0
-    return align(
-        first.volume, first.mask, other.volume, fill, search=search, moving_mask=other.mask
+    result = align(
+        first.whole, first.mask, other.whole, fill, search=search, moving_mask=other.mask
     )
+    if other.whole is other.volume:
+        return result
+    if result.method == "same grid":
+        return replace(result, volume=first.volume.like(other.volume.array))
+    moved = resample(other.volume, first.volume, result.matrix, fill)
+    return replace(result, volume=first.volume.like(moved))
 
 
 @dataclass(frozen=True)
@@ -258,7 +281,11 @@ class _Group:
         records = {}
         for modality, result in of.items():
             volume = first.volume if result is None else result.volume
-            mask = first.mask if result is None else _moved_mask(result, modality)
+            mask = (
+                first.mask
+                if result is None
+                else _moved_mask(result, self.loaded[modality], modality)
+            )
             _save_slices(
                 slices_cache(self.work, self.subject, modality), to_slices(volume)[chosen]
             )
@@ -278,7 +305,7 @@ class _Group:
 
 def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     """Read one scan and measure its head; every error names the file."""
-    volume = read(path)
+    volume = read(path, **options.reading(modality))
     ct = is_ct(modality)
     if not ct:
         refuse_labels(volume.array, f"{path}")
@@ -286,8 +313,12 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     try:
         refuse_other_kind(volume.stored.modality, unit)
         values = understood(volume.array, unit, certain=options.units == "HU")
-        volume = volume.like(values.array)
-        mask = foreground_mask(volume.array, unit)
+        array, couch = without_couch(values.array, volume.spacing_mm) if ct else (values.array, "")
+        whole = volume = volume.like(array)
+        mask = whole_mask = foreground_mask(volume.array, unit)
+        if acceleration := options.accelerate.get(modality):
+            volume = whole.like(from_slices(acceleration.undersampled(to_slices(whole))))
+            mask = foreground_mask(volume.array, unit)  # as `translate` finds it
         if not mask.any():
             raise VolumeError("it holds nothing that looks like tissue")
         head = mask if ct else upper_tissue(volume.array, mask, volume.spacing_mm, unit)
@@ -295,8 +326,10 @@ def _load(path: Path, modality: str, options: MeasureOptions) -> Loaded:
     except VolumeError as error:
         raise VolumeError(f"{path}: {error.found}", error.expected, error.remedy) from error
     marks = fingerprint(volume.array, mask, volume.spacing_mm, unit)
-    notes = (*volume.stored.notes, *values.notes, *field_doubts(volume.array, mask, unit))
-    return Loaded(volume, mask, mean, peak, acquired_quantiles(volume.array[mask]), marks, notes)
+    found = (*volume.stored.notes, *values.notes, *([couch] if couch else []))
+    notes = (*found, *field_doubts(volume.array, mask, unit))
+    quantiles = acquired_quantiles(volume.array[mask])
+    return Loaded(volume, whole, whole_mask, mean, peak, quantiles, marks, notes)
 
 
 def reference_and_peak(
@@ -319,8 +352,13 @@ def reference_and_peak(
     return mean, peak
 
 
-def _moved_mask(result: Alignment, modality: str) -> NDArray[np.bool_]:
+def _moved_mask(result: Alignment, scan: Loaded, modality: str) -> NDArray[np.bool_]:
     """The head of a scan that was brought onto another grid."""
+    if scan.whole is not scan.volume:
+        if result.method == "same grid":
+            return scan.mask
+        moved = resample(scan.whole.like(scan.mask), result.volume, result.matrix)
+        return (moved > 0.5) & result.covered
     mask = foreground_mask(result.volume.array, "HU" if is_ct(modality) else "a.u.")
     return mask & result.covered
 

@@ -10,6 +10,7 @@ A run that was interrupted goes on where it stopped; a finished folder is left a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,63 +22,60 @@ from numpy.typing import NDArray
 from syndiff import __version__
 from syndiff.errors import DataError, OptionError, UserError
 from syndiff.io.locks import only_writer
-from syndiff.preparation.decisions import choose_scales, choose_spacing, place, shared_boxes
-from syndiff.preparation.discover import Choice
+from syndiff.preparation.decisions import (
+    choose_scales,
+    choose_spacing,
+    place,
+    place_centre,
+    shared_boxes,
+)
 from syndiff.preparation.folder import WORK, OutFolder
 from syndiff.preparation.geometry import SliceGrid
-from syndiff.preparation.intensity import PAPER, RULES, IntensityScale
-from syndiff.preparation.intensity import ct_window as window_of
+from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.judgement import judged
-from syndiff.preparation.manifest import Manifest, check_modality_names, slices_name
-from syndiff.preparation.measure import MeasureOptions
+from syndiff.preparation.manifest import Manifest, slices_name
 from syndiff.preparation.official_mat import MatFolder, is_official
 from syndiff.preparation.scans import Request, ScanFolder
+from syndiff.preparation.settings import Settings
 from syndiff.preparation.source import Fault, Source
-from syndiff.preparation.split import DEFAULT_SHARES, Counts, Shares, parse_split
+from syndiff.preparation.split import parse_split
+from syndiff.preparation.spread import measured_by_all, written_by_all
 from syndiff.reporting import SILENT, Reporter
+from syndiff.tasks import Workers
 
-__all__ = ["parse_split", "prepare"]
+__all__ = ["Settings", "job_of", "parse_split", "prepare", "prepare_with"]
+ALONE = Workers()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of `prepare`, checked."""
+    """One call of `prepare`, checked.
+
+    Attributes:
+        source: where the slices come from.
+        folder: where they go.
+        settings: the options.
+        spacing_mm: of the slices to write; None: what the heads need.
+        report: receives phases, progress and warnings.
+        workers: who does it.
+    """
 
     source: Source
     folder: OutFolder
-    modalities: tuple[str, ...]
-    intensity: str
-    ct_window: str
-    size: int
-    spacing_mm: float | None  # of the slices to write; None: what the heads need
+    settings: Settings
+    spacing_mm: float | None
     report: Reporter
-    skip_bad: bool = False
+    workers: Workers = ALONE
 
 
 def prepare(
     raw: Path,
     out: Path,
     *,
-    modalities: Sequence[str],
-    split: Counts | Shares | None = None,
-    split_file: Path | None = None,
-    table: Path | None = None,
-    prefer: Sequence[str] = (),
-    unpaired_people: bool = False,
-    across_visits: bool = False,
-    allow_synthetic: bool = False,
-    skip_bad: bool = False,
-    size: int = 256,
-    spacing_mm: float | None = None,
-    intensity: str = "robust",
-    ct_window: str = "full",
-    units: str = "auto",
-    register: bool = True,
-    register_training: bool = True,
-    max_slices: int | None = None,
-    orientation: str | None = None,
-    paired: Sequence[str] | None = None,
+    workers: int = 1,
+    scheduler: str = "",
     report: Reporter = SILENT,
+    **options: Any,
 ) -> Manifest:
     """Convert a folder of scans to the prepared data that training and evaluation read.
 
@@ -85,29 +83,10 @@ def prepare(
         raw: folder of scans, see `discover` for the layouts; or folder of the official code's
             .mat files, see `official_mat`, which contain their split and are not registered.
         out: the folder to make; an unfinished folder with the same options is continued.
-        modalities: modalities to look for; the first one is the reference of the registration.
-        split: numbers of people, {"train": 8, "val": 2, "test": 2}, or shares in percent, by
-            default (80, 10, 10); people are taken in the order of their names.
-        split_file: a table of subject and split, in place of `split`.
-        table: a table of scans in place of a layout, see `table`.
-        prefer: words in file names that are preferred if a scan has several versions.
-        unpaired_people: treat equal names in two modalities as two people.
-        across_visits: allow pairs of scans from two visits of a person.
-        allow_synthetic: accept synthetic images as scans.
-        skip_bad: leave out scans that cannot be used; the manifest names them.
-        size: side of the square training slices in pixels.
-        spacing_mm: pixel size of the training slices in mm; None: the finest at which every head
-            fits. For .mat files it is the pixel size of the files, and must be given.
-        intensity: "robust" or "paper", for MR; CT has a fixed window of HU.
-        ct_window: "soft", "bone", "full" or "LO,HI" in HU; "paper" normalises CT as the paper's
-            Sec. IV-A normalises MR.
-        units: "HU" if CT scans are in HU although no air is in view; "auto" checks the values.
-        register: register the scans of each validation and test subject.
-        register_training: register the scans of training subjects, too.
-        max_slices: most slices per scan; the uppermost slices are kept.
-        orientation: for .mat files, the orientation of the slices; see `official_mat`.
-        paired: for .mat files, the splits in which slices with equal indices are pairs.
+        workers: number of processes; the prepared data do not depend on it.
+        scheduler: address of a dask scheduler, in place of processes on this machine.
         report: receives phases, the number of finished subjects, and warnings.
+        options: the fields of `Settings`: modalities=("T1", "T2"), split={"train": 8, ...}, ...
 
     Returns:
         The manifest of `out`.
@@ -118,54 +97,63 @@ def prepare(
         UserError: scans cannot be used; the message names all of them, and no manifest is
             written.
     """
-    raw, out = Path(raw), Path(out)
-    _check_options(modalities, size, spacing_mm, intensity, max_slices)
-    _check_ct(ct_window, units)
-    options = {
-        "modalities": list(modalities),
-        "split": _split_said(split, split_file, table),
-        "size": size,
-        "spacing_mm": "auto" if spacing_mm is None else float(spacing_mm),
-        "intensity": intensity,
-        "ct_window": ct_window,
-    }
-    source: Source
-    if is_official(raw):
-        _check_unset(split=split, split_file=split_file, table=table, max_slices=max_slices)
-        source = MatFolder.find(
-            raw, modalities, spacing_mm, orientation, paired or (), intensity, report
-        )
-        spacing_mm = None  # that was their own; what they are brought to depends on the size
-    else:
-        _check_unset(orientation=orientation, paired=paired)
-        measure = MeasureOptions(
-            modalities=tuple(modalities),
-            intensity=intensity,
-            register=register,
-            register_training=register and register_training,
-            max_slices=max_slices,
-            units=units,
-            ct_window=ct_window,
-        )
-        choice = Choice(tuple(prefer), unpaired_people, across_visits)
-        request = Request(split, split_file, table, choice, allow_synthetic)
-        source = ScanFolder.find(raw, out / WORK, measure, request, report)
-    job = Job(
-        source=source,
-        folder=OutFolder(out, options | source.options, source, skip_bad),
-        modalities=tuple(modalities),
-        intensity=intensity,
-        ct_window=ct_window,
-        size=size,
-        spacing_mm=spacing_mm,
-        report=report,
-        skip_bad=skip_bad,
-    )
+    return prepare_with(raw, out, Settings(**options), report, Workers(workers, scheduler))
+
+
+def prepare_with(
+    raw: Path,
+    out: Path,
+    settings: Settings,
+    report: Reporter = SILENT,
+    workers: Workers = ALONE,
+) -> Manifest:
+    """The same as `prepare`, with the options as objects."""
+    if not workers.alone:  # which may run in other folders, and on other machines
+        raw, out = Path(os.path.abspath(raw)), Path(os.path.abspath(out))
+    job = replace(job_of(Path(raw), Path(out), settings, report), workers=workers)
     with only_writer(out):
-        return _run(job)
+        return run_job(job)
 
 
-def _run(job: Job) -> Manifest:
+def job_of(raw: Path, out: Path, settings: Settings, report: Reporter = SILENT) -> Job:
+    """Find the scans and check the options; writes nothing.
+
+    Raises:
+        UserError: see `prepare`.
+    """
+    mat = is_official(raw)
+    settings.check_source(mat)
+    source: Source
+    if mat:
+        source = MatFolder.find(
+            raw,
+            settings.modalities,
+            settings.spacing_mm,
+            settings.orientation,
+            settings.paired or (),
+            settings.intensity,
+            report,
+        )
+    else:
+        request = Request(
+            settings.split,
+            settings.split_file,
+            settings.table,
+            settings.choice,
+            settings.allow_synthetic,
+        )
+        source = ScanFolder.find(raw, out / WORK, settings.measure, request, report)
+    if settings.scales is not None and "train" in source.splits.values():
+        raise OptionError(
+            "training subjects for a ready translator", "subjects for validation and test",
+            "leave `split` out: everybody is for test then",
+        )  # fmt: skip
+    folder = OutFolder(out, settings.said() | source.options, source, settings.skip_bad)
+    # The spacing of .mat files is their own; what they are brought to depends on the size.
+    return Job(source, folder, settings, None if mat else settings.spacing_mm, report)
+
+
+def run_job(job: Job) -> Manifest:
     """Both passes, unless the folder is finished."""
     finished = job.folder.take_up()
     if finished is not None:
@@ -174,16 +162,21 @@ def _run(job: Job) -> Manifest:
     job, records = _read_all(job)
     job.source.check_records(records)
     records = judged(records, job.source, job.report)
-    spacing_mm = job.spacing_mm or choose_spacing(records, job.size, job.report)
-    scales = choose_scales(records, _scaling(job), job.modalities, job.intensity, job.ct_window)
-    grids = {s: _grids(s, of, job.size, spacing_mm) for s, of in records.items()}
+    wanted = job.settings
+    spacing_mm = job.spacing_mm or choose_spacing(records, wanted.shape, job.report)
+    scales = wanted.scales or choose_scales(
+        records, _scaling(job), wanted.modalities, wanted.intensity, wanted.ct_window
+    )
+    grids = {s: _grids(s, of, job, spacing_mm) for s, of in records.items()}
     entries = _write_all(job, records, grids, scales)
+    accelerated = {m: a.to_dict() for m, a in wanted.accelerate.items()}
     manifest = job.folder.finish(
         {
+            **({"accelerate": accelerated} if accelerated else {}),
             "made_by": f"syndiff {__version__}",
             "options": job.folder.options,
-            "modalities": list(job.modalities),
-            "size": [job.size, job.size],
+            "modalities": list(wanted.modalities),
+            "size": list(wanted.shape),
             "spacing_mm": spacing_mm,
             "intensity": {m: scale.to_dict() for m, scale in scales.items()},
             "unused_subjects": job.source.unused,
@@ -210,21 +203,43 @@ def _read_all(job: Job) -> tuple[Job, dict[str, dict[str, dict[str, Any]]]]:
         faults: list[Fault] = []
         total = len(job.source.files)
         job.report.phase("reading and registering")
-        for subject in left:
-            now = f"person {len(records) + 1} of {total}: {subject}"
-            job.report.progress(len(records), total, now)
-            try:
-                records[subject] = job.source.records(subject)
-            except UserError as error:
+        for subject, found, error in _measured(job, left, total - len(left)):
+            if found is not None:
+                records[subject] = found
+            if error is not None:
                 faults += job.source.faults(subject, error)
         if not faults:
             break
-        if not job.skip_bad:
+        order = list(job.source.files)
+        faults.sort(key=lambda fault: order.index(fault.subject))  # whoever finished first
+        if not job.settings.skip_bad:
             raise _all_in_one(faults)
         source = job.source.without(faults)
         job = replace(job, source=source, folder=replace(job.folder, source=source))
         left = [subject for subject in source.files if subject not in records]
     return job, {subject: records[subject] for subject in job.source.files}
+
+
+def _measured(
+    job: Job, subjects: Sequence[str], done: int
+) -> Iterator[tuple[str, dict[str, dict[str, Any]] | None, UserError | None]]:
+    """Subject, its records, and why there are none; in this process or by all workers."""
+    total = done + len(subjects)
+    if not job.workers.alone and isinstance(job.source, ScanFolder):
+        job.report.progress(done, total)
+        for found in measured_by_all(job.source, subjects, job.workers, job.report):
+            done += 1
+            job.report.progress(done, total, found[0])
+            yield found
+        return
+    for number, subject in enumerate(subjects, start=done):
+        job.report.progress(number, total, f"person {number + 1} of {total}: {subject}")
+        try:
+            records = job.source.records(subject)
+        except UserError as error:
+            yield subject, None, error
+        else:
+            yield subject, records, None
 
 
 def _all_in_one(faults: Sequence[Fault]) -> UserError:
@@ -249,24 +264,21 @@ def _scaling(job: Job) -> Mapping[str, str]:
     return dict.fromkeys(splits, "train")
 
 
-def _split_said(split: Counts | Shares | None, file: Path | None, table: Path | None) -> Any:
-    """The requested split, as the manifest records it."""
-    if isinstance(split, Mapping):
-        return dict(split)
-    if split is None and (file or table):
-        return "file" if file else "table"
-    return "/".join(f"{share:g}" for share in split or DEFAULT_SHARES)
-
-
 def _grids(
-    subject: str, records: Mapping[str, Mapping[str, Any]], size: int, spacing_mm: float
+    subject: str, records: Mapping[str, Mapping[str, Any]], job: Job, spacing_mm: float
 ) -> dict[str, SliceGrid]:
     """Each scan's place on the training grid; scans that share a grid share the place."""
-    boxes = shared_boxes(records)
-    return {
-        modality: place(record, boxes[modality], size, spacing_mm, f"{subject} ({record['file']})")
-        for modality, record in records.items()
-    }
+    boxes, shape = shared_boxes(records), job.settings.shape
+    grids = {}
+    for modality, record in records.items():
+        name = f"{subject} ({record['file']})"
+        if job.settings.scales is not None:  # the grid is a translator's, not chosen for the heads
+            grids[modality], lost = place_centre(record, boxes[modality], shape, spacing_mm)
+            if lost:
+                job.report.warn(f"the head of {name} is cut: {lost}")
+        else:
+            grids[modality] = place(record, boxes[modality], shape, spacing_mm, name)
+    return grids
 
 
 def _write_all(
@@ -276,17 +288,35 @@ def _write_all(
     scales: Mapping[str, IntensityScale],
 ) -> list[dict[str, Any]]:
     """The second pass: every scan's slices on disk, and its entry in the manifest."""
-    entries = []
-    done, total = 0, sum(len(of) for of in records.values())
+    entries = {
+        subject: [_entry(job, subject, m, of[m], grids[subject][m], scales) for m in of]
+        for subject, of in records.items()
+    }
     job.report.phase("writing slices")
-    for subject, of in records.items():
-        for modality, record in of.items():
-            job.report.progress(done, total, f"{subject} {modality}")
-            entry = _entry(job, subject, modality, record, grids[subject][modality], scales)
-            _write_scan(job, entry, scales[modality])
-            entries.append(entry)
-            done += 1
-    return entries
+    if not job.workers.alone and isinstance(job.source, ScanFolder):
+        calls = {s: (_only(job, job.source, s), of, scales) for s, of in entries.items()}
+        for done, subject in enumerate(written_by_all(write_subject, calls, job.workers)):
+            job.report.progress(done + 1, len(calls), subject)
+    else:
+        for done, (subject, of_subject) in enumerate(entries.items()):
+            job.report.progress(done, len(entries), subject)
+            write_subject(job, of_subject, scales)
+    return [entry for of_subject in entries.values() for entry in of_subject]
+
+
+def write_subject(
+    job: Job, entries: Sequence[dict[str, Any]], scales: Mapping[str, IntensityScale]
+) -> None:
+    """Write the slices of a subject's scans; runs in a worker, too."""
+    for entry in entries:
+        _write_scan(job, entry, scales[entry["modality"]])
+
+
+def _only(job: Job, source: ScanFolder, subject: str) -> Job:
+    """What a worker needs of a job to write one subject's slices."""
+    alone = replace(source.only(subject), report=SILENT)
+    folder = replace(job.folder, source=alone)
+    return replace(job, source=alone, folder=folder, report=SILENT, workers=ALONE)
 
 
 def _entry(
@@ -327,46 +357,3 @@ def _write_scan(job: Job, entry: dict[str, Any], scale: IntensityScale) -> None:
             yield np.clip(grid.forward(normal, scale.background), 0, 1)
 
     job.folder.write(entry, scale, prepared())
-
-
-def _check_options(
-    modalities: Sequence[str],
-    size: int,
-    spacing_mm: float | None,
-    intensity: str,
-    max_slices: int | None,
-) -> None:
-    """Raise OptionError for values out of range, before any file is read."""
-    if isinstance(modalities, str) or not modalities:
-        raise OptionError(f"the modalities {modalities!r}", "names such as T1, T2")
-    try:
-        check_modality_names(modalities)
-    except DataError as error:
-        raise OptionError(error.found, error.expected) from error
-    if not 8 <= size <= 4096:
-        raise OptionError(f"a size of {size} pixels", "8 to 4096")
-    if spacing_mm is not None and not 0.01 <= spacing_mm <= 100:
-        raise OptionError(f"a spacing of {spacing_mm} mm", "0.01 to 100, or auto")
-    if intensity not in RULES:
-        raise OptionError(f"the intensity rule {intensity!r}", " or ".join(RULES))
-    if max_slices is not None and max_slices < 1:
-        raise OptionError(f"at most {max_slices} slices", "1 or more")
-
-
-def _check_ct(ct_window: str, units: str) -> None:
-    """Raise OptionError for an unknown window or unknown units."""
-    if ct_window != PAPER:
-        window_of(ct_window)
-    if units not in ("auto", "HU"):
-        raise OptionError(f"`units` {units!r}", "auto or HU")
-
-
-def _check_unset(**options: Any) -> None:
-    """Raise OptionError if an option is set that this kind of source does not use."""
-    for name, value in options.items():
-        if value is not None:
-            mat = name in ("orientation", "paired")
-            raise OptionError(
-                f"`{name}` with {'scans' if mat else '.mat files'}",
-                "data_train_….mat in the folder" if mat else "none: such files say it by name",
-            )

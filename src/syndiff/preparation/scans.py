@@ -89,7 +89,7 @@ class ScanFolder:
         modalities = measure.modalities
         cohort, splits = found_and_split(raw, modalities, request)
         files = {subject: cohort.files[subject] for subject in splits}
-        synthetic = _synthetic(raw, files, request.allow_synthetic, report)
+        synthetic = _synthetic(raw, files, measure, request.allow_synthetic, report)
         check_bytes(raw, files, splits, report)
         unused = sorted(set(cohort.files) - set(splits))
         passed = [
@@ -112,6 +112,9 @@ class ScanFolder:
             "register_training": self.measure.register_training,
             "max_slices": self.measure.max_slices,
             "units": self.measure.units,
+            "series": dict(self.measure.series) or None,
+            "regular_grid": self.measure.regular_grid or None,
+            "hu_offset": self.measure.hu_offset or None,
         }
 
     @property
@@ -147,7 +150,7 @@ class ScanFolder:
                 found.append(Fault(subject, path, error))
                 continue
             try:
-                volume = read(self.raw / path)
+                volume = read(self.raw / path, **self.measure.reading(modality))
                 if not is_ct(modality):
                     refuse_labels(volume.array, f"{self.raw / path}")
             except UserError as other:
@@ -179,9 +182,29 @@ class ScanFolder:
             self.report.warn(f"left out: {fault.error}")
         return replace(self, files=files, splits=splits, skipped=(*self.skipped, *faults))
 
+    def only(self, subject: str) -> ScanFolder:
+        """The same folder with one subject, small enough to be sent to another process."""
+        cohort = Cohort(
+            {subject: self.files[subject]},
+            {subject: self.cohort.people[subject]},
+            {subject: self.cohort.visits[subject]},
+        )
+        splits = {subject: self.splits[subject]}
+        return replace(
+            self,
+            files=dict(cohort.files),
+            splits=splits,
+            unused=[],
+            cohort=cohort,
+            lacking=(),
+            synthetic=(),
+            skipped=(),
+        )
+
     def check_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse scans with equal voxels in two splits; see `identical`."""
-        check_voxels(self.raw, self.files, self.splits, records, self.report)
+        reading = self.measure.reading
+        check_voxels(self.raw, self.files, self.splits, records, self.report, reading)
 
     def apart(self, subject: str, reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Measure again, with scans (modality → reason) that are not pairs with the first."""
@@ -232,9 +255,16 @@ def found_and_split(
     return cohort, assign(cohort, modalities, split, split_file)
 
 
-def _synthetic(raw: Path, files: Found, allowed: bool, report: Reporter) -> tuple[Path, ...]:
+def _synthetic(
+    raw: Path, files: Found, measure: MeasureOptions, allowed: bool, report: Reporter
+) -> tuple[Path, ...]:
     """The files that carry the mark of a synthetic image; refused unless they are allowed."""
-    marked = [path for of in files.values() for path in of.values() if mark_of(raw / path)]
+    marked = [
+        path
+        for of in files.values()
+        for modality, path in of.items()
+        if mark_of(raw / path, **measure.reading(modality))
+    ]
     if not marked:
         return ()
     said = some(marked)

@@ -102,7 +102,7 @@ def _counts(split: Counts | Shares, cohort: Cohort, modalities: Sequence[str]) -
         wanted = max(1, round(n * share / 100)) if share and n > len(held) + 1 else 0
         held[name] = min(wanted, max(whole - sum(held.values()), 0))
     if split[0] == 0:  # nobody is to train: what rounding left goes to the larger part
-        held["test" if split[2] >= split[1] else "val"] += n - sum(held.values())
+        held["test" if split[2] >= split[1] else "val"] += whole - sum(held.values())
         return {"train": 0, **held}
     return {"train": n - sum(held.values()), **held}
 
@@ -248,6 +248,12 @@ def _check_training(cohort: Cohort, modalities: Sequence[str], splits: Mapping[s
     """Each modality needs a scan, and where anybody trains a training scan."""
     training = [s for s, split in splits.items() if split == "train"]
     for modality in modalities:
+        if not any(modality in scans for scans in cohort.files.values()):
+            raise DataError(
+                f"nobody has a {modality} scan, of {len(cohort.files)} subjects",
+                "at least one",
+                "name modalities as the scans' files or folders do, e.g. T1, T2, FLAIR, CT",
+            )
         if not any(modality in cohort.files[s] for s in training or splits):
             raise DataError(
                 f"no {'training ' if training else ''}subject has a {modality} scan",

@@ -33,7 +33,10 @@ class Cards:
         m = self.manifest
         here = "target" if to == "source" else "source"
         used = (*self.modalities[here], *self.modalities[to])
+        held = m.content.get("accelerate") or {}
+        accelerated = {name: held[name] for name in used if name in held}
         return {
+            **({"accelerate": accelerated} if accelerated else {}),
             "sources": list(self.modalities[here]),
             "target": self.modalities[to][0],
             "spacing_mm": m.spacing_mm,

@@ -20,10 +20,20 @@ class OptimizerHandle:
 
 
 class StepWithoutTrainer(TranslationModule):
-    """The training module's own step, without a Trainer and a DataLoader around it."""
+    """The training module's own step, without a Trainer and a DataLoader around it.
+
+    It belongs to the run's last phase, unless `objective.second_phase` is set to None.
+    """
 
     trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
     place = torch.device("cpu")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.objective.second_phase = 0
+
+    def _begin_phase(self) -> None:
+        """Steps alone have no run that could pass on to another phase."""
 
     @property
     def device(self) -> torch.device:

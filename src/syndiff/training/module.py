@@ -52,6 +52,7 @@ class TranslationModule(L.LightningModule):
         self.automatic_optimization = False
         self.objective, self.settings, self.total_steps = objective, settings, total_steps
         self.step, self.minutes = 0, 0.0
+        objective.second_phase = None if objective.first_phase else 0
         self.ema = (
             copy.deepcopy(objective.generators).requires_grad_(False)
             if settings.ema_decay
@@ -99,6 +100,7 @@ class TranslationModule(L.LightningModule):
         return batch.to(device)
 
     def training_step(self, batch: Batch, index: int) -> None:
+        self._begin_phase()
         self._set_rates()
         discriminators, _ = self._optimizers()
         networks = self.objective.discriminators
@@ -223,17 +225,34 @@ class TranslationModule(L.LightningModule):
         return means
 
     def rate(self, base: float) -> float:
-        """The learning rate at this step: constant, a line to 0, or a cosine to `final_lr`."""
-        part = min(1.0, self.step / max(1, self.total_steps))
-        if self.settings.decay_minutes:
-            part = min(1.0, max(part, self.minutes / self.settings.decay_minutes))
+        """The learning rate at this step: constant, a line to 0, or a cosine to `final_lr`.
+
+        Each phase of a run has a cosine of its own.
+        """
+        part = self._progress()
         if self.settings.linear_decay_epochs:
             falling = min(1.0, self.settings.linear_decay_epochs / self.settings.epochs)
             return base * min(1.0, (1 - part) / falling)
-        final = self.settings.final_lr
+        final, first = self.settings.final_lr, self.objective.first_phase
         if final is None:
             return base
+        if first:
+            last = self.objective.in_last_phase(self.step)
+            part = max(0.0, part - first) / (1 - first) if last else part / first
         return final + (base - final) * (1 + math.cos(math.pi * part)) / 2
+
+    def _progress(self) -> float:
+        """The share of the run that has passed, by steps, or by minutes where they end it."""
+        part = self.step / max(1, self.total_steps)
+        if self.settings.decay_minutes:
+            part = max(part, self.minutes / self.settings.decay_minutes)
+        return min(1.0, part)
+
+    def _begin_phase(self) -> None:
+        """Note the step at which the second phase begins."""
+        objective = self.objective
+        if objective.second_phase is None and self._progress() >= objective.first_phase:
+            objective.second_phase = self.step
 
     def _set_rates(self) -> None:
         bases = self.settings.discriminator_lr, self.settings.generator_lr
@@ -246,8 +265,9 @@ class TranslationModule(L.LightningModule):
         decay = self.settings.ema_decay
         if not decay:
             return
-        if self.settings.ema_warmup:  # else the initial weights would dominate the average
-            decay = min(decay, (1 + self.step) / (self.settings.ema_warmup + self.step))
+        if self.settings.ema_warmup:  # else a phase's first weights would dominate the average
+            step = self.step - (self.objective.second_phase or 0)
+            decay = min(decay, (1 + step) / (self.settings.ema_warmup + step))
         torch._foreach_lerp_(
             list(self.ema.parameters()), list(self.objective.generators.parameters()), 1 - decay
         )
@@ -260,7 +280,7 @@ class TranslationModule(L.LightningModule):
             "generators": self.objective.generators.state_dict(),
             "discriminators": self.objective.discriminators.state_dict(),
             "ema": self.ema.state_dict(),
-            "planned_steps": self.objective.planned_steps,
+            "second_phase": self.objective.second_phase,
             "kept": dict(self.objective.kept),
             "optimizers": [o.optimizer.state_dict() for o in optimizers],
         }
@@ -276,8 +296,7 @@ class TranslationModule(L.LightningModule):
             self.objective.generators.load_state_dict(state["generators"])
             self.objective.discriminators.load_state_dict(state["discriminators"])
             self.ema.load_state_dict(state["ema"])
-            planned = state.get("planned_steps", self.objective.planned_steps)
-            self.objective.planned_steps = int(planned)  # a prolonged run keeps its phases
+            self.objective.second_phase = state.get("second_phase", 0)
             self.objective.kept = {k: v.to(self.device) for k, v in state.get("kept", {}).items()}
         except RuntimeError as error:
             raise ModelError(

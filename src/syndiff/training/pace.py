@@ -46,7 +46,7 @@ def measure_pace(
     precision: str = "32",
     sources: int = 1,
 ) -> Pace:
-    """Time steps of a batch of one.
+    """Time steps of a batch of one; of a run with two phases, the mean step.
 
     Where a step at the full size would take longer than there is time, smaller slices are timed.
 
@@ -59,6 +59,20 @@ def measure_pace(
         sources: source modalities.
     """
     lone = _Lone(replace(settings, batch_size=1, accumulate=1), device, precision, sources)
+    objective = lone.module.objective
+    share = objective.first_phase
+    objective.second_phase = 0
+    last = _timed(lone, size, seconds if not share else 2 / 3 * seconds)
+    if not share:
+        return last
+    objective.second_phase = None
+    first = _timed(lone, last.size, seconds / 3)
+    mean = share * first.step_seconds(1, last.size) + (1 - share) * last.seconds_per_slice
+    return Pace(mean, last.size, last.steps + first.steps)
+
+
+def _timed(lone: _Lone, size: int, seconds: float) -> Pace:
+    """The pace of the phase that the objective is in."""
     end = time.monotonic() + seconds
     tried = min(SMALLEST, size)
     first = lone.step(tried)  # allocations and kernels come first

@@ -114,6 +114,8 @@ _SMALL = SynDiffSettings(
     structure=5.0,
     structure_radius_mm=2.0,
     detach_one_shot=True,
+    one_shot_first=0.75,
+    one_shot_frozen=True,
 )
 
 PRESETS: dict[str, TrainSettings] = {
@@ -124,6 +126,8 @@ PRESETS: dict[str, TrainSettings] = {
             structure=5.0,
             structure_radius_mm=2.0,
             detach_one_shot=True,
+            one_shot_first=0.75,
+            one_shot_frozen=True,
         ),
         batch_size=4,
     ),

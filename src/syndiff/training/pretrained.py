@@ -31,9 +31,7 @@ def begin_one_shot(
     """
     if run:
         load_one_shot(objective, Path(run), sources, target)
-    elif isinstance(objective, SynDiff) and not (
-        objective.supervised or objective.one_shot_learns(0)
-    ):
+    elif isinstance(objective, SynDiff) and not (objective.supervised or objective.has_one_shot()):
         raise OptionError(
             "one_shot_epochs=0, which leaves the one-shot module untrained",
             "`one_shot`, an earlier run that trained it",

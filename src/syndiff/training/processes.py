@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor, nn
@@ -36,6 +37,15 @@ def launched() -> tuple[int, int] | None:
         nodes = int(env.get("SLURM_NNODES", 1))
         return int(env["SLURM_NTASKS"]) // nodes, nodes
     return None
+
+
+def is_alone(devices: str, nodes: int) -> bool:
+    """Whether a run on these devices and nodes is one process."""
+    if launched() is not None or nodes > 1:
+        return False
+    if devices == "auto" or devices == "cuda":
+        return torch.cuda.device_count() <= 1
+    return devices in ("cpu", "1")
 
 
 def gathered(value: T) -> list[T]:

@@ -51,7 +51,7 @@ def export_run(run: Path, out: Path, checkpoint: str = "best") -> list[Path]:
     for name, card in cards.items():
         to = "target" if card["target"] == request.target else "source"
         state = load_state(found[name], Average)
-        objective.planned_steps = int(state.get("planned_steps", 0))
+        objective.second_phase = state.get("second_phase", 0)
         try:
             objective.generators.load_state_dict(state["ema"])
         except RuntimeError as error:

@@ -305,7 +305,6 @@ def _module(
 ) -> TranslationModule:
     """The training module with the weights of the last checkpoint, if there is one."""
     total = settings.max_steps or settings.epochs * batches.steps_per_epoch
-    objective.planned_steps = total
     module = TranslationModule(objective, settings, total)
     if module.not_recomputed:
         report.warn(f"`recompute` saves no memory in {', '.join(module.not_recomputed)}")

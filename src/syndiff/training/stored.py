@@ -68,6 +68,7 @@ class Average(BaseModel):
 
     step: Count
     ema: Weights
+    second_phase: Count | None = 0
 
 
 class Parameters(BaseModel):
@@ -96,7 +97,6 @@ class Whole(Average):
     discriminators: Weights
     optimizers: list[Parameters]
     kept: Weights = {}
-    planned_steps: Count = 0
     best: dict[str, BestOf] = {}
 
 

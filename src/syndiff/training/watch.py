@@ -85,6 +85,7 @@ class Watch(L.Callback):
         if trainer.world_size == 1:  # of several processes one cannot leave alone
             self._leave = module.leaving.ask
         module.minutes = self.minutes_before
+        self._say_phase(module)
         self.report.phase("compiling, which the first step waits for" if self.compiled else "step")
         self.report.progress(module.step, module.total_steps)
         if threading.current_thread() is threading.main_thread():  # other threads get no signals
@@ -100,10 +101,19 @@ class Watch(L.Callback):
         self.budget.expect("exporting", 8 * count / DISK_BYTES_PER_S)
         self.report.phase("timing a validation")
         one, slices, begun = self.slices.first(1), 0, self.budget.clock()
+        objective = module.objective
+        present, objective.second_phase = objective.second_phase, 0  # the end is what takes long
         for translator, _, back in self._directions(module):
             if self._validated(module, translator, back, one, SILENT):
                 slices = len(self.slices.sources[translator.source])
+        objective.second_phase = present
         self.budget.expect("validating", (self.budget.clock() - begun) * slices)
+
+    def _say_phase(self, module: TranslationModule) -> None:
+        objective = module.objective
+        if objective.first_phase:
+            number = int(objective.second_phase is not None)
+            self.report.phase(f"phase {number + 1} of 2: {objective.phases[number]}")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Finish a short step, save and stop. A second signal ends the process at once."""
@@ -125,6 +135,9 @@ class Watch(L.Callback):
         module.minutes = self.minutes()
         if self.budget.over():
             self.reason = self.reason or "out of time"
+        if module.objective.first_phase and module.objective.second_phase == step - 1:
+            self._say_phase(module)
+            self.report.phase("step")
         if self.compiled and step == self.begun_at + 1:
             self.report.phase("step")
         ends = self._leaving(trainer) or step >= total
@@ -169,7 +182,8 @@ class Watch(L.Callback):
         elif not self.interrupted:
             try:
                 self._judging = True
-                with self.budget.timed("validating"):
+                final = module.objective.is_final(module.step)
+                with self.budget.timed("validating" if final else "validating the first phase"):
                     self._validate(trainer, module)
                 self.unvalidated, self.judged = False, module.step
                 self._judging = False
@@ -277,7 +291,7 @@ class Watch(L.Callback):
         """Keep the average for each direction that is at its best, and for all if asked to."""
         content = {
             "step": module.step,
-            "planned_steps": module.objective.planned_steps,
+            "second_phase": module.objective.second_phase,
             "ema": module.ema.state_dict(),
         }
         final = module.objective.is_final(module.step)

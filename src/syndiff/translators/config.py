@@ -23,7 +23,7 @@ from pydantic import (
 from syndiff.errors import ModelError
 from syndiff.io.checked import Checked, Count, ModalityName, Notes, Sha256, Text, checked
 from syndiff.networks.denoisers import DENOISERS
-from syndiff.preparation.manifest_model import Intensity, Quantiles, Size, SpacingMm
+from syndiff.preparation.manifest_model import Accelerated, Intensity, Quantiles, Size, SpacingMm
 from syndiff.preparation.orientation import CODES
 
 MOST_SOURCES = 16
@@ -238,6 +238,7 @@ class Config(Checked):
     axes: Text = ""
     slice_orientation: Literal[CODES] = "AR"  # type: ignore[valid-type]
     tissue_quantiles: dict[ModalityName, list[Quantiles]] = Field(default_factory=dict)
+    accelerate: dict[ModalityName, Accelerated] = Field(default_factory=dict)
     fingerprints: Fingerprints | None = None
     method: Text = ""
     training: Notes = Field(default_factory=dict)

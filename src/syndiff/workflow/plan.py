@@ -13,7 +13,7 @@ from syndiff.training.need import Need, in_gb, memory_need, room_bytes, what_fit
 from syndiff.training.pace import Pace, measure_pace
 from syndiff.training.presets import PRESETS, TrainSettings, choose
 
-MOST_HOURS = 99 * 24.0  # beyond, hours are said in days
+A_DAY = 24.0  # hours
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class PresetPlan:
             said.append(f"{in_gb(room)} are free: {fits}")
         if self.pace.size < self.size:
             said.append(f"timed at {self.pace.size}×{self.pace.size}, in proportion to the pixels")
+        if self.pace.steps == 1:
+            said.append("timed by a single step: more `seconds` tell more")
         return "; ".join(said)
 
 
@@ -106,6 +108,17 @@ def plan(
         steps = settings.max_steps or settings.epochs * epoch_steps(manifest, pair, settings)
         found.append(PresetPlan(name, settings, steps, size, pace, need, room_bytes(place)))
     return found
+
+
+def suggested(plans: Sequence[PresetPlan]) -> PresetPlan:
+    """The first preset that fits into memory and ends within a day; else the fastest that fits."""
+    fitting = [p for p in plans if not _too_large(p)] or list(plans)
+    return next((p for p in fitting if p.hours <= A_DAY), min(fitting, key=lambda p: p.hours))
+
+
+def _too_large(plan: PresetPlan) -> bool:
+    need, room = plan.memory_bytes, plan.room_bytes
+    return need is not None and room is not None and need > room
 
 
 def epoch_steps(manifest: Manifest, modalities: Sequence[str], settings: TrainSettings) -> int:

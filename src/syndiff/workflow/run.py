@@ -18,7 +18,7 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import write_json
-from syndiff.preparation.manifest import Manifest
+from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.workflow.stages import (
     Teller,
     evaluate_stage,
@@ -213,7 +213,7 @@ def _trained(
         preset=recipe.preset,
         minutes=max(LEAST_MINUTES, record["training_minutes"] - done),
         changes={
-            "max_steps": steps,
+            "decay_minutes": record["training_minutes"],
             "batch_size": recipe.batch_size,
             "accumulate": recipe.accumulate if recipe.accumulate > 1 else None,
             "validate_every": max(1, steps // VALIDATIONS),
@@ -245,11 +245,24 @@ def _minutes_done(run: Path) -> float:
 
 
 def _end(results: dict[str, Any], out: Path, model: Path, teller: Teller) -> None:
-    verdict = results["models"]["mine"].get("verdict", {}).get("sentence")
+    mine = results["models"]["mine"]
     teller.stage("done")
-    if verdict:
+    if verdict := mine.get("verdict", {}).get("sentence"):
         teller.say(verdict)
+    steps = mine["config"]["training"]["steps"]
+    if steps < STEPS:
+        teller.say(
+            f"warning: trained for {steps} steps only; outlines take about {STEPS:,}: give it "
+            "more minutes"
+        )
     for message in results["warnings"]:
         teller.say(f"warning: {message}")
     teller.say(f"translator: {model} (synthetic images are not for diagnosis)")
     teller.say(f"report: {out / 'report' / 'report.html'}")
+
+
+def a_scan(raw: Path, out: Path, source: str) -> Path:
+    """A scan that the finished run can be tried on: of a test person, if there is one."""
+    manifest = read_manifest(out / "data")
+    scans = manifest.scans("test", source) or manifest.scans("train", source)
+    return raw / scans[0].record["file"]
