@@ -25,6 +25,7 @@ from syndiff.cli import (
     node,
     bids,
     doctor,
+    view,
     words,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "scores",
     "training",
     "translation",
+    "view",
     "words",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -21,9 +21,7 @@ def view(
     source: Annotated[
         Path, typer.Argument(help="Image that was translated, or any image alone; file or DICOM.")
     ],
-    synthetic: Annotated[
-        Path | None, typer.Argument(help="What a translator made of it.")
-    ] = None,
+    synthetic: Annotated[Path | None, typer.Argument(help="What a translator made of it.")] = None,
     acquired: Annotated[
         Path | None, typer.Argument(help="Acquired image of that modality; gives an error map.")
     ] = None,
@@ -54,15 +52,15 @@ def view(
         case = read_case(source, synthetic, acquired, trust)
     figures = {"images": [{"role": i.role, "unit": i.unit} for i in case.images]}
     if export is None:
-        return Outcome(["the page was closed"], figures={"url": _serve(case, port, browser)})
+        _serve(case, port, browser)
     write_text(export, exported(case))
     size_mb = export.stat().st_size / 1e6
     lines = [f"{export} ({size_mb:.0f} MB): open it in a browser; it holds the images"]
     return Outcome(lines, {"page": export}, figures)
 
 
-def _serve(case: Case, port: int, browser: bool) -> str:
-    """Serve a case until Ctrl-C; the address that it had."""
+def _serve(case: Case, port: int, browser: bool) -> NoReturn:
+    """Serve a case until Ctrl-C."""
     import threading
 
     from syndiff.view import served, site
@@ -71,7 +69,5 @@ def _serve(case: Case, port: int, browser: bool) -> str:
         typer.echo(f"{page.url}\nonly this machine can open it; Ctrl-C ends it", err=True)
         if browser and not webbrowser.open(page.url):
             warn("no browser was found: open the address yourself")
-        try:
+        while True:
             threading.Event().wait()
-        except KeyboardInterrupt:
-            return page.url

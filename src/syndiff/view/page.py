@@ -14,17 +14,21 @@ import html
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from syndiff.errors import OptionError
+from syndiff.io.outputs import check_outputs
 from syndiff.io.volume import Volume, same_grid
 from syndiff.view.case import Case
 
 MARK = "SYNTHETIC, not for diagnosis"
 STEPS = 65_534  # of a 16-bit integer, from -32 767 to 32 767
+BEGINNING = "<!-- page of syndiff view -->"
 STYLE, VIEWER, NIIVUE = "view.css", "view.js", "niivue.js"
 SOURCES = {STYLE: STYLE, VIEWER: VIEWER, NIIVUE: "vendor/niivue.umd.js"}
 TYPES = {
@@ -38,6 +42,23 @@ POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; "
     "connect-src {connect}data: blob:; base-uri 'none'; form-action 'none'"
 )
+
+
+def check_page(path: Path, overwrite: bool) -> None:
+    """Check that a page can be written, before any scan is read.
+
+    Raises:
+        OptionError: the name is not one of an HTML file, or it holds a file that is no such page.
+        UserError: its folder cannot be written.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"the page's name {path.name!r}", "a name ending in .html")
+    check_outputs([path], overwrite=overwrite, ours=_is_page)
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return BEGINNING.encode() in file.read(64)
 
 
 def site(case: Case) -> dict[str, tuple[str, bytes]]:
@@ -156,14 +177,14 @@ def _overlay_name(key: str) -> str:
 
 
 def _filled(case: Case, *, policy: str, style: str, scripts: str, volumes: str) -> str:
-    # "</" inside the JSON would end its element.
-    told = json.dumps(described(case), ensure_ascii=False).replace("</", "<\\/")
+    # "<" inside the JSON could end its element, or begin a comment.
+    told = json.dumps(described(case), ensure_ascii=False).replace("<", "\\u003c")
     parts = {
         "title": html.escape(case.title),
         "mark": MARK,
         "policy": policy,
         "style": style,
-        "case": told.replace("<!--", "<\\u0021--"),
+        "case": told,
         "volumes": volumes,
         "scripts": scripts,
     }

@@ -99,7 +99,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _refused(self) -> None:
         self._send(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"only GET\n")
 
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refused
+    def do_POST(self) -> None:
+        self._refused()
+
+    def do_PUT(self) -> None:
+        self._refused()
+
+    def do_DELETE(self) -> None:
+        self._refused()
+
+    def do_PATCH(self) -> None:
+        self._refused()
+
+    def do_OPTIONS(self) -> None:
+        self._refused()
 
     def _answer(self) -> None:
         port = self.server.server_port
