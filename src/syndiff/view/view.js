@@ -13,7 +13,12 @@
     render: ["3D", SLICE_TYPE.RENDER],
   };
   const ROLES = { source: "Source", synthetic: "Synthetic", acquired: "Acquired" };
-  const POSITIVE = "warm", NEGATIVE = "winter", UNSIGNED = "viridis";
+  const POSITIVE = "too_bright", NEGATIVE = "too_dark", UNSIGNED = "viridis";
+  // From clear to opaque, so that small errors leave the image visible.
+  const COLOURS = {
+    [POSITIVE]: { R: [60, 220, 255], G: [0, 60, 230], B: [0, 20, 120], A: [0, 170, 255], I: [0, 128, 255] },
+    [NEGATIVE]: { R: [0, 30, 120], G: [0, 90, 220], B: [60, 230, 255], A: [0, 170, 255], I: [0, 128, 255] },
+  };
   const panes = [];
   const state = { mode: "side", plane: "all", mix: 50, mapMix: 80, map: "", above: 1, hidden: false };
 
@@ -72,11 +77,12 @@
       isRadiologicalConvention: true, isSliceMM: true, isColorbar: false, dragAndDropEnabled: false,
       backColor: [0, 0, 0, 1], crosshairColor: [0.36, 0.78, 1, 0.8], crosshairWidth: 0.4, crosshairWidthUnit: "percent",
       fontColor: [0.75, 0.8, 0.85, 1], show3Dcrosshair: true, dragMode: DRAG_MODE.contrast,
-      multiplanarShowRender: SHOW_RENDER.ALWAYS, multiplanarLayout: MULTIPLANAR_TYPE.AUTO,
+      multiplanarShowRender: SHOW_RENDER.ALWAYS, multiplanarLayout: MULTIPLANAR_TYPE.GRID,
       multiplanarPadPixels: 4, loadingText: "", logLevel: "error",
       viewModeHotKey: "none", clipPlaneHotKey: "none", cycleClipPlaneHotKey: "none",
     });
     await nv.attachToCanvas(canvas, false);
+    for (const [name, colours] of Object.entries(COLOURS)) nv.addColormap(name, colours);
     const volume = await volumeOf(image.volume);
     nv.addVolume(volume);
     const pane = { image, number, nv, figure, picture, canvas, select, own, limits, volume };
@@ -183,6 +189,8 @@
   function framed(pane, stacked) {
     const wanted = stacked && !pane.image.sameGrid;
     if (wanted === Boolean(pane.frame)) return;
+    // NiiVue keeps the crosshair as a fraction of the first volume, which changes here.
+    const mm = pane.nv.frac2mm(pane.nv.scene.crosshairPos, 0, true);
     if (pane.frame) {
       pane.nv.removeVolume(pane.frame);
       pane.frame = null;
@@ -192,6 +200,7 @@
       pane.nv.addVolume(pane.frame);
       pane.nv.setVolume(pane.frame, 0);
     }
+    pane.nv.scene.crosshairPos = pane.nv.mm2frac(mm, 0, true);
   }
 
   function arrange() {
@@ -269,7 +278,7 @@
       const colours = nv.colormap(map.signed ? (value < 0 ? NEGATIVE : POSITIVE) : UNSIGNED);
       const place = Math.round(Math.abs(value) * 255) * 4;
       const clear = Math.abs(value) * map.high < (map.low || map.high / 50);
-      pixels.data.set([colours[place], colours[place + 1], colours[place + 2], clear ? 0 : 255], x * 4);
+      pixels.data.set([colours[place], colours[place + 1], colours[place + 2], clear ? 0 : colours[place + 3]], x * 4);
     }
     context.putImageData(pixels, 0, 0);
     byId("bar-low").textContent = map.signed ? `−${brief(map.high)}` : "0";
