@@ -49,12 +49,19 @@ GUIDE: dict[str, Entry] = {
         (
             "syndiff translate brain-t1-t2 T1w.nii.gz T2w.nii.gz",
             "syndiff translate run/translators/T1_to_T2 scans/ results/ --workers 2",
-            "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz "
-            "--sampling expectation --samples 8",
+            "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz --samples 8",
             "syndiff translate brain-t1-t2 DICOM_FOLDER T2_SERIES --series 3",
         ),
         ("seed", "device", "batch_size", "sampling", "overwrite", "workers"),
         "translate a T1w scan of a head; nothing to train",
+    ),
+    "view": Entry(
+        START,
+        (
+            "syndiff view T1w.nii.gz T2_synthetic.nii.gz",
+            "syndiff view T1w.nii.gz T2_synthetic.nii.gz T2w.nii.gz --export page.html",
+        ),
+        ("trust", "export", "browser"),
     ),
     "models": Entry(START, ("syndiff models",)),
     "info": Entry(START, ("syndiff info brain-t1-t2", "syndiff info run/translators/T1_to_T2")),
@@ -296,12 +303,16 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "table": ("TABLE", "scans.tsv"),
     "target": ("MODALITY", "T2"),
     "target_scale": ("FACTOR", "2.9"),
+    "trust": ("CHAINS", "8"),
     "validate_every": ("STEPS", "500"),
     "value_range": ("LO,HI", "0,1000"),
     "warmup": ("CALLS", "1"),
     "what": ("WHAT", "train,volume"),
     "whole_volumes": ("FOLDER", "raw"),
     "workers": ("PROCESSES", "2"),
+    "view.export": ("FILE", "page.html"),
+    "view.port": ("PORT", "8000"),
+    "view.trust": ("FILE", "spread.nii.gz"),
     "write_table": ("TABLE", "scans.tsv"),
     "z_emb_dim": ("CHANNELS", "256"),
 }
