@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | wheel | lint | format | clean
+# make install | demo | test | test-all | wheel | docs | licences | lint | format | clean
 # Each target makes .venv when it is missing and installs what it needs; a second call is instant.
 # Another interpreter:  make install PYTHON=python3.12
 # Other pytest options: make test PYTEST_FLAGS="-k volume"
@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all wheel lint format clean
+.PHONY: help install demo test test-all wheel docs licences lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -26,10 +26,17 @@ test: $(STAMP) ## the fast tests
 test-all: $(STAMP) ## the slow tests, too; those for a GPU are left out
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not gpu"
 
-wheel: $(STAMP) ## build the wheel in dist/ and translate with it in an environment of its own
+wheel: $(STAMP) ## sdist, and from it the wheel, in dist/; translate with it in an environment of its own
 	rm -rf dist
-	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps -w dist .
+	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python .ci/wheel.py dist
+
+docs: $(STAMP) ## the site of the documents in site/; a link that leads nowhere is an error
+	$(BIN)/python -m mkdocs build --quiet
+
+licences: $(STAMP) ## list the licences of all dependencies in THIRD_PARTY.md
+	$(BIN)/python .ci/licences.py > THIRD_PARTY.md.new
+	mv THIRD_PARTY.md.new THIRD_PARTY.md
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -41,7 +48,7 @@ format: $(STAMP) ## put the code in order
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made, except .venv
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An unfinished .venv (no pip in it) is made anew.
