@@ -42,6 +42,7 @@ class Opened:
 
     def __init__(self, browser: Any, url: str, **options: Any) -> None:
         self.page = browser.new_page(**{"viewport": {"width": 1000, "height": 700}, **options})
+        self.page.set_default_timeout(PATIENCE_MS)
         self.requests: list[str] = []
         self.problems: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))

@@ -312,7 +312,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "workers": ("PROCESSES", "2"),
     "view.export": ("FILE", "page.html"),
     "view.port": ("PORT", "8000"),
-    "view.trust": ("FILE", "spread.nii.gz"),
+    "view.trust": ("FILE", "T2_std.nii.gz"),
     "write_table": ("TABLE", "scans.tsv"),
     "z_emb_dim": ("CHANNELS", "256"),
 }
