@@ -133,6 +133,7 @@ def test_held_memory_is_counted_until_it_is_let_go() -> None:
     del third
 
 
+@pytest.mark.slow
 def test_counting_is_repeatable_and_does_not_depend_on_values(ours: list[Counts]) -> None:
     assert count(lambda: OurStep(setup(), CPU), (1,)) == ours[1:]
     real = OurStep(setup(), CPU)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,7 @@ from syndiff.cli.training_console import training_console
 from syndiff.errors import OptionError
 from syndiff.inference import sidecar
 from syndiff.training.progress import Progress
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["syndiff", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
-
+from tests.helpers.cli import call
 
 COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -20,7 +19,7 @@ from syndiff.dicom.writing import write_series
 from syndiff.errors import OptionError, UserError
 from syndiff.io import formats
 from syndiff.io.volume import Volume, same_grid
-from tests.helpers.dicom import CT, MR, VirtualSeries, enhanced, pattern, save
+from tests.helpers.dicom import CT, MR, VirtualSeries, enhanced, errors_of, pattern, save
 
 OBLIQUE = tuple(np.ravel([[0.8, 0.6, 0.0], [-0.48, 0.64, 0.6]]))
 DIGEST = "ab" * 32
@@ -156,12 +155,6 @@ def test_dciodvfy_finds_no_new_error(source: Path, derived: Path) -> None:
     new = errors_of(next(iter(sorted(derived.iterdir())))) - errors_of(source / "000.dcm")
     # Synthetic Data is younger (2023) than the tables of many a dciodvfy.
     assert not {line for line in new if "0x0008,0x001c" not in line}
-
-
-def errors_of(path: Path) -> set[str]:
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
-    lines = (done.stdout + done.stderr).splitlines()
-    return {re.sub(r'"[\d.]+"', "UID", line) for line in lines if line.startswith("Error")}
 
 
 def test_an_enhanced_source_is_referenced_by_frame(tmp_path: Path) -> None:

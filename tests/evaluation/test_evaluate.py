@@ -26,6 +26,7 @@ from syndiff.evaluation import (
     verdict,
 )
 from syndiff.evaluation.candidates import How
+from syndiff.evaluation.planes import slice_jumps
 from syndiff.evaluation.scoring import (
     Case,
     choose_pictures,
@@ -352,7 +353,7 @@ class Page(HTMLParser):
         if tag == "img":
             self.images.append(attrs)
         self.fetched += [v for k, v in attrs.items() if k in ("src", "href") and v[:5] != "data:"]
-        if tag not in ("img", "meta", "link", "br"):
+        if tag not in ("img", "meta", "input", "link", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -463,11 +464,41 @@ def test_the_report_is_one_readable_file(room):
     assert "url(" not in text
     assert page.open == []
     assert all("alt" in image for image in page.images)
-    assert sum("Synthetic T2 by good" in image["alt"] for image in page.images) == 4
+    shown = sum("Synthetic T2 by good" in image.get("alt", "") for image in page.images)
+    assert shown == 4 + 2  # spread over the people, and the worst slice of each
+    assert text.index("Worst of a person") < text.index("slice 12")
+    assert "hours not recorded" in text
+    assert "doi:10.1109/TMI.2023.3290149" in text
+    assert "prefers-color-scheme: dark" in text
+    assert len(text) < 5_000_000
     assert "not for diagnosis" in text
     assert "1234" in text
     assert re.search(r"good beats the better baseline in \d of 5 measures", text)
     assert 'name="viewport"' in text
+
+
+def test_jumps_between_slices_have_their_figure():
+    """Every second slice moved: what neighbours differ by grows; a flat stack has no jumps."""
+    acquired = brain(3, T2)
+    head = acquired > 0
+    flicker = acquired * (1 + 0.3 * (np.arange(len(acquired)) % 2))[:, None, None]
+    assert slice_jumps(acquired, acquired, head) == 1
+    assert slice_jumps(2 * acquired, acquired, head) == pytest.approx(2)
+    assert slice_jumps(flicker, acquired, head) > 1.5
+    assert slice_jumps(np.full_like(acquired, 0.5), acquired, head) == 0
+    assert slice_jumps(acquired[:1], acquired[:1], head[:1]) is None
+
+
+def test_the_worst_slice_comes_first_in_the_report(room):
+    def spoiled(slices):
+        made = perfect(slices)
+        made[4] = 0.5
+        return made
+
+    room.predict["good"] = spoiled
+    room.run(models=("good",))
+    text = (room.out / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"sub-\d, slice \d+", text)[0].endswith("slice 14")
 
 
 def test_names_in_the_report_are_escaped(room):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -152,3 +154,10 @@ def enhanced(series: VirtualSeries, order: Sequence[int]) -> Dataset:
     data.PerFrameFunctionalGroupsSequence = frames
     data.PixelData = b"".join(series.slices[k].PixelData for k in order)
     return data
+
+
+def errors_of(path: Path) -> set[str]:
+    """The errors that dciodvfy reports of a file, without the UIDs in them."""
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).splitlines()
+    return {re.sub(r'"[\d.]+"', "UID", line) for line in lines if line.startswith("Error")}

@@ -218,8 +218,9 @@ OLD = {  # what settings.json of version 0.1 held of a run with small networks
 def test_the_flat_settings_of_an_old_run_are_read() -> None:
     method = METHODS["syndiff"]
     read = from_plain(OLD, method)
-    small = choose("small").objective
-    assert read == replace(small, detach_one_shot=False, structure_radius_mm=0.0)  # as then
+    as_then = {"detach_one_shot": False, "structure_radius_mm": 0.0, "one_shot_first": 0.0}
+    small = replace(choose("small").objective, **as_then, one_shot_frozen=False)
+    assert read == small
     assert from_plain(json.loads(json.dumps(asdict(read))), method) == read
     with pytest.raises(OptionError, match="perhaps one_shot_epochs"):
         from_plain(OLD | {"one_shot_epoch": 1}, method)

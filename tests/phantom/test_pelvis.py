@@ -19,7 +19,7 @@ from syndiff.phantom.pelvis_body import Build, painted, view
 from syndiff.phantom.pelvis_organs import Day, _bladder_radii
 from syndiff.phantom.pelvis_signal import INDEX, PROTOCOLS, TISSUES, site_of, spoiled_echo
 from syndiff.phantom.shapes import Canvas, Coordinates, blended, ellipsoid, limb, sheet
-from tests.cli.test_app import call
+from tests.helpers.cli import call
 
 COARSE = Settings(spacing_mm=4.0)
 ALL = ("T1", "T2", "CT")

@@ -14,7 +14,7 @@ from syndiff.preparation.recipe import prepare_with
 from syndiff.preparation.recipe_file import read_recipe
 from syndiff.preparation.settings import Settings
 from tests.helpers.scan_folders import touch
-from tests.preparation.test_prepare import image, save
+from tests.helpers.small_heads import image, save
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Recipe → file of a person (counted from 1), reference, people, slices.

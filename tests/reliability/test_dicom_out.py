@@ -19,8 +19,7 @@ from syndiff.dicom.reading import read
 from syndiff.dicom.writing import write_series
 from syndiff.errors import UserError
 from syndiff.io.volume import Volume
-from tests.dicom.test_commands import head_series
-from tests.helpers.dicom import PATIENT, PATIENT_ID, VirtualSeries, pattern
+from tests.helpers.dicom import PATIENT, PATIENT_ID, VirtualSeries, errors_of, head_series, pattern
 from tests.helpers.translators import build
 
 T2 = Derivation("T1", "T2", "a.u.", "m (syndiff)", "0" * 64, "0")
@@ -116,7 +115,6 @@ def test_no_name_in_what_is_shared(tmp_path: Path, capfd: pytest.CaptureFixture[
 def test_a_planning_system_can_take_a_synthetic_ct(tmp_path: Path) -> None:
     """Whole HU, air outside the body, one spacing, the source's frame of reference, no error."""
     from syndiff.inference import TranslationOptions, translate_file
-    from tests.dicom.test_writing import errors_of
 
     folder = head_series().write(tmp_path / "in")
     model = build("CT").save(tmp_path / "T1_to_CT")

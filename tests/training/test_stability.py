@@ -131,6 +131,8 @@ def test_images_that_are_not_finite_end_a_run(validated: Path, tmp_path: Path) -
 class Bowl(nn.Module):
     """Both players fall towards 0, until a step whose gradient is not finite."""
 
+    first_phase, second_phase = 0.0, 0
+
     def __init__(self, bad: dict[str, int]) -> None:
         super().__init__()
         self.generators = nn.ModuleDict({"g": nn.Linear(1, 1, bias=False)})

@@ -13,13 +13,14 @@ import typer.main
 
 from syndiff import cli
 from syndiff.errors import OptionError, UserError
+from syndiff.io.resumed import same_options
 from syndiff.preparation.manifest import read_manifest
 from syndiff.training import need, pace, presets
 from syndiff.training.need import Need
 from syndiff.training.pace import Pace
 from syndiff.workflow import run as walk
 from syndiff.workflow.plan import PresetPlan, in_time, plan, suggested, table
-from syndiff.workflow.stages import Teller, options_of, same_options
+from syndiff.workflow.stages import Teller, options_of
 from tests.helpers.tiny import TINY
 
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from syndiff.cli.app import Modalities, app, listed
+from syndiff.cli.app import Modalities, app, listed, option_of
 from syndiff.cli.console import console_reporter
 from syndiff.cli.outcome import Outcome
 from syndiff.cli.prepare import train_command
+from syndiff.errors import spelled
 
 
 @app.command()
@@ -37,7 +38,7 @@ def doctor(
     prepared = (data / FILE_NAME).is_file()
     following = train_command(data, read_manifest(data).modalities) if prepared else None
     return Outcome(
-        lines=[*(finding.line() for finding in found), f"{verdict}: {page}"],
+        lines=[*(spelled(finding.line(), option_of) for finding in found), f"{verdict}: {page}"],
         written={"page": page},
         figures={"spoil_training": spoils, "findings": [vars(finding) for finding in found]},
         next=[] if spoils else following or ["prepare", data, "data", "--modalities", modalities],

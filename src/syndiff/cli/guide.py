@@ -49,8 +49,7 @@ GUIDE: dict[str, Entry] = {
         (
             "syndiff translate brain-t1-t2 T1w.nii.gz T2w.nii.gz",
             "syndiff translate run/translators/T1_to_T2 scans/ results/ --workers 2",
-            "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz "
-            "--sampling expectation --samples 8",
+            "syndiff translate run/translators/T1_to_T2 T1w.nii.gz T2w.nii.gz --samples 8",
             "syndiff translate brain-t1-t2 DICOM_FOLDER T2_SERIES --series 3",
         ),
         ("seed", "device", "batch_size", "sampling", "overwrite", "workers"),
@@ -171,6 +170,15 @@ GUIDE: dict[str, Entry] = {
         ),
         ("source", "target", "contrast1", "data"),
     ),
+    "study": Entry(
+        ADVANCED,
+        (
+            "syndiff study list",
+            "syndiff study table8 --out study8 --tiny",
+            "syndiff study table2 --out study2 --budget 10m --workers 2",
+        ),
+        ("out", "data", "budget", "seeds", "workers", "tiny"),
+    ),
     "benchmark": Entry(
         ADVANCED,
         (
@@ -204,6 +212,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "checkpoint": ("NAME", "best"),
     "compare": ("FILE", "before.json"),
     "compare.out": ("FOLDER", "comparison"),
+    "budget": ("BUDGET", "10m"),
+    "study.out": ("FOLDER", "study8"),
+    "seeds": ("TRAININGS", "3"),
     "bids.model": ("MODEL", "brain-t1-t2"),
     "doctor.out": ("FILE", "quality.html"),
     "compare.split": ("", ""),  # of named choices
@@ -284,6 +295,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "table": ("TABLE", "scans.tsv"),
     "target": ("MODALITY", "T2"),
     "target_scale": ("FACTOR", "2.9"),
+    "trust": ("CHAINS", "8"),
     "validate_every": ("STEPS", "500"),
     "value_range": ("LO,HI", "0,1000"),
     "warmup": ("CALLS", "1"),

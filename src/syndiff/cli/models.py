@@ -62,6 +62,15 @@ def evaluate(
         bool, typer.Option(help="Score data that hold synthetic scans, too.")
     ] = False,
     anonymous: Anonymous = True,
+    trust: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1024,
+            help="Trust map from so many chains per slice, calibrated on the validation people "
+            "and kept in the model's folder; 0: none.",
+        ),
+    ] = 0,
     overwrite: ReplaceResults = False,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
@@ -89,6 +98,7 @@ def evaluate(
             whole_volumes=whole_volumes,
             allow_synthetic=allow_synthetic,
             anonymous=anonymous,
+            trust=trust,
             overwrite=overwrite,
             how=How(seed, batch_size, device, precision, sampling, samples, sampling_steps),
             report=report,
@@ -103,6 +113,11 @@ def evaluate(
     lines += [
         entry["verdict"]["sentence"] for entry in results["models"].values() if "verdict" in entry
     ]
+    lines += [
+        f"trust map of {name}: {_trust_in_words(entry['trust'])}"
+        for name, entry in results["models"].items()
+        if entry.get("trust")
+    ]
     for message in results["warnings"]:
         warn(message)
     return Outcome(
@@ -110,6 +125,15 @@ def evaluate(
         written={"report": out / "report.html", "metrics": out / "metrics.json"},
         figures={"models": scores(results), "subjects": len(results["subjects"])},
         next=_after_evaluation(data, out, models, results),
+    )
+
+
+def _trust_in_words(found: Mapping[str, Any]) -> str:
+    names = ("rank_correlation", "sparsification_area", "oracle_area")
+    shown = ["unknown" if found[n] is None else f"{found[n]:.2f}" for n in names]
+    return (
+        f"rank correlation with the true error {shown[0]}, area under the sparsification curve "
+        f"{shown[1]} (at random 1, at best {shown[2]})"
     )
 
 

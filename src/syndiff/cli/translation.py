@@ -15,7 +15,6 @@ from syndiff.cli.app import (
     Model,
     Overwrite,
     Precision,
-    Samples,
     SamplingSteps,
     Seed,
     Way,
@@ -59,7 +58,14 @@ def translate(
         bool, typer.Option(help="One noise for all slices: coherent along z.")
     ] = True,
     sampling: Way = "chain",
-    samples: Samples = 8,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Also write mean and standard deviation of so many chains, seeds SEED, SEED + 1, "
+            "…; of an expectation: its chains, 8 by default.",
+        ),
+    ] = None,
     sampling_steps: SamplingSteps = 0,
     precision: Precision = "32",
     compiled: Compile = False,
@@ -111,12 +117,13 @@ def translate(
         batch_size=batch_size,
         device=device,
         shared_noise=shared_noise,
-        sampling=Sampling(sampling, samples, sampling_steps),
+        sampling=Sampling(sampling, samples or 8, sampling_steps),
         precision=precision,
         compiled=compiled,
         check=check,
         allow_synthetic=allow_synthetic,
         accelerate=accelerate,
+        samples=0 if sampling == "expectation" else samples or 0,
     )
     dicom = DicomOptions(series, regular_grid, hu_offset)
     if folder:
@@ -145,9 +152,12 @@ def translate(
             overwrite=overwrite,
             report=report,
         )
+    from syndiff.inference.spread import beside
+
     return Outcome(
         lines=[f"{output} (synthetic, not for diagnosis)"],
-        written={"image": output, "sidecar": _record_of(output)},
+        written={"image": output, "sidecar": _record_of(output)}
+        | (beside(output) if made.beside else {}),
         figures={
             "anatomy": made.anatomy.to_dict() if made.anatomy else None,
             "seed": seed,

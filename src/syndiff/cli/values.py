@@ -25,6 +25,7 @@ Profile = Literal[
     "subject", "paper", "github", "selfrdb", "synthrad2023", "synthrad2025", "brasyn", "fixed"
 ]
 Unit = Literal["auto", "HU", "a.u."]
+StudyDevice = Literal["auto", "cpu", "cuda"]
 By = Literal["subject", "slice"]
 Split = Literal["test", "val", "train"]
 Intensity = Literal["robust", "paper"]

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from syndiff.io.resumed import same_options
 from syndiff.workflow.stages import (
     Listen,
     Teller,
     evaluate_stage,
     nobody,
     prepare_stage,
-    same_options,
     train_stage,
 )
 

@@ -6,6 +6,7 @@ evaluate_predictions  (scoring.py) the same from any functions of slices; needs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from syndiff.evaluation.pairs import (
 )
 from syndiff.evaluation.persons import beside
 from syndiff.evaluation.scoring import Evaluation, Predict, Slices, evaluate_predictions
+from syndiff.evaluation.trusted import measured
 from syndiff.evaluation.whole import whole_volume
 from syndiff.io.locks import only_writer
 from syndiff.preparation.manifest import Manifest, read_manifest
@@ -47,6 +49,7 @@ def evaluate(
     whole_volumes: Path | None = None,
     allow_synthetic: bool = False,
     anonymous: bool = True,
+    trust: int = 0,
     overwrite: bool = False,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
@@ -68,6 +71,8 @@ def evaluate(
             slices lie. Otherwise the prepared slices are translated.
         allow_synthetic: accept data with synthetic scans; the results state it.
         anonymous: write no path, no command line and no file name into the results.
+        trust: chains per slice for the trust map of each model (trusted.py), which is calibrated
+            on the validation people and kept in the model's folder; 0: none.
         overwrite: allow replacing files with the results' names that no evaluation wrote.
         how: how the models translate.
         report: receives the progress.
@@ -91,6 +96,7 @@ def evaluate(
             whole_volumes=whole_volumes,
             allow_synthetic=allow_synthetic,
             anonymous=anonymous,
+            trust=trust,
             how=how,
             report=report,
         )
@@ -112,6 +118,7 @@ def measure(
     whole_volumes: Path | None = None,
     allow_synthetic: bool = False,
     anonymous: bool = True,
+    trust: int = 0,
     how: How = How(),  # noqa: B008 - it is frozen
     report: Reporter = SILENT,
 ) -> tuple[dict[str, Any], Evaluation]:
@@ -122,7 +129,7 @@ def measure(
         order: names of models and folders in the order of the results.
         regression: with the baseline `regression`, where the training subjects have pairs.
         data, models, split, source, target, profile, whole_volumes, allow_synthetic, anonymous,
-            how, report: see `evaluate`.
+            trust, how, report: see `evaluate`.
 
     Raises:
         UserError: the data, a model or an option cannot be used.
@@ -140,6 +147,14 @@ def measure(
     chosen = profiles.get_profile(profile or profiles.DEFAULT)
     profiles.check_unit(chosen, scale.unit)
 
+    trusted = {
+        name: measured(
+            paths[name], t, manifest, how,
+            split=split, samples=trust, keep=paths[name].is_dir(), report=report,
+        )
+        for name, t in translators.items()
+        if trust
+    }  # fmt: skip
     of_subject = _whole_volumes(translators, manifest, split, whole_volumes, how, allow_synthetic)
     of_subject |= {
         name: slices_of(folder, manifest, split, sources[0], target)
@@ -171,10 +186,13 @@ def measure(
     found |= results.scores(evaluation, scale, spacing_mm)
     for name, path in paths.items():
         found["models"][name] |= results.origin(path, translators[name], anonymous)
+        found["models"][name]["trust"] = trusted.get(name)
     for name, folder in folders.items():
         where = "a folder of images" if anonymous else str(folder)
         found["models"][name] |= {"path": where, "config": None}
     found["whole_volumes"] = whole_volumes is not None
+    found["spacing_mm"] = spacing_mm
+    found["slice_spacing_mm"] = _slice_spacing_mm(manifest, split, target)
     found["synthetic_scans"] = len(synthetic)
     found["warnings"] = (
         results.synthetic_warnings(synthetic)
@@ -185,6 +203,12 @@ def measure(
     )
     found["provenance"] = results.provenance(evaluation, data, how, anonymous=anonymous)
     return found, evaluation
+
+
+def _slice_spacing_mm(manifest: Manifest, split: str, target: str) -> float | None:
+    """The distance of neighbouring slices of the first scan; None where it is not recorded."""
+    affine = next((s.record.get("native_affine") for s in manifest.scans(split, target)), None)
+    return None if affine is None else math.sqrt(sum(row[2] ** 2 for row in affine[:3]))
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syndiff.anatomy.agreement import dice, foreground
+from syndiff.evaluation.planes import JUMPS, slice_jumps
 from syndiff.evaluation.scoring import Beside, Slices
 from syndiff.preparation.intensity import IntensityScale
 
@@ -42,9 +43,9 @@ def beside(scale: IntensityScale) -> Beside:
     Returns:
         A function of synthetic slices and reference slices, each (n, h, w) in [0, 1], and the
         head (n, h, w). It returns `outline_dice`, the Dice coefficient of the heads segmented in
-        the two, and for CT `mae_hu_head` and `mae_hu_air`, `_fat`, `_soft`, `_bone`, the signed
-        mean errors `me_hu_…` of the same classes, and `dice_air` and `dice_bone`. A value is None
-        if no pixel belongs to its class.
+        the two, `slice_jumps` (planes.py), and for CT `mae_hu_head` and `mae_hu_air`, `_fat`,
+        `_soft`, `_bone`, the signed mean errors `me_hu_…` of the same classes, and `dice_air` and
+        `dice_bone`. A value is None if no pixel belongs to its class.
     """
 
     def measure(
@@ -52,6 +53,7 @@ def beside(scale: IntensityScale) -> Beside:
     ) -> dict[str, float | None]:
         outlines = (foreground(slices, scale) for slices in (synthetic, reference))
         found: dict[str, float | None] = {OUTLINE: dice(*outlines)}
+        found[JUMPS] = slice_jumps(synthetic, reference, head)
         if scale.unit == "HU":
             made, truth = scale.restore(synthetic), scale.restore(reference)
             found |= errors_hu(made, truth, head)

@@ -18,7 +18,10 @@ from syndiff.evaluation import figures
 from syndiff.evaluation.baselines import BASELINES
 from syndiff.evaluation.metrics import METRICS
 from syndiff.evaluation.persons import TISSUES_HU, limits_in_words
-from syndiff.evaluation.scoring import Evaluation, Picture, of_person
+from syndiff.evaluation.planes import JUMPS
+from syndiff.evaluation.scoring import Evaluation, Picture, badness, of_person
+from syndiff.evaluation.sentences import facts as _facts
+from syndiff.evaluation.sentences import methods_paragraph
 from syndiff.evaluation.verdict import verdicts
 from syndiff.page.html import filled
 from syndiff.page.pictures import grey_png
@@ -42,6 +45,7 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
     """
     look = figures.looks(evaluation.models, BASELINES)
     limit = error_limit(evaluation.pictures)
+    shown = list(enumerate([*evaluation.worst, *sorted(evaluation.pictures, key=badness)]))
     return filled(
         "syndiff.evaluation",
         "report.html.j2",
@@ -55,7 +59,11 @@ def render(results: Mapping[str, Any], evaluation: Evaluation) -> str:
         tissues={name: limits_in_words(*hu) for name, hu in TISSUES_HU.items()},
         anatomy_rows=_anatomy_rows(results),
         legend={name: figures.legend_png(name, look) for name in evaluation.models},
-        panels=[_panel(picture, limit) for picture in evaluation.pictures],
+        facts=_facts(results),
+        methods=methods_paragraph(results),
+        planes=_planes(results, evaluation),
+        trust={n: e["trust"] for n, e in results["models"].items() if e.get("trust")},
+        panels=[_panel(picture, limit, i < len(evaluation.worst)) for i, picture in shown],
         limit=limit,
         colour_bar=figures.colour_bar_png(),
         curves=_curves(evaluation, look),
@@ -150,13 +158,14 @@ def error_limit(pictures: Sequence[Picture]) -> float:
     return float(np.clip(round(1.5 * float(np.median(spreads or [0])), 1), 0.1, 0.5))
 
 
-def _panel(picture: Picture, limit: float) -> dict[str, Any]:
+def _panel(picture: Picture, limit: float, worst: bool) -> dict[str, Any]:
     """Source, synthetic, reference and error of one slice for every model, as data URIs."""
     top = float(np.percentile(picture.reference, DISPLAY_PERCENTILE))
     source_top = float(np.percentile(picture.source, DISPLAY_PERCENTILE))
     return {
         "subject": picture.subject,
         "slice_index": picture.slice_index,
+        "worst": worst,
         "source": grey_png(picture.source, source_top),
         "reference": grey_png(picture.reference, top),
         "models": {
@@ -168,6 +177,38 @@ def _panel(picture: Picture, limit: float) -> dict[str, Any]:
             for name, image in picture.synthetic.items()
         },
     }
+
+
+def _planes(results: Mapping[str, Any], evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Coronal and sagittal planes of the worst subject, with each model's jumps."""
+    subject = _subject_rows(results)[0]["subject"]
+    tall = (results.get("slice_spacing_mm") or 1) / (results.get("spacing_mm") or 1)
+    if not (results.get("slice_spacing_mm") and results.get("spacing_mm")):
+        tall = 1.0
+    found = []
+    for plane in evaluation.planes:
+        if plane.subject != subject:
+            continue
+        rows, columns = plane.reference.shape
+        top = float(np.percentile(plane.reference, DISPLAY_PERCENTILE))
+        source_top = float(np.percentile(plane.source, DISPLAY_PERCENTILE))
+        found.append(
+            {
+                "subject": subject,
+                "name": plane.name,
+                "ratio": f"{columns} / {rows * tall:.2f}",
+                "source": grey_png(plane.source, source_top),
+                "reference": grey_png(plane.reference, top),
+                "models": {
+                    name: {
+                        "png": grey_png(image, top),
+                        "jumps": results["models"][name]["subjects"][subject].get(JUMPS),
+                    }
+                    for name, image in plane.synthetic.items()
+                },
+            }
+        )
+    return found
 
 
 def _curves(evaluation: Evaluation, look: Mapping[str, figures.Look]) -> list[dict[str, str]]:
@@ -208,12 +249,18 @@ def _distributions(
 
 
 def _subject_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each subject its entry from every model."""
+    """For each subject its entry from every model; the worst by the first model comes first."""
     models = results["models"]
-    return [
+    rows = [
         {"subject": subject, "models": {n: e["subjects"][subject] for n, e in models.items()}}
         for subject in results["subjects"]
     ]
+
+    def score(row: dict[str, Any]) -> float:
+        value = next(iter(row["models"].values()))["psnr_db"]
+        return float("inf") if value is None else value
+
+    return sorted(rows, key=score)
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -18,9 +18,12 @@ from syndiff.anatomy.check import AnatomyCheck
 from syndiff.anatomy.offset import Offset, median_vector, offset_between
 from syndiff.errors import DataError
 from syndiff.evaluation.metrics import METRICS, normalised
+from syndiff.evaluation.planes import Plane, choose_pictures, planes_of
 from syndiff.evaluation.profiles import Profile
 from syndiff.reporting import SILENT, Reporter
 
+WORST_SLICES = 2
+WORST_BY = "psnr_db"
 Slices = NDArray[np.float32]
 Predict = Callable[[Slices], Slices]
 Check = Callable[[Slices, Slices], AnatomyCheck]
@@ -98,6 +101,9 @@ class Evaluation:
         beside: model → subject → measures of the whole subject (persons.py).
         person_of: subject → person.
         pictures, seconds, blank_slices: for the report.
+        worst: the slices on which the first model has the lowest PSNR, the lowest first, each
+            of another subject.
+        planes: coronal and sagittal planes of every subject.
     """
 
     profile: Profile
@@ -107,6 +113,8 @@ class Evaluation:
     beside: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     person_of: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    worst: list[Picture] = field(default_factory=list)
+    planes: list[Plane] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     blank_slices: int = 0
 
@@ -182,6 +190,7 @@ def evaluate_predictions(
         evaluation.blank_slices += len(reference) - len(usable)
         shown = set(chosen[number]).intersection(usable)
         kept = {i: _picture(case, i, source, reference, head, profile) for i in sorted(shown)}
+        images: dict[str, Slices] = {}
         for position, (name, predict) in enumerate(predictors.items()):
             report.progress(number * len(predictors) + position, total, f"{name}: {case.subject}")
             started = time.perf_counter()
@@ -189,6 +198,7 @@ def evaluate_predictions(
             made = predict(source) if own is None else own(case.subject)
             synthetic = _checked(made, source, name, case.subject)
             evaluation.seconds[name] += time.perf_counter() - started
+            images[name] = synthetic
             if name in (checks or {}):
                 check = checks[name](source, synthetic)  # type: ignore[index]
                 evaluation.checks.setdefault(name, {})[case.subject] = check
@@ -208,28 +218,26 @@ def evaluate_predictions(
                     image = _shown(synthetic[i], reference[i], head[i], profile)
                     _keep(kept[i], score, image)
         evaluation.pictures += kept.values()
+        evaluation.planes += planes_of(case.subject, source, images, reference, head)
+        if usable:
+            scores = evaluation.of(next(iter(predictors)), case.subject)
+            i = usable[int(np.argmin([score.values[WORST_BY] for score in scores]))]
+            picture = _picture(case, i, source, reference, head, profile)
+            for score in evaluation.scores[-len(usable) * len(predictors) :]:
+                if score.slice_index == case.slice_indices[i]:
+                    image = images[score.model][i]
+                    _keep(picture, score, _shown(image, reference[i], head[i], profile))
+            ranked = sorted([*evaluation.worst, picture], key=badness)
+            evaluation.worst = ranked[:WORST_SLICES]
     report.progress(total, total, "done")
     if not evaluation.scores:
         raise DataError("every reference slice of the test set is blank", "slices with tissue")
     return evaluation
 
 
-def choose_pictures(slice_counts: Sequence[int], pictures: int) -> list[list[int]]:
-    """For each subject the positions of the slices to show: spread over subjects and the head.
-
-    Args:
-        slice_counts: slices of each subject.
-        pictures: how many in all; fewer come where slices are few.
-    """
-    filled = [i for i, count in enumerate(slice_counts) if count]
-    turns = [filled[k * len(filled) // pictures] for k in range(pictures)] if filled else []
-    chosen: list[list[int]] = [[] for _ in slice_counts]
-    for rank, subject in enumerate(dict.fromkeys(turns)):
-        share, last = turns.count(subject), slice_counts[subject] - 1
-        # Avoid neck and crown. Subjects with one picture show slices at different heights.
-        heights = np.linspace(0.35, 0.72, share) if share > 1 else [0.4 + 0.1 * (rank % 4)]
-        chosen[subject] = sorted({round(height * last) for height in heights})
-    return chosen
+def badness(picture: Picture) -> float:
+    """PSNR of the first model; the worst picture has the least."""
+    return next(iter(picture.scores.values()))[WORST_BY]
 
 
 def summarise(scores: Sequence[SliceScore]) -> dict[str, Any]:

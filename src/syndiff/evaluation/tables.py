@@ -17,6 +17,7 @@ LATEX = {
     "\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "–": "--", "×": r"$\times$", "÷": r"$\div$", "≥": r"$\geq$", "−": "$-$",
+    "→": r"$\rightarrow$", "λ": r"$\lambda$", "φ": r"$\phi$", "θ": r"$\theta$", "ℓ": r"$\ell$",
 }  # fmt: skip
 
 

@@ -28,12 +28,12 @@ from syndiff.errors import DataError, OptionError, UserError
 from syndiff.inference import bids
 from syndiff.inference.here import Leaving, run_here
 from syndiff.inference.options import DEFAULTS, TranslationOptions
-from syndiff.inference.requests import Model, translate_file
+from syndiff.inference.requests import Model, bytes_of, files_of, translate_file
+from syndiff.inference.spread import beside, require_noise
 from syndiff.io.digest import sha256_of_scan
 from syndiff.io.formats import stem_of
 from syndiff.io.locks import only_writer
-from syndiff.io.marks import sidecar
-from syndiff.io.outputs import check_outputs, expected_image_bytes
+from syndiff.io.outputs import check_outputs
 from syndiff.io.pairs import record_of
 from syndiff.memory import keep_freed
 from syndiff.preparation.discover import counted
@@ -43,7 +43,7 @@ from syndiff.tasks import RETRIES, Workers, run_tasks
 from syndiff.translators import locate, read_config
 
 TASKS_PER_PROCESS = 3  # one reads, one computes, one writes
-BEFORE = {"accelerate": False}  # what a side-car means that was written before the option
+BEFORE = {"accelerate": False, "samples": 0}  # what a side-car without the option means
 _network_lock = threading.Lock()  # the network of this process works on one volume at a time
 
 
@@ -123,12 +123,17 @@ def translate_folder(
     """
     loaded_model = Model.read(model)  # an unusable model is one error, not one per volume
     loaded_model.translator.require_source()
+    require_noise(loaded_model.translator, options.samples)
     folder, out = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
     Workers(workers, scheduler)  # refuses what is out of range
     jobs = plan(
         model, folder, out, pattern, modality, report,
         participant_label=participant_label, only_missing=only_missing,
     )  # fmt: skip
+    if options.samples and jobs and jobs[0].dataset is not None:
+        raise OptionError(
+            f"`samples` with the BIDS data set {folder}", "single files, or a folder without BIDS"
+        )
     with ExitStack() as stack:
         if not all(finished(job, loaded_model, options) for job in jobs):
             stack.enter_context(only_writer(out))
@@ -137,9 +142,9 @@ def translate_folder(
         }
         left = [job for job in jobs if job not in results]
         check_outputs(
-            [file for job in left for file in (job.output, sidecar(job.output))],
+            [file for job in left for file in files_of(job.output, options)],
             overwrite=overwrite,
-            expected_bytes=sum(expected_image_bytes(job.inputs[0]) for job in left),
+            expected_bytes=sum(bytes_of(job.inputs[0], options) for job in left),
         )
         if left and left[0].dataset is not None:
             name, target = loaded_model.translator.name, loaded_model.translator.target
@@ -235,6 +240,8 @@ def finished(job: Job, model: Model, options: TranslationOptions) -> bool:
         return False
     asked = options.deciding()
     if any(record.get(name, BEFORE.get(name)) != value for name, value in asked.items()):
+        return False
+    if options.samples and any(record_of(file) is None for file in beside(job.output).values()):
         return False
     made_by = record.get("translator")
     mine = {"weights_sha256": model.weights_sha256, "config_sha256": model.config_sha256}

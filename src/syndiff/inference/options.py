@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from syndiff.errors import OptionError
-from syndiff.translators.sampling import CHAIN, Sampling
+from syndiff.translators.sampling import CHAIN, MOST_SAMPLES, Sampling
 
 PRECISIONS = ("32", "bf16")
 MOST_SEED = 2**63 - 1
@@ -32,6 +32,8 @@ class TranslationOptions:
         allow_synthetic: accept a source that is marked as synthetic.
         accelerate: undersample the sources as the training scans were; otherwise they are taken
             as acquired with that acceleration.
+        samples: number of chains whose mean and standard deviation are made beside the result,
+            with the seeds `seed`, `seed` + 1, …; 0: none.
 
     Raises:
         OptionError: a value is out of range or unknown; the message names the field.
@@ -47,6 +49,7 @@ class TranslationOptions:
     check: bool = True
     allow_synthetic: bool = False
     accelerate: bool = False
+    samples: int = 0
 
     def __post_init__(self) -> None:
         _whole_number("seed", self.seed, 0, MOST_SEED)
@@ -56,6 +59,10 @@ class TranslationOptions:
             raise OptionError(f"`precision` {self.precision!r}", expected)
         if not self.device:
             raise OptionError("`device` is empty", "auto, cpu or cuda")
+        if self.samples:
+            _whole_number("samples", self.samples, 2, MOST_SAMPLES)
+            if self.sampling.way != "chain":
+                raise OptionError(f"`samples` beside `sampling` {self.sampling.way}", "chain")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

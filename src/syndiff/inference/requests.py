@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from syndiff.dicom.options import AS_STORED, DicomOptions
 from syndiff.errors import OptionError
 from syndiff.inference.archive import is_series_folder, save_series, translate_series
 from syndiff.inference.options import DEFAULTS, TranslationOptions
+from syndiff.inference.spread import STATISTICS, beside
 from syndiff.inference.translation import Translation, translate_volume
 from syndiff.io.digest import sha256_of, sha256_of_scan
 from syndiff.io.marks import sidecar
@@ -187,6 +189,7 @@ def translate_file(
     from syndiff.io.formats import check_output_name
 
     if is_series_folder(output, image):
+        _refuse_samples(options)
         return translate_series(
             model, Path(image), Path(output), options,
             also=also, dicom=dicom, overwrite=overwrite, lock=lock, report=report,
@@ -202,8 +205,9 @@ def translate_file(
             f"{sidecar(output).name} would say of the input, too, that it is synthetic",
             "an output whose name differs in more than its ending",
         )
-    outputs = (output, sidecar(output))
-    check_outputs(outputs, overwrite=overwrite, expected_bytes=expected_image_bytes(image))
+    check_outputs(
+        files_of(output, options), overwrite=overwrite, expected_bytes=bytes_of(image, options)
+    )
     hashes = [sha256_of_scan(file) for file in inputs]  # first: a later change is noticed
     made = translate(model, image, options, also=also, dicom=dicom, lock=lock, report=report)
     made = replace(made, record={**made.record, **(record or {}), "source_sha256": hashes})
@@ -227,11 +231,35 @@ def save(made: Translation, output: str | Path, *, overwrite: bool = False) -> N
     from syndiff.io.formats import check_output_name, write
 
     if is_series_folder(output, made.volume):
+        _refuse_samples(made.options)
         save_series(made, Path(output), overwrite=overwrite)
         return
     check_output_name(output)
-    check_outputs((output, sidecar(output)), overwrite=overwrite)
-    write_pair(Path(output), lambda path: write(made.volume, path), made.record)
+    check_outputs(files_of(output, made.options), overwrite=overwrite)
+    names = beside(output) if made.beside else {}
+    for statistic, volume in made.beside.items():  # before the result, which says that all is done
+        about = {"statistic": statistic, "of": Path(output).name, "anatomy": None}
+        write_pair(names[statistic], partial(write, volume), {**made.record, **about})
+    record = {**made.record, "beside": {s: file.name for s, file in names.items()}}
+    write_pair(Path(output), partial(write, made.volume), record if names else made.record)
+
+
+def files_of(output: str | Path, options: TranslationOptions) -> list[Path]:
+    """Every file that a translation with these options writes."""
+    images = [Path(output), *(beside(output).values() if options.samples else ())]
+    return [file for image in images for file in (image, sidecar(image))]
+
+
+def bytes_of(image: str | Path, options: TranslationOptions) -> int:
+    """How large the images are that a translation with these options writes, about."""
+    return expected_image_bytes(image) * (1 + len(STATISTICS) * bool(options.samples))
+
+
+def _refuse_samples(options: TranslationOptions) -> None:
+    if options.samples:
+        raise OptionError(
+            "`samples` with a derived DICOM series as output", "an output .nii.gz or .nii"
+        )
 
 
 def _volume(source: str | Path | Volume, dicom: DicomOptions = AS_STORED) -> Volume:

@@ -6,7 +6,8 @@ volume → normalised slices → the translator's pixel size → network → the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from syndiff.inference.doubts import doubts
 from syndiff.inference.frames import Frames, box_of
 from syndiff.inference.options import DEFAULTS, TranslationOptions
 from syndiff.inference.slices import translate_slices
+from syndiff.inference.spread import Moments, require_noise, seeds_of
 from syndiff.io.marks import SYNTHETIC_MARK, refuse_synthetic
-from syndiff.preparation.body import stored_hu
+from syndiff.preparation.body import AIR_HU, stored_hu
 from syndiff.preparation.intensity import IntensityScale
 from syndiff.preparation.settings import accelerations
 from syndiff.reporting import SILENT, Remembering, Reporter
@@ -41,6 +43,7 @@ class Translation:
         warnings: sentences on what may spoil the result: first the source, then the anatomy.
         options: the options that were used.
         record: plain values for the side-car, which state the image's origin.
+        beside: "mean" and "std" of the samples, where `options.samples` asks for some.
     """
 
     volume: Volume
@@ -48,6 +51,7 @@ class Translation:
     warnings: tuple[str, ...]
     options: TranslationOptions
     record: Mapping[str, Any]
+    beside: Mapping[str, Volume] = field(default_factory=dict)
 
 
 def translate_volume(
@@ -77,6 +81,7 @@ def translate_volume(
         VolumeError: a volume holds no tissue, is synthetic, or is a CT but not in HU.
     """
     translator.require_source()
+    require_noise(translator, options.samples)
     heard = Remembering(report)
     acquired = _acquired(translator, volume, also or {}, options)
     for a in acquired:
@@ -85,12 +90,10 @@ def translate_volume(
         for message in doubts(translator, a.volume, a.mask, a.mean, a.modality):
             heard.warn(message)
     heard.phase("translating")
-    output, kept = _translated(
+    output, moments, kept = _translated(
         translator.for_precision(options.precision), acquired, options, heard
     )
-    if scale_of(translator).unit == "HU":
-        body = np.logical_or.reduce([a.mask for a in acquired])
-        output = stored_hu(output, body, acquired[0].volume.spacing_mm)
+    output = _as_stored(translator, acquired, output)
     anatomy = None
     if options.check:
         heard.phase("checking the anatomy")
@@ -100,7 +103,36 @@ def translate_volume(
     mark = f"{SYNTHETIC_MARK}: {translator.target} from {translator.source}"
     made = replace(acquired[0].volume.like(output), synthetic=mark)
     record = _record(translator, [a.volume for a in acquired], options, anatomy, heard.warnings)
-    return Translation(made, anatomy, tuple(heard.warnings), options, record)
+    beside = {
+        name: replace(acquired[0].volume.like(array), synthetic=f"{mark}; {name} of samples")
+        for name, array in _statistics(translator, acquired, moments).items()
+    }
+    return Translation(made, anatomy, tuple(heard.warnings), options, record, beside)
+
+
+def _as_stored(
+    translator: Translator, acquired: Sequence[Acquired], output: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """An image (x, y, z) in output units as it is stored: a CT in whole HU without air's noise."""
+    if scale_of(translator).unit != "HU":
+        return output
+    body = np.logical_or.reduce([a.mask for a in acquired])
+    return stored_hu(output, body, acquired[0].volume.spacing_mm)
+
+
+def _statistics(
+    translator: Translator, acquired: Sequence[Acquired], moments: Moments | None
+) -> dict[str, NDArray[np.float32]]:
+    """Mean and standard deviation (x, y, z); 0 is the deviation of a CT outside the body."""
+    from syndiff.io.volume import from_slices
+
+    if moments is None:
+        return {}
+    mean, std = (np.ascontiguousarray(from_slices(a)) for a in (moments.mean, moments.std))
+    mean = _as_stored(translator, acquired, mean)
+    if scale_of(translator).unit == "HU":
+        std = np.where(mean > AIR_HU, std, np.float32(0))
+    return {"mean": mean, "std": std}
 
 
 def _acquired(
@@ -133,11 +165,12 @@ def _translated(
     acquired: Sequence[Acquired],
     options: TranslationOptions,
     report: Reporter,
-) -> tuple[NDArray[np.float32], SpreadSlices]:
+) -> tuple[NDArray[np.float32], Moments | None, SpreadSlices]:
     """Translate all slices with tissue.
 
     Returns:
-        The array (x, y, z) in output units, and some of the network's input and output slices.
+        The array (x, y, z) in output units, mean and deviation of the samples if there are any,
+        and some of the network's input and output slices.
     """
     from syndiff.io.volume import from_slices, to_slices
 
@@ -145,28 +178,44 @@ def _translated(
     volume = acquired[0].volume
     frames = _frames(translator, acquired)
     tissue = np.flatnonzero(acquired[0].mask.any(axis=(0, 1)))
-    output = np.full(to_slices(volume).shape, scale.restore(np.zeros(1))[0], np.float32)  # z y x
+    air = scale.restore(np.zeros(1))[0]
+    output = np.full(to_slices(volume).shape, air, np.float32)  # z y x
+    moments = Moments(output.shape, air) if options.samples else None
     kept = SpreadSlices(tissue)
-    top = int(tissue[-1])
     for start in range(0, len(tissue), options.batch_size):
         places = tissue[start : start + options.batch_size]
+        from_top = int(tissue[-1]) - places  # noise must not depend on how far a scan reaches down
         canvas = np.stack([frames.forward(a.normal(places)) for a in acquired], axis=1)  # n ca h w
-
-        def network(
-            images: NDArray[np.float32],
-            chosen: NDArray[np.integer],
-            places: NDArray[np.integer] = places,
-        ) -> NDArray[np.float32]:
-            from_top = top - places[chosen]  # noise must not depend on how far down a scan reaches
-            return translate_slices(translator, images, options, indices=from_top)
-
-        image = frames.translate(canvas, places, network)
+        sample = partial(_sample, translator, frames, canvas, places, from_top, options)
+        image = sample(options.seed)
         kept.see(places, canvas[:, 0], image)
         output[places] = scale.restore(frames.inverse(image))
+        if moments is not None:
+            others = (sample(seed) for seed in seeds_of(options.seed, options.samples)[1:])
+            more = [scale.restore(frames.inverse(other)) for other in others]
+            moments.see(places, [output[places], *more])
         report.progress(start + len(places), len(tissue))
     if not np.isfinite(output).all():
         raise GeometryError("the translator made values that are not finite", remedy="retrain it")
-    return np.ascontiguousarray(from_slices(output)), kept
+    return np.ascontiguousarray(from_slices(output)), moments, kept
+
+
+def _sample(
+    translator: Translator,
+    frames: Frames,
+    canvas: NDArray[np.float32],
+    places: NDArray[np.integer],
+    from_top: NDArray[np.integer],
+    options: TranslationOptions,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Slices (n, ca, h, w) of the canvas translated with the noise of a seed, (n, h, w)."""
+    own = replace(options, seed=seed)
+
+    def network(images: NDArray[np.float32], chosen: NDArray[np.integer]) -> NDArray[np.float32]:
+        return translate_slices(translator, images, own, indices=from_top[chosen])
+
+    return frames.translate(canvas, places, network)
 
 
 def scale_of(translator: Translator) -> IntensityScale:
@@ -225,6 +274,7 @@ def _record(
         "source_synthetic": ", ".join(marks) or None,
         "unit": translator.config["intensity"][translator.target]["unit"],
         **options.to_dict(),
+        **({"seeds": seeds_of(options.seed, options.samples)} if options.samples else {}),
         "sampling_steps": translator.chain_steps(options.sampling.steps),
         "anatomy": anatomy.to_dict() if anatomy else None,
         "warnings": list(warnings),

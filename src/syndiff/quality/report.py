@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,12 +48,22 @@ def examine(
     return found
 
 
+def _coded(text: str) -> str:
+    """A text whose names in backticks are shown as code; all else is escaped."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
 def render(data: Examined, found: Sequence[Finding]) -> str:
     """The page as HTML text."""
     return filled(
         "syndiff.quality",
         "quality.html.j2",
-        {"number": lambda value, digits=2: "–" if value is None else f"{value:.{digits}f}"},
+        {
+            "number": lambda value, digits=2: "–" if value is None else f"{value:.{digits}f}",
+            "coded": _coded,
+        },
         folder=data.folder.name,
         prepared=data.manifest is not None,
         version=__version__,

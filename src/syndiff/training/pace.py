@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from syndiff.memory import freed_memory
 from syndiff.objectives.base import Batch
 from syndiff.objectives.methods import method_of
+from syndiff.preparation.manifest import Manifest
 from syndiff.training.lone_step import StepWithoutTrainer
 from syndiff.training.presets import TrainSettings
 
@@ -69,6 +71,12 @@ def measure_pace(
     first = _timed(lone, last.size, seconds / 3)
     mean = share * first.step_seconds(1, last.size) + (1 - share) * last.seconds_per_slice
     return Pace(mean, last.size, last.steps + first.steps)
+
+
+def epoch_steps(manifest: Manifest, modalities: Sequence[str], settings: TrainSettings) -> int:
+    """Steps of a pass over the training slices of the longer modality."""
+    slices = [sum(s.count for s in manifest.scans("train", m)) for m in modalities]
+    return max(1, -(-max(slices) // settings.batch_size))
 
 
 def _timed(lone: _Lone, size: int, seconds: float) -> Pace:

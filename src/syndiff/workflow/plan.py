@@ -10,7 +10,7 @@ from syndiff.inference import choose_device
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.reporting import SILENT, Reporter
 from syndiff.training.need import Need, in_gb, memory_need, room_bytes, what_fits
-from syndiff.training.pace import Pace, measure_pace
+from syndiff.training.pace import Pace, epoch_steps, measure_pace
 from syndiff.training.presets import PRESETS, TrainSettings, choose
 
 A_DAY = 24.0  # hours
@@ -119,12 +119,6 @@ def suggested(plans: Sequence[PresetPlan]) -> PresetPlan:
 def _too_large(plan: PresetPlan) -> bool:
     need, room = plan.memory_bytes, plan.room_bytes
     return need is not None and room is not None and need > room
-
-
-def epoch_steps(manifest: Manifest, modalities: Sequence[str], settings: TrainSettings) -> int:
-    """Steps of a pass over the training slices of the longer modality."""
-    slices = [sum(s.count for s in manifest.scans("train", m)) for m in modalities]
-    return max(1, -(-max(slices) // settings.batch_size))
 
 
 def table(plans: Sequence[PresetPlan]) -> list[str]:

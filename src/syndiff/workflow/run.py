@@ -18,12 +18,12 @@ from typing import Any
 
 from syndiff.errors import OptionError
 from syndiff.io.atomic import write_json
+from syndiff.io.resumed import same_options
 from syndiff.preparation.manifest import Manifest, read_manifest
 from syndiff.workflow.stages import (
     Teller,
     evaluate_stage,
     prepare_stage,
-    same_options,
     train_stage,
 )
 
@@ -228,8 +228,8 @@ def _trained(
 
 def _steps(minutes: float, recipe: Recipe, manifest: Manifest, modalities: tuple[str, str]) -> int:
     """Steps that fit into the minutes; not more than the preset asks for."""
+    from syndiff.training.pace import epoch_steps
     from syndiff.training.presets import choose
-    from syndiff.workflow.plan import epoch_steps
 
     settings = choose(recipe.preset)
     most = settings.epochs * epoch_steps(manifest, modalities, settings)
