@@ -26,6 +26,7 @@ from syndiff.cli import (
     node,
     bids,
     doctor,
+    view,
     words,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "study",
     "training",
     "translation",
+    "view",
     "words",
 ]
 

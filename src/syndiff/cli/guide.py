@@ -55,6 +55,14 @@ GUIDE: dict[str, Entry] = {
         ("seed", "device", "batch_size", "sampling", "overwrite", "workers"),
         "translate a T1w scan of a head; nothing to train",
     ),
+    "view": Entry(
+        START,
+        (
+            "syndiff view T1w.nii.gz T2_synthetic.nii.gz",
+            "syndiff view T1w.nii.gz T2_synthetic.nii.gz T2w.nii.gz --export page.html",
+        ),
+        ("trust", "export", "browser"),
+    ),
     "models": Entry(START, ("syndiff models",)),
     "info": Entry(START, ("syndiff info brain-t1-t2", "syndiff info run/translators/T1_to_T2")),
     "help": Entry(START, ("syndiff help offset", "syndiff help train", "syndiff help")),
@@ -302,6 +310,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "what": ("WHAT", "train,volume"),
     "whole_volumes": ("FOLDER", "raw"),
     "workers": ("PROCESSES", "2"),
+    "view.export": ("FILE", "page.html"),
+    "view.port": ("PORT", "8000"),
+    "view.trust": ("FILE", "spread.nii.gz"),
     "write_table": ("TABLE", "scans.tsv"),
     "z_emb_dim": ("CHANNELS", "256"),
 }
