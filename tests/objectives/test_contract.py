@@ -271,7 +271,8 @@ def test_a_translator_keeps_nothing_between_calls(
         {"sampling": Sampling("expectation", samples=2)}, {"precision": "bf16"},
         {"compiled": True}, {"check": False}, {"allow_synthetic": True},
     ]  # fmt: skip
-    of_volumes = {"accelerate"}  # undersamples a volume before there are slices of it
+    # One undersamples a volume before there are slices of it, the other asks for further chains.
+    of_volumes = {"accelerate", "samples"}
     named = {n for each in chosen for n in each} | of_volumes
     assert named == {f.name for f in fields(TranslationOptions)}
     if translator.respaceable:

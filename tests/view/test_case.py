@@ -19,7 +19,7 @@ from syndiff.io.volume import Volume
 from syndiff.view import Case, exported, read_case, site
 from syndiff.view.case import HU_WINDOWS, Image, error_map, windows
 from syndiff.view.page import MARK, check_page, nifti_bytes, quantised
-from tests.view.conftest import AFFINE, SHAPE, head
+from tests.helpers.lopsided import AFFINE, SHAPE, head
 
 
 def nifti_of(content: bytes) -> nib.Nifti1Image:
