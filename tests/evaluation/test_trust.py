@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syndiff.errors import ModelError
+from syndiff.errors import ModelError, OptionError
+from syndiff.evaluation.evaluate import evaluate
 from syndiff.evaluation.trust import (
     FILE_NAME,
     Calibration,
@@ -20,6 +21,8 @@ from syndiff.evaluation.trust import (
     sparsification,
 )
 from syndiff.evaluation.trusted import Sampler
+from tests.helpers.runs import run_of
+from tests.helpers.tiny import write_prepared
 
 N = 1000
 UNIFORM = (np.arange(N) + 1) / N
@@ -108,3 +111,21 @@ def test_a_planted_hallucination_lights_up() -> None:
     assert (lit & blob).sum() / blob.sum() > 0.9
     alone = Signals.of([made, made], source, None)  # spread alone is blind to it
     assert not alone.spread[blob].any()
+
+
+def test_a_run_is_evaluated_with_its_trust_map(tmp_path: Path) -> None:
+    people = dict.fromkeys(("train1", "val1", "test1"), "T1 T2")
+    data = write_prepared(tmp_path / "data", people)
+    model = run_of(data, tmp_path / "run") / "translators/T1_to_T2"
+    models = {"mine": model}
+    found = evaluate(data, tmp_path / "report", models=models, trust=2, profile="paper")
+    known = found["models"]["mine"]["trust"]
+    assert known["calibration"]["samples"] == 2
+    assert known["calibration"]["people"] == 1
+    assert list(known["subjects"]) == ["test1"]
+    assert -1 <= known["rank_correlation"] <= 1
+    assert known["ause"] >= 0  # the oracle's order is the best one
+    assert json.loads((model / "trust.json").read_text()) == known["calibration"]
+    assert "trust" in (tmp_path / "report/report.html").read_text().lower()
+    with pytest.raises(OptionError, match="val"):
+        evaluate(data, tmp_path / "no", models=models, trust=2, profile="paper", split="val")
