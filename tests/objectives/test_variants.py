@@ -265,7 +265,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # The others go through the same lines; their losses and networks are tested above.
 SLOW = {
     "T/k = 16", "l1 projector, 1000 steps", "without cycle loss", "stopped after an epoch",
-    "pretrained, trained",
+    "pretrained, trained", "T/k = 1", "without adversarial loss",
 }  # fmt: skip
 
 
