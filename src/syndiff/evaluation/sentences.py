@@ -62,8 +62,11 @@ def _training(training: Mapping[str, Any]) -> str:
     known = [
         f"{hours:.1f} hours" if isinstance(hours, int | float) else "hours not recorded",
         *(
-            f"{training[key]} {word}"
-            for key, word in (("steps", "steps"), ("training_subjects", "people"))
+            f"{training[key]} {one if training[key] == 1 else several}"
+            for key, one, several in (
+                ("steps", "step", "steps"),
+                ("training_subjects", "person", "people"),
+            )
             if key in training
         ),
     ]
