@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,12 @@ from syndiff.objectives.base import Batch, Draw
 from syndiff.objectives.methods import method_of
 from syndiff.objectives.syndiff import SynDiff
 from syndiff.preparation.manifest import read_manifest
+from syndiff.training import pace
+from syndiff.training import run as run_module
 from syndiff.training.data import training_batches
 from syndiff.training.module import TranslationModule
-from syndiff.training.presets import PRESETS
+from syndiff.training.pace import Pace, measure_pace
+from syndiff.training.presets import PRESETS, TrainSettings
 from syndiff.training.run import train
 from syndiff.training.run_config import read_config, settings_of
 from syndiff.training.watch import load_state
@@ -130,6 +134,47 @@ def test_a_decay_ends_with_the_minutes_or_with_the_steps() -> None:
         module.step, module.minutes = step, minutes
         found.append(module.rate(1e-3))
     assert found == pytest.approx([1e-3, (1e-3 + 1e-5) / 2, 1e-5, 1e-5, 1e-5])
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes"),
+    [
+        (["--max-minutes", "7"], 7.0),
+        (["--max-minutes", "7", "--decay-with-steps"], 0.0),
+        (["--max-minutes", "7", "--max-steps", "3"], 0.0),
+        (["--max-minutes", "7", "--max-steps", "3", "--decay-with-minutes"], 7.0),
+        (["--max-minutes", "7", "--epochs", "2"], 0.0),
+        (["--max-minutes", "7", "--devices", "2"], 0.0),
+        (["--max-steps", "3"], 0.0),
+    ],
+)
+def test_minutes_alone_end_the_decay(
+    words: list[str], minutes: float, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TrainSettings] = []
+
+    def fit(*folders: Path, settings: TrainSettings, **options: object) -> None:
+        asked.append(settings)
+        raise OptionError("enough", "no training")
+
+    monkeypatch.setattr(run_module, "train", fit)
+    CliRunner().invoke(app, ["train", str(data), str(tmp_path / "run"), *words])
+    assert [settings.decay_minutes for settings in asked] == [minutes]
+
+
+def test_the_pace_of_two_phases_is_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def timed(lone: Any, size: int, seconds: float) -> Pace:
+        seen.append(lone.module.objective.in_last_phase(0))
+        return Pace(2.0 if seen[-1] else 1.0, size, 5)
+
+    monkeypatch.setattr(pace, "_timed", timed)
+    chosen = settings(objective=replace(TWO_PHASES, one_shot_first=0.75))
+    found = measure_pace(chosen, 32, seconds=1.0, device=torch.device("cpu"))
+    assert found == Pace(1.25, 32, 10)
+    assert seen == [True, False]
+    assert measure_pace(settings(), 32, seconds=1.0, device=torch.device("cpu")).steps == 5
 
 
 # --- a run as a file ------------------------------------------------------------------------

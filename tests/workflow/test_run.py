@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +16,16 @@ from syndiff import cli
 from syndiff.errors import OptionError, UserError
 from syndiff.io.resumed import same_options
 from syndiff.preparation.manifest import read_manifest
-from syndiff.training import need, pace, presets
+from syndiff.training import need, pace, presets, processes
+from syndiff.training import run as training_run
 from syndiff.training.need import Need
 from syndiff.training.pace import Pace
 from syndiff.workflow import run as walk
 from syndiff.workflow.plan import PresetPlan, in_time, plan, suggested, table
-from syndiff.workflow.stages import Teller, options_of
+from syndiff.workflow.stages import Teller, options_of, train_stage
 from tests.helpers.tiny import TINY
+
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -38,9 +42,8 @@ def commands(said: list[str]) -> list[list[str]]:
 
 def exist(said: list[str]) -> None:
     """Every printed command has options that there are."""
-    known = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     for _, name, *words in commands(said):
-        context = known[name].make_context(name, list(words), resilient_parsing=False)
+        context = COMMANDS[name].make_context(name, list(words), resilient_parsing=False)
         assert not context.args
 
 
@@ -131,6 +134,36 @@ def test_options_are_spelled_as_on_the_command_line() -> None:
     assert options_of(values) == [
         "--max-steps", "3", "--spacing-mm", "3.5", "--no-register-training", "--resume",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_minutes_of_a_training_end_its_decay(
+    alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one process; the command that is printed does the same."""
+    asked: list[dict[str, Any]] = []
+
+    def train(*folders: Path, **options: Any) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(interrupted=False, step=1, reason="")
+
+    monkeypatch.setattr(training_run, "train", train)
+    monkeypatch.setattr(processes, "is_alone", lambda devices, nodes: alone)
+    said: list[str] = []
+    for _ in range(2):  # begun, and continued
+        train_stage(
+            Teller(say=said.append), tmp_path, tmp_path, source="T1", target="T2",
+            preset="small", minutes=4.0, changes={"seed": 3, "accumulate": None},
+        )  # fmt: skip
+        (tmp_path / "settings.json").write_text("{}")
+    assert asked[0]["settings"].decay_minutes == (4.0 if alone else 0)
+    assert asked[1]["settings"] is None  # as the run has it
+    first, second = commands(said)
+    assert ("--decay-with-minutes" in first) == alone
+    assert "--resume" in second
+    for _, name, *words in (first, second):
+        known = {o for p in COMMANDS[name].params for o in (*p.opts, *p.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_a_plan_multiplies_steps_and_seconds(prepared: Path, tiny: None) -> None:

@@ -184,6 +184,8 @@ class SynDiff(Objective):
         OptionError: the settings leave a module without a loss.
     """
 
+    phases = ("the one-shot module", "the diffusive module")
+
     def __init__(
         self, settings: SynDiffSettings, source_channels: int = 1, supervised: bool = False
     ) -> None:
@@ -213,8 +215,6 @@ class SynDiff(Objective):
         if s.spectral_norm:
             normalise_spectrally(self.discriminators)
 
-    phases = ("the one-shot module", "the diffusive module")
-
     def has_one_shot(self) -> bool:
         """Whether the one-shot module is trained at some step."""
         return not self.supervised and self.settings.one_shot_epochs != 0
@@ -222,10 +222,9 @@ class SynDiff(Objective):
     def one_shot_learns(self, step: int) -> bool:
         """Whether the one-shot module is trained at this step."""
         epochs = self.settings.one_shot_epochs
+        ended = 0 <= epochs * self.steps_per_epoch <= step
         frozen = self.settings.one_shot_frozen and self.first_phase and self.in_last_phase(step)
-        return (
-            self.has_one_shot() and not frozen and not 0 <= epochs * self.steps_per_epoch <= step
-        )
+        return self.has_one_shot() and not ended and not frozen
 
     def _diffuses_at(self, step: int) -> tuple[str, ...]:
         """The modalities whose diffusive pair is trained at this step."""
@@ -380,8 +379,7 @@ class SynDiff(Objective):
         of_diffusion = {
             "network": self._network(to),
             "schedule": self.settings.schedule,
-            # A generator trained by ℓ1 alone estimates x_0 from any x_t, so that steps of other
-            # sizes are possible. An adversarial one is trained for its own large steps only.
+            # By ℓ1 alone it estimates x_0 from any x_t, so that steps of other sizes are possible.
             "respaceable": not self.settings.adversarial_diffusive,
         }
         return AdversarialDiffusionTranslator(

@@ -213,7 +213,6 @@ def _trained(
         preset=recipe.preset,
         minutes=max(LEAST_MINUTES, record["training_minutes"] - done),
         changes={
-            "decay_minutes": record["training_minutes"],
             "batch_size": recipe.batch_size,
             "accumulate": recipe.accumulate if recipe.accumulate > 1 else None,
             "validate_every": max(1, steps // VALIDATIONS),

@@ -125,7 +125,8 @@ def train_stage(
         data, run: folders.
         source, target: modalities.
         preset: of the settings.
-        minutes: for training, validation and export.
+        minutes: for training, validation and export. Decay and phases end with them, where the run
+            is one process.
         changes: of the settings; None leaves a value as the preset has it.
         devices: see `syndiff.training.run.train`.
 
@@ -137,6 +138,11 @@ def train_stage(
     begun = (run / "settings.json").exists()
     shown = {"source": source, "target": target, "preset": preset, **known}
     words = ["--resume"] if begun else options_of(shown)
+    from syndiff.training.processes import is_alone
+
+    if not begun and is_alone(devices, 0):
+        words.append("--decay-with-minutes")
+        known["decay_minutes"] = minutes
     teller.stage(
         f"training for at most {minutes:.1f} minutes{', continued' if begun else ''}",
         ["syndiff", "train", f"{data}", f"{run}", *words, "--max-minutes", f"{minutes:.1f}"],
