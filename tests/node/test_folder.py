@@ -172,3 +172,12 @@ def test_uids_follow_from_the_digest() -> None:
     assert made == [second() for _ in range(100)]
     assert len({*made, *[other() for _ in range(100)]}) == 200
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in made)
+
+
+def test_a_kill_between_two_folders_loses_nothing_of_the_quarantine(tmp_path: Path) -> None:
+    folder = NodeFolder(tmp_path)
+    folder.quarantine(queued(folder, "1"), "no slices")
+    (folder.at("incoming") / key_of(STUDY)).mkdir()  # its `received` was not yet made
+    ((job, objects, back),) = folder.take_quiet(0)
+    assert (objects, back) == (1, 1)
+    assert [path.read_bytes() for path in job.received.iterdir()] == [b"content"]

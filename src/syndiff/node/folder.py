@@ -243,6 +243,7 @@ class NodeFolder:
         for old in self.jobs(QUARANTINE):
             if old.key != place.name:
                 continue
+            (place / RECEIVED).mkdir(mode=0o700, exist_ok=True)  # a kill may have come before it
             held = sorted(old.received.iterdir()) if old.received.is_dir() else []
             for path in held:
                 if not (place / RECEIVED / path.name).exists():
